@@ -1,0 +1,313 @@
+"""The one boundary between callers' arrays and the kernels' rows.
+
+On the way in: check, move the sample axis to the end, convert to float64 rows. On the way out: back to
+the caller's layout, array kind and (for weights) dtype. Nothing here knows any mathematics.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.typing import NDArray
+
+from isdiag.status import NonFiniteWarning, Status
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Codes = NDArray[np.int8]
+Axis = int | tuple[int, ...]
+
+_DLPACK_CPU = 1
+
+# NumPy does not know bfloat16; integers are exact, so float64 sets their rounding.
+_EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23}
+_EPS_FLOAT64 = 2.0**-52
+
+
+@cache
+def kernels() -> ModuleType:
+    """The compiled kernels; importing them imports Numba, so the first call that computes does it."""
+    from isdiag import _kernels
+
+    return _kernels
+
+
+def _is_torch(x: object) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def _check_on_cpu(x: Any, name: str) -> None:
+    device = getattr(x, "device", None)
+    if device is None or not hasattr(x, "__dlpack_device__") or str(device) == "cpu":
+        return
+    if str(device) != "meta" and x.__dlpack_device__()[0] == _DLPACK_CPU:
+        return
+    cure = f"{name}.cpu()" if _is_torch(x) else f"a copy of {name} in CPU memory"
+    msg = f"{name} is on device {str(device)!r} and isdiag computes on the CPU: pass {cure}"
+    raise TypeError(msg)
+
+
+def _to_numpy(x: Any, name: str) -> tuple[NDArray[Any], str]:
+    """The array in CPU memory, and the name of its dtype before any widening to one NumPy has."""
+    if type(x) is np.ndarray:
+        return x, x.dtype.name
+    if _is_torch(x):
+        _check_on_cpu(x, name)
+        x = x.detach().resolve_conj().resolve_neg()
+        dtype = str(x.dtype).removeprefix("torch.")
+        return (x.float() if dtype == "bfloat16" else x).numpy(), dtype
+    if hasattr(x, "__array_namespace__"):
+        _check_on_cpu(x, name)
+    array = np.asarray(x)
+    dtype = array.dtype.name
+    return (array.astype(np.float32) if dtype == "bfloat16" else array), dtype
+
+
+def real_array(x: Any, name: str) -> tuple[NDArray[Any], str]:
+    """`x` as a NumPy array of a real numeric dtype, and its dtype's name.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is not integer or real floating, or the array is not in CPU memory.
+    """
+    array, dtype = _to_numpy(x, name)
+    if array.dtype.kind not in "fiu":
+        msg = f"{name} must hold real numbers, got dtype {dtype}"
+        raise TypeError(msg)
+    return array, dtype
+
+
+def _writer(like: Any) -> Callable[[NDArray[Any], str | None], Any]:
+    """A function that makes a NumPy array one of the kind of `like`; its dtype name may be None."""
+    if _is_torch(like):
+        torch = sys.modules["torch"]
+
+        def to_torch(a: NDArray[Any], dtype: str | None) -> Any:
+            tensor = torch.from_numpy(np.ascontiguousarray(a))
+            return tensor if dtype is None else tensor.to(getattr(torch, dtype))
+
+        return to_torch
+    if hasattr(like, "__array_namespace__") and not isinstance(like, np.ndarray):
+        xp = like.__array_namespace__()
+
+        def to_namespace(a: NDArray[Any], dtype: str | None) -> Any:
+            return xp.asarray(a) if dtype is None else xp.asarray(a, dtype=getattr(xp, dtype))
+
+        return to_namespace
+
+    def to_numpy(a: NDArray[Any], dtype: str | None) -> Any:
+        if dtype is None:
+            return a
+        with np.errstate(over="ignore"):  # a float16 log-weight below -65504 is -inf
+            return a.astype(dtype, copy=False)
+
+    return to_numpy
+
+
+def read_only(a: NDArray[Any]) -> NDArray[Any]:
+    # Numba compiles read-only and writable arrays apart: handing over only the former halves that.
+    view = a.view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Log-weights as float64 rows, with the way back.
+
+    Attributes
+    ----------
+    values : ndarray, shape (rows, draws)
+        Log-weights, C-contiguous and read-only. Entries left out by ``where`` are -inf.
+    n : ndarray, shape (rows,)
+        How many draws count in each row.
+    eps : float
+        Unit roundoff of the caller's dtype.
+    batch_shape : tuple of int
+        Shape of the axes that are not sample axes.
+    """
+
+    values: Floats
+    n: Ints
+    eps: float
+    batch_shape: tuple[int, ...]
+    _kept: NDArray[np.bool_] | None
+    _shape: tuple[int, ...]
+    _axes: tuple[int, ...]
+    _sample_shape: tuple[int, ...]
+    _dtype: str
+    _write: Callable[[NDArray[Any], str | None], Any]
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+    def empty(self, dtype: type = np.float64) -> NDArray[Any]:
+        """An uninitialised entry a row."""
+        return np.empty(len(self), dtype)
+
+    def per_row(self, value: Any, name: str, *, minimum: float, exclusive: bool = False) -> Floats:
+        """A scalar or an array of the batch shape as one float a row.
+
+        NaN passes in an array (a row that could not be diagnosed has gamma NaN) but not as a scalar.
+        """
+        array = real_array(value, name)[0].astype(np.float64)
+        bad = (array <= minimum if exclusive else array < minimum) | np.isposinf(array)
+        if array.ndim == 0:
+            bad |= np.isnan(array)
+        if bad.any():
+            bound = "above" if exclusive else "at least"
+            msg = f"{name} must be finite and {bound} {minimum:g}, got {array[bad].flat[0]:g}"
+            raise ValueError(msg)
+        if array.ndim == 0:
+            return np.full(len(self), array)
+        try:
+            array = np.broadcast_to(array, self.batch_shape)
+        except ValueError:
+            msg = f"{name} of shape {array.shape} does not fit the batch shape {self.batch_shape}"
+            raise ValueError(msg) from None
+        return np.array(array, order="C").reshape(-1)
+
+    def trailing(self, h: Any) -> tuple[Floats, tuple[int, ...]]:
+        """Values at the draws as (rows, draws * d) float64, and the shape that d stands for."""
+        array, _ = real_array(h, "h")
+        axes, shape = self._axes, self._shape
+        if array.shape[: len(axes)] != shape:
+            msg = (
+                f"h must have log_w's shape {shape}, or that and axes of its own; got {array.shape}"
+            )
+            raise ValueError(msg)
+        own = array.shape[len(axes) :]
+        array = array.transpose(*axes, *range(len(axes), array.ndim))
+        flat = np.ascontiguousarray(array, np.float64).reshape(len(self), -1)
+        return read_only(flat), own
+
+    def mean(self, values: Floats) -> Floats:
+        """Mean of `trailing` values over the draws that count: (rows, d)."""
+        count, draws = self.values.shape
+        cube = values.reshape(count, draws, values.shape[1] // draws)
+        kept = True if self._kept is None else self._kept[:, :, None]
+        total = np.sum(cube, axis=1, where=kept)
+        return total / np.maximum(self.n, 1)[:, None]
+
+    def diagnostic(self, a: NDArray[Any], own: tuple[int, ...] = ()) -> Any:
+        """One number a row in the batch shape, the shape `own` behind it; a Python scalar if 0-d."""
+        shape = self.batch_shape + own
+        return a.item() if shape == () else self._write(a.reshape(shape), None)
+
+    def status(self, codes: Codes) -> Any:
+        """Status codes in the batch shape; a `Status` if 0-d."""
+        return Status(codes.item()) if self.batch_shape == () else self.diagnostic(codes)
+
+    def weights(self, a: Floats) -> Any:
+        """Log-weights in the caller's layout, kind and float dtype."""
+        if self._kept is not None:
+            a[~self._kept] = -np.inf
+        a = a.reshape(self.batch_shape + self._sample_shape)
+        if self._axes != tuple(range(a.ndim)):
+            a = a.transpose(np.argsort(self._axes))
+        return self._write(a, self._dtype)
+
+
+def rows_of(log_w: Any, axis: Axis, where: Any) -> Rows:
+    """Check log-weights and lay them out as rows.
+
+    Raises
+    ------
+    TypeError
+        If `log_w` does not hold real numbers or is not in CPU memory, or `where` is not boolean.
+    ValueError
+        If `axis` does not fit, the sample axis is empty, or `where` does not broadcast.
+    """
+    array, dtype = real_array(log_w, "log_w")
+    if array.ndim == 0:
+        msg = "log_w must have at least one axis, got a scalar"
+        raise ValueError(msg)
+    if not isinstance(axis, (int, tuple, np.integer)) or axis == ():
+        msg = f"axis must be an int or a non-empty tuple of ints, got {axis!r}"
+        raise ValueError(msg)
+    sample = normalize_axis_tuple(axis, array.ndim, "axis")
+    axes = tuple(i for i in range(array.ndim) if i not in sample) + sample
+    shape = tuple(array.shape[i] for i in axes)
+    batch_shape, sample_shape = shape[: -len(sample)], shape[-len(sample) :]
+    full_shape = array.shape
+    draws = prod(sample_shape)
+    if draws == 0:
+        msg = f"log_w has no draws: axis {axis} of shape {full_shape} is empty"
+        raise ValueError(msg)
+    count = prod(batch_shape)
+    if axes != tuple(range(array.ndim)):
+        array = array.transpose(axes)
+    values = np.ascontiguousarray(array, np.float64).reshape(count, draws)
+    kept = None
+    n = np.full(count, draws)
+    if where is not None:
+        mask, mask_dtype = _to_numpy(where, "where")
+        if mask.dtype != np.bool_:
+            msg = f"where must be boolean, got dtype {mask_dtype}"
+            raise TypeError(msg)
+        try:
+            mask = np.broadcast_to(mask, full_shape)
+        except ValueError:
+            msg = f"where of shape {mask.shape} does not broadcast to log_w's {full_shape}"
+            raise ValueError(msg) from None
+        kept = np.ascontiguousarray(mask.transpose(axes)).reshape(count, draws)
+        values = np.where(kept, values, -np.inf)
+        n = kept.sum(axis=1)
+    return Rows(
+        values=read_only(values),
+        n=n,
+        eps=_EPS.get(dtype, _EPS_FLOAT64),
+        batch_shape=batch_shape,
+        _kept=kept,
+        _shape=full_shape,
+        _axes=axes,
+        _sample_shape=sample_shape,
+        _dtype=dtype if dtype in _EPS or array.dtype.kind == "f" else "float64",
+        _write=_writer(log_w),
+    )
+
+
+def resolve_workers(workers: int) -> int:
+    """The number of threads that `workers` asks for; -1 is one for each CPU this process may use."""
+    if workers == -1:
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+    if not isinstance(workers, (int, np.integer)) or workers < 1:
+        msg = f"workers must be a positive int or -1, got {workers!r}"
+        raise ValueError(msg)
+    return int(workers)
+
+
+def spread(task: Callable[[slice], None], rows: int, workers: int) -> None:
+    """Run `task` over slices of the rows, on `workers` threads; kernels hold no lock while they run."""
+    threads = min(resolve_workers(workers), rows)
+    if threads <= 1:
+        task(slice(None))
+        return
+    size = -(-rows // (4 * threads))  # a few slices a thread, so that none waits for a slow one
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(task, [slice(start, start + size) for start in range(0, rows, size)]))
+
+
+def warn_not_finite(codes: Codes) -> None:
+    """One warning for the call if any row holds NaN or +inf."""
+    bad = int(np.count_nonzero(codes == Status.NOT_FINITE))
+    if bad:
+        msg = f"{bad} of {codes.size} rows hold NaN or +inf: their results are NaN"
+        warnings.warn(msg, NonFiniteWarning, stacklevel=3)

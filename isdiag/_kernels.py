@@ -1,0 +1,1011 @@
+"""Every compiled loop of isdiag, and how it is compiled.
+
+Numba stamps a cached kernel with the file of that kernel alone, so a kernel whose callee (or whose
+compile flags) lived in another file would go on returning the numbers of the old version after an
+upgrade. Everything that shapes the machine code therefore stands in this one file.
+
+Conventions
+-----------
+* A row is a C-contiguous float64 vector of log-weights. An entry of -inf is a draw of zero weight.
+  Entries that the caller left out are -inf as well and only the row's count ``n`` tells them apart.
+* Inside a kernel log-weights are relative to the row's maximum, so every exponent is <= 0.
+* Kernels never raise and never warn: what became of a row is a status code (`isdiag.Status`).
+* Rows are independent and a row's arithmetic has a fixed order, so neither the batch around a row
+  nor the number of workers can change its bits.
+
+References
+----------
+.. [ZS] Zhang, J. & Stephens, M. A. (2009). A new and efficient estimation method for the generalized
+   Pareto distribution. Technometrics 51(3), 316-325.
+.. [PSIS] Vehtari, A., Simpson, D., Gelman, A., Yao, Y. & Gabry, J. (2024). Pareto smoothed importance
+   sampling. JMLR 25(72), 1-58.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+
+# error_model="numpy": a division by zero is inf or nan, not a Python exception inside a loop.
+_FLAGS = {"nogil": True, "error_model": "numpy"}
+
+# Lets LLVM keep several partial sums (and so use vector registers). It never licenses the deletion
+# of a NaN or inf test, which plain fastmath=True does.
+_SUMMATION = {"contract", "reassoc", "nsz"}
+
+
+def _kernel(function=None, *, fastmath=False):
+    if function is None:
+        return lambda f: _kernel(f, fastmath=fastmath)
+    options = {**_FLAGS, "fastmath": fastmath}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # numba found no folder it may write a cache to
+        return njit(**options)(function)
+
+
+# Status codes: the values of isdiag.Status (tests/test_status.py holds them together).
+OK, FLAT, TAIL_TOO_SHORT, DEGENERATE_TAIL, INFEASIBLE, NO_WEIGHT, NOT_FINITE = range(7)
+
+# Which constraint set gamma: indices into isdiag.gamma.LIMITS.
+BY_NONE, BY_PSIS, BY_ESS, BY_MAX = range(4)
+
+# The fit compares its lower quartile with its smallest excess; with 5 draws they are the same draw.
+MIN_TAIL = 6
+
+_LARGEST = np.finfo(np.float64).max
+
+
+# --------------------------------------------------------------------------------------
+# Bits of a float64
+# --------------------------------------------------------------------------------------
+
+
+@intrinsic
+def _bits(typingctx, x):
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(types.int64))
+
+    return types.int64(types.float64), codegen
+
+
+@intrinsic
+def _from_bits(typingctx, i):
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(types.float64))
+
+    return types.float64(types.int64), codegen
+
+
+_MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
+
+
+@_kernel
+def _order_key(x):
+    """An integer that orders as float64 does, NaNs outermost: integer min and max vectorise."""
+    i = _bits(x)
+    return i ^ ((i >> 63) & _MAGNITUDE)
+
+
+@_kernel
+def _from_order_key(key):
+    return _from_bits(key ^ ((key >> 63) & _MAGNITUDE))
+
+
+_KEY_MAX = np.int64(0x7FEFFFFFFFFFFFFF)  # largest finite float64
+_KEY_NEG_INF = np.int64(-0x7FF0000000000001)
+_KEY_TOP = np.int64(0x7FFFFFFFFFFFFFFF)
+
+
+# --------------------------------------------------------------------------------------
+# exp for exponents <= 0
+# --------------------------------------------------------------------------------------
+
+_LOG2_E = 1.4426950408889634
+_LN2_HIGH = 0.693147180369123816490  # fdlibm's split of ln 2: high part has 32 trailing zero bits
+_LN2_LOW = 1.90821492927058770002e-10
+_ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it rounds to an integer held in the low bits
+_UNDERFLOW = -708.0  # below this exp is called 0; its true value is under 3.4e-308
+
+
+@_kernel(fastmath={"contract"})
+def _exp(t):
+    """exp(t) for t <= 0 (t = -inf gives 0), branch-free so that a loop around it vectorises.
+
+    Cody-Waite reduction to |r| <= ln(2)/2 and the Taylor polynomial of degree 13 (remainder below
+    5e-18), after which the binary exponent is added to the bits of the result.
+    """
+    inside = t > _UNDERFLOW
+    t = t if inside else _UNDERFLOW
+    shifted = t * _LOG2_E + _ROUND
+    k = shifted - _ROUND
+    r = (t - k * _LN2_HIGH) - k * _LN2_LOW
+    p = 1.0 / 6227020800.0
+    p = p * r + 1.0 / 479001600.0
+    p = p * r + 1.0 / 39916800.0
+    p = p * r + 1.0 / 3628800.0
+    p = p * r + 1.0 / 362880.0
+    p = p * r + 1.0 / 40320.0
+    p = p * r + 1.0 / 5040.0
+    p = p * r + 1.0 / 720.0
+    p = p * r + 1.0 / 120.0
+    p = p * r + 1.0 / 24.0
+    p = p * r + 1.0 / 6.0
+    p = p * r + 0.5
+    p = p * r + 1.0
+    p = p * r + 1.0
+    e = _from_bits(_bits(p) + (_bits(shifted) << 52))
+    return e if inside else 0.0
+
+
+# --------------------------------------------------------------------------------------
+# A row's extent and its power sums
+# --------------------------------------------------------------------------------------
+
+# Long sums are sums of block sums: the rounding error grows with n / _BLOCK, and a block's numbers
+# do not depend on who computes it.
+_BLOCK = 1024
+
+
+@_kernel
+def _extent(row):
+    """(largest, smallest finite, number of finite, every entry is a number below +inf)."""
+    high = _KEY_NEG_INF
+    low = _KEY_TOP
+    n_finite = 0
+    lowest = _KEY_TOP
+    for i in range(row.size):
+        key = _order_key(row[i])
+        finite = key != _KEY_NEG_INF
+        high = max(key, high)
+        lowest = min(lowest, key)
+        low = min(low, key if finite else _KEY_TOP)
+        n_finite += 1 if finite else 0
+    sound = high <= _KEY_MAX and lowest >= _KEY_NEG_INF
+    return _from_order_key(high), _from_order_key(low), n_finite, sound
+
+
+@_kernel
+def _is_flat(high, low, gamma, eps):
+    """Do gamma * log-weights differ by no more than the rounding of the input can explain?
+
+    Either of two roundings can: that of the log-weights (ulps of their size) and that of weights
+    near each other (ulps of 1).
+    """
+    spread = gamma * (0.5 * high - 0.5 * low)
+    size = gamma * max(abs(high), abs(low))
+    return spread <= 2.0 * eps * max(1.0, size)
+
+
+@_kernel(fastmath=_SUMMATION)
+def _block_power_sums(part, shift, gamma):
+    s1 = 0.0
+    s2 = 0.0
+    t1 = 0.0
+    t2 = 0.0
+    for i in range(part.size):
+        t = gamma * (part[i] - shift)
+        e = _exp(t)
+        et = e * (t if t > _UNDERFLOW else _UNDERFLOW)
+        s1 += e
+        s2 += e * e
+        t1 += et
+        t2 += e * et
+    return s1, s2, t1, t2
+
+
+@_kernel
+def _power_sums(row, shift, gamma):
+    """Sums over the row of e, e^2, e t, e^2 t with t = gamma (row - shift) and e = exp(t).
+
+    gamma > 0 and shift = max(row), so all is finite. One exp a draw gives ESS = s1^2 / s2, its slope
+    d log ESS / d log gamma = 2 (t1/s1 - t2/s2), and the entropy of the weights log s1 - t1/s1.
+    """
+    s1 = 0.0
+    s2 = 0.0
+    t1 = 0.0
+    t2 = 0.0
+    for start in range(0, row.size, _BLOCK):
+        a, b, c, d = _block_power_sums(row[start : start + _BLOCK], shift, gamma)
+        s1 += a
+        s2 += b
+        t1 += c
+        t2 += d
+    return s1, s2, t1, t2
+
+
+# --------------------------------------------------------------------------------------
+# Scratch memory, allocated once a call and not once a row
+# --------------------------------------------------------------------------------------
+
+
+class _Workspace(NamedTuple):
+    row: np.ndarray  # a copy of the row that selection may reorder
+    x: np.ndarray  # the tail, relative to the maximum, ascending
+    index: np.ndarray  # where in the row the tail stands
+    x_spare: np.ndarray
+    index_spare: np.ndarray
+    excess: np.ndarray
+    theta: np.ndarray  # the grid of the fit
+    k: np.ndarray
+    log_lik: np.ndarray
+
+
+@_kernel
+def _workspace(size, lengths):
+    tail = 0
+    for length in lengths:
+        tail = max(tail, min(size, length))
+    grid = 30 + int(math.sqrt(tail))
+    return _Workspace(
+        np.empty(size),
+        np.empty(tail),
+        np.empty(tail, np.int64),
+        np.empty(tail),
+        np.empty(tail, np.int64),
+        np.empty(tail),
+        np.empty(grid),
+        np.empty(grid),
+        np.empty(grid),
+    )
+
+
+# --------------------------------------------------------------------------------------
+# The tail: the largest draws, ascending, ties in order of appearance
+# --------------------------------------------------------------------------------------
+
+
+@_kernel
+def _partition(a, start, stop, pivot):
+    """Move the entries above the pivot to the front of a[start:stop]; return where they end.
+
+    Branch-free: a mispredicted branch an element costs more than the extra stores.
+    """
+    end = start
+    for i in range(start, stop):
+        x = a[i]
+        a[i] = a[end]
+        a[end] = x
+        end += 1 if x > pivot else 0
+    return end
+
+
+@_kernel
+def _median3(a, b, c):
+    return max(min(a, b), min(max(a, b), c))
+
+
+@_kernel
+def _nth_largest(a, n, size):
+    """The n-th largest (0-based) of a[:size] by quickselect; reorders a."""
+    start = 0
+    stop = size
+    while stop - start > 16:
+        step = (stop - start) // 9
+        pivot = _median3(
+            _median3(a[start], a[start + step], a[start + 2 * step]),
+            _median3(a[start + 3 * step], a[start + 4 * step], a[start + 5 * step]),
+            _median3(a[start + 6 * step], a[start + 7 * step], a[stop - 1]),
+        )
+        above = _partition(a, start, stop, pivot)
+        if n < above:
+            stop = above
+            continue
+        # The pivot is among a[above:stop]: drop all that equal it, so that ties cannot stall us.
+        below = above
+        for i in range(above, stop):
+            x = a[i]
+            a[i] = a[below]
+            a[below] = x
+            below += 1 if x == pivot else 0
+        if n < below:
+            return pivot
+        start = below
+    for i in range(start + 1, stop):
+        x = a[i]
+        j = i
+        while j > start and a[j - 1] < x:
+            a[j] = a[j - 1]
+            j -= 1
+        a[j] = x
+    return a[n]
+
+
+@_kernel
+def _sort_tail(ws, size):
+    """Sort ws.x[:size] ascending and stably, carrying ws.index."""
+    x, index, x_spare, index_spare = ws.x, ws.index, ws.x_spare, ws.index_spare
+    run = 8
+    for start in range(0, size, run):
+        for i in range(start + 1, min(start + run, size)):
+            value = x[i]
+            label = index[i]
+            j = i
+            while j > start and x[j - 1] > value:
+                x[j] = x[j - 1]
+                index[j] = index[j - 1]
+                j -= 1
+            x[j] = value
+            index[j] = label
+    while run < size:
+        for start in range(0, size, 2 * run):
+            i = start
+            middle = min(start + run, size)
+            j = middle
+            stop = min(start + 2 * run, size)
+            for k in range(start, stop):
+                if j >= stop or (i < middle and x[i] <= x[j]):
+                    x_spare[k] = x[i]
+                    index_spare[k] = index[i]
+                    i += 1
+                else:
+                    x_spare[k] = x[j]
+                    index_spare[k] = index[j]
+                    j += 1
+        x[:size] = x_spare[:size]
+        index[:size] = index_spare[:size]
+        run *= 2
+
+
+@_kernel
+def _select_tail(ws, row, high, n_finite, length):
+    """Fill ws.x[:m], ws.index[:m] with the m = min(length, n_finite) largest draws.
+
+    Returns (m, cutoff), the cutoff being the largest draw below the tail, -inf where the tail takes
+    every draw of positive weight. Of draws that tie with the smallest one of the tail the last to
+    appear belong to it, as in a stable ascending sort.
+    """
+    m = min(length, n_finite)
+    if m < n_finite:
+        scratch = ws.row
+        scratch[:] = row
+        cutoff = _nth_largest(scratch, m, row.size)
+        # The m largest now stand in front, so their minimum is the smallest draw of the tail.
+        least = scratch[0]
+        for i in range(1, m):
+            least = min(least, scratch[i])
+        cutoff -= high
+    else:
+        least = -_LARGEST
+        cutoff = -np.inf
+    above = 0
+    equal = 0
+    for i in range(row.size):
+        above += 1 if row[i] > least else 0
+        equal += 1 if row[i] == least else 0
+    skip = equal - (m - above)
+    k = 0
+    for i in range(row.size):
+        value = row[i]
+        if value >= least:
+            if value == least and skip > 0:
+                skip -= 1
+            else:
+                ws.x[k] = value - high
+                ws.index[k] = i
+                k += 1
+    _sort_tail(ws, m)
+    return m, cutoff
+
+
+# --------------------------------------------------------------------------------------
+# Generalised Pareto fit [ZS], with the prior on k of [PSIS]
+# --------------------------------------------------------------------------------------
+
+
+@_kernel(fastmath=_SUMMATION)
+def _product(x, theta):
+    product = 1.0
+    for i in range(x.size):
+        product *= 1.0 - theta * x[i]
+    return product
+
+
+@_kernel(fastmath=_SUMMATION)
+def _mean(x):
+    total = 0.0
+    for i in range(x.size):
+        total += x[i]
+    return total / x.size
+
+
+@_kernel
+def _mean_log1p(x, theta):
+    """mean(log1p(-theta x)) for x ascending in [0, 1], theta x < 1.
+
+    The log of a product of many factors is one log instead of many. The extreme factor, that of
+    the largest x, says how many can be multiplied before the product leaves the range of a float64.
+    """
+    m = x.size
+    if abs(theta) < 1e-4:
+        total = 0.0
+        for i in range(m):
+            total += math.log1p(-theta * x[i])
+        return total / m
+    extreme = abs(math.log1p(-theta * x[m - 1]))
+    group = m
+    if extreme * m > 690.0:
+        group = max(1, int(690.0 / extreme))
+    total = 0.0
+    for start in range(0, m, group):
+        total += math.log(_product(x[start : start + group], theta))
+    return total / m
+
+
+@_kernel
+def _gpd_fit(ws, m):
+    """Fit ascending excesses ws.excess[:m]. Returns (fitted, k, sigma, variance of k), no prior on k.
+
+    The excesses are overwritten by their ratio to the largest.
+    The variance is that of k under the quadrature's posterior for theta = -k/sigma, plus what k
+    still varies at given theta: there log1p(-theta x) is exponential with mean k, so k^2 / m.
+    """
+    x, theta, k, log_lik = ws.excess[:m], ws.theta, ws.k, ws.log_lik
+    largest = x[m - 1]
+    quartile = x[int(m / 4 + 0.5) - 1]
+    # Negated, so that a NaN is no fit.
+    if not (m >= MIN_TAIL and x[0] >= 0.0 and quartile > x[0] and largest < np.inf):
+        return False, np.nan, np.nan, np.nan
+    for i in range(m):
+        x[i] /= largest
+    quartile /= largest
+    if not quartile > 0.0:
+        return False, np.nan, np.nan, np.nan
+    mean = _mean(x)
+    size = 30 + int(math.sqrt(m))
+    top = -np.inf
+    for j in range(size):
+        theta[j] = 1.0 + (1.0 - math.sqrt(size / (j + 0.5))) / (3.0 * quartile)
+        k[j] = _mean_log1p(x, theta[j])
+        rate = -theta[j] / k[j] if theta[j] != 0.0 else 1.0 / mean
+        log_lik[j] = m * (math.log(rate) - k[j] - 1.0)
+        top = max(top, log_lik[j])
+    total = 0.0
+    theta_hat = 0.0
+    k_bar = 0.0
+    for j in range(size):
+        weight = math.exp(log_lik[j] - top)
+        total += weight
+        theta_hat += weight * theta[j]
+        k_bar += weight * k[j]
+    theta_hat /= total
+    k_bar /= total
+    variance = 0.0
+    for j in range(size):
+        weight = math.exp(log_lik[j] - top) / total
+        variance += weight * ((k[j] - k_bar) ** 2 + k[j] ** 2 / m)
+    k_hat = _mean_log1p(x, theta_hat)
+    sigma = -k_hat / theta_hat if theta_hat != 0.0 else mean
+    fitted = abs(k_hat) < np.inf and abs(sigma) < np.inf
+    return fitted, k_hat, sigma * largest, variance
+
+
+# The prior of [PSIS]: ten pseudo-draws at k = 1/2.
+_PRIOR_DRAWS = 10.0
+_PRIOR_K = 0.5
+
+
+@_kernel
+def _with_prior(k, m):
+    return (k * m + _PRIOR_DRAWS * _PRIOR_K) / (m + _PRIOR_DRAWS)
+
+
+@_kernel
+def _gpd_quantile(p, k, sigma):
+    log_survival = math.log1p(-p)
+    if k == 0.0:
+        return -sigma * log_survival
+    return sigma * math.expm1(-k * log_survival) / k
+
+
+@_kernel
+def gpd_fit_rows(rows, n, prior, k, sigma, k_std_error):
+    """Rows of ascending excesses, of which the first n[r] count."""
+    ws = _workspace(rows.shape[1], n)
+    for r in range(rows.shape[0]):
+        m = n[r]
+        ws.excess[:m] = rows[r, :m]
+        k[r] = np.nan
+        sigma[r] = np.nan
+        k_std_error[r] = np.nan
+        if m < MIN_TAIL:
+            continue
+        fitted, shape, scale, variance = _gpd_fit(ws, m)
+        if not fitted:
+            k[r] = np.inf
+            continue
+        shrink = 1.0
+        if prior:
+            shape = _with_prior(shape, m)
+            shrink = m / (m + _PRIOR_DRAWS)
+        k[r] = shape
+        sigma[r] = scale
+        k_std_error[r] = shrink * math.sqrt(variance)
+
+
+# --------------------------------------------------------------------------------------
+# Rows: what became of one, its tail fit
+# --------------------------------------------------------------------------------------
+
+
+@_kernel
+def _state(high, low, n_finite, sound, n, gamma, eps):
+    """The status that the weights w^gamma alone decide, or OK where the tail has to be looked at."""
+    if not sound:
+        return NOT_FINITE
+    if n_finite == 0:
+        return NO_WEIGHT
+    # One draw with all the mass among others with none is not the flat, best case.
+    if (n_finite > 1 or n == 1) and _is_flat(high, low, gamma, eps):
+        return FLAT
+    return OK
+
+
+@_kernel
+def _khat_without_fit(state):
+    return -np.inf if state == FLAT else np.nan
+
+
+@_kernel
+def _fit_tail(ws, m, length, cutoff, gamma):
+    """Fit the tail of w^gamma that ws.x[:m] holds. Returns (status, khat with the prior, sigma)."""
+    if m < MIN_TAIL:
+        if m == 1 and length >= MIN_TAIL:
+            return DEGENERATE_TAIL, np.inf, np.nan
+        return TAIL_TOO_SHORT, np.nan, np.nan
+    # exp(b) - exp(a) = -exp(b) expm1(a - b): no digit is lost where weights are nearly equal, and
+    # nothing overflows where they are not.
+    for i in range(m):
+        t = gamma * ws.x[i]
+        ws.excess[i] = -math.expm1(gamma * cutoff - t) * math.exp(t)
+    fitted, k, sigma, _ = _gpd_fit(ws, m)
+    if not fitted:
+        return DEGENERATE_TAIL, np.inf, np.nan
+    return OK, _with_prior(k, m), sigma
+
+
+@_kernel
+def _tempered(value, gamma):
+    """gamma * value, where -inf stays -inf: gamma = 0 is the limit from above."""
+    return gamma * value if value > -np.inf else value
+
+
+# --------------------------------------------------------------------------------------
+# temper, ess
+# --------------------------------------------------------------------------------------
+
+
+@_kernel
+def temper_rows(rows, gamma, normalize, out, status):
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        g = gamma[r]
+        high, _, n_finite, sound = _extent(row)
+        if not sound or g != g:
+            status[r] = NOT_FINITE if not sound else OK
+            out[r, :] = np.nan
+            continue
+        status[r] = OK if n_finite > 0 else NO_WEIGHT
+        shift = 0.0
+        log_total = 0.0
+        if normalize and n_finite > 0:
+            shift = high
+            total = float(n_finite)
+            if g > 0.0:
+                total, _, _, _ = _power_sums(row, high, g)
+            log_total = math.log(total)
+        for i in range(row.size):
+            out[r, i] = _tempered(row[i] - shift, g) - log_total
+
+
+KISH, PERPLEXITY, MAX = range(3)
+
+
+@_kernel
+def ess_rows(rows, gamma, kind, out, status):
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        g = gamma[r]
+        high, _, n_finite, sound = _extent(row)
+        out[r] = np.nan
+        if not sound or n_finite == 0 or g != g:
+            status[r] = NOT_FINITE if not sound else (NO_WEIGHT if n_finite == 0 else OK)
+            continue
+        status[r] = OK
+        if g == 0.0:
+            out[r] = n_finite
+            continue
+        s1, s2, t1, _ = _power_sums(row, high, g)
+        if kind == KISH:
+            out[r] = s1 * s1 / s2
+        elif kind == PERPLEXITY:
+            out[r] = s1 * math.exp(-t1 / s1)
+        else:
+            out[r] = s1
+
+
+# --------------------------------------------------------------------------------------
+# khat, PSIS
+# --------------------------------------------------------------------------------------
+
+
+@_kernel
+def khat_rows(rows, n, length, gamma, eps, khat, status):
+    size = rows.shape[1]
+    ws = _workspace(size, length)
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        high, low, n_finite, sound = _extent(row)
+        state = _state(high, low, n_finite, sound, n[r], gamma[r], eps)
+        khat[r] = _khat_without_fit(state)
+        if state == OK and gamma[r] == gamma[r]:
+            m, cutoff = _select_tail(ws, row, high, n_finite, length[r])
+            state, khat[r], _ = _fit_tail(ws, m, length[r], cutoff, gamma[r])
+        status[r] = state
+
+
+@_kernel
+def psis_rows(rows, n, length, gamma, eps, normalize, out, khat, ess, tail_length, status):
+    size = rows.shape[1]
+    ws = _workspace(size, length)
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        g = gamma[r]
+        high, low, n_finite, sound = _extent(row)
+        state = _state(high, low, n_finite, sound, n[r], g, eps)
+        khat[r] = _khat_without_fit(state)
+        tail_length[r] = min(length[r], n_finite)
+        if state == NOT_FINITE or state == NO_WEIGHT or g != g:
+            out[r, :] = -np.inf if state == NO_WEIGHT else np.nan
+            ess[r] = np.nan
+            status[r] = state
+            continue
+        for i in range(size):
+            out[r, i] = _tempered(row[i] - high, g)
+        top = 0.0
+        m = 0
+        if state == OK:
+            m, cutoff = _select_tail(ws, row, high, n_finite, length[r])
+            state, khat[r], sigma = _fit_tail(ws, m, length[r], cutoff, g)
+            if state == OK:
+                base = _tempered(cutoff, g)
+                for i in range(m):
+                    quantile = _gpd_quantile((i + 0.5) / m, khat[r], sigma)
+                    # Two forms of one number: each keeps its digits where the other loses them.
+                    if base > -0.5:
+                        smoothed = math.log1p(math.expm1(base) + quantile)
+                    else:
+                        smoothed = math.log(math.exp(base) + quantile)
+                    ws.x[i] = min(smoothed, 0.0)
+                    out[r, ws.index[i]] = ws.x[i]
+                top = ws.x[m - 1]
+            else:
+                m = 0
+        s1, s2, _, _ = _power_sums(out[r], top, 1.0)
+        ess[r] = s1 * s1 / s2
+        status[r] = state
+        if normalize:
+            log_total = top + math.log(s1)
+            for i in range(size):
+                out[r, i] -= log_total
+        else:
+            for i in range(size):
+                out[r, i] = _tempered(row[i], g)
+            for i in range(m):
+                out[r, ws.index[i]] = g * high + ws.x[i]
+
+
+# --------------------------------------------------------------------------------------
+# Self-normalised estimates
+# --------------------------------------------------------------------------------------
+
+
+@_kernel(fastmath=_SUMMATION)
+def _weighted_sum(weights, h):
+    total = 0.0
+    for i in range(h.size):
+        e = weights[i]
+        total += e * h[i] if e != 0.0 else 0.0
+    return total
+
+
+@_kernel(fastmath=_SUMMATION)
+def _weighted_residuals(weights, h, centre):
+    squares = 0.0
+    pull = 0.0
+    for i in range(h.size):
+        e = weights[i]
+        residual = e * (h[i] - centre) if e != 0.0 else 0.0
+        squares += residual * residual
+        pull += e * residual
+    return squares, pull
+
+
+@_kernel
+def moment_rows(rows, gamma, h, estimate, std_error, bias, ess, status):
+    """Self-normalised estimates of h under w^gamma, h[r] being (n, d) flattened.
+
+    With wbar the normalised weights: estimate sum wbar h, delta-method variance
+    sum wbar^2 (h - estimate)^2, bias -sum wbar^2 (h - estimate). A draw of zero weight is not looked
+    at: its h may be anything.
+    """
+    size = rows.shape[1]
+    d = estimate.shape[1]
+    weights = np.empty(size)
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        g = gamma[r]
+        high, _, n_finite, sound = _extent(row)
+        status[r] = NOT_FINITE if not sound else (NO_WEIGHT if n_finite == 0 else OK)
+        if status[r] != OK or g != g:
+            estimate[r, :] = np.nan
+            std_error[r, :] = np.nan
+            bias[r, :] = np.nan
+            ess[r] = np.nan
+            continue
+        for i in range(size):
+            weights[i] = _exp(_tempered(row[i] - high, g))
+        s1 = 0.0
+        s2 = 0.0
+        for i in range(size):
+            s1 += weights[i]
+            s2 += weights[i] * weights[i]
+        ess[r] = s1 * s1 / s2
+        if d == 1:
+            estimate[r, 0] = _weighted_sum(weights, h[r]) / s1
+            squares, pull = _weighted_residuals(weights, h[r], estimate[r, 0])
+            std_error[r, 0] = math.sqrt(squares) / s1
+            bias[r, 0] = -pull / (s1 * s1)
+            continue
+        estimate[r, :] = 0.0
+        std_error[r, :] = 0.0
+        bias[r, :] = 0.0
+        for i in range(size):
+            e = weights[i]
+            if e != 0.0:
+                part = h[r, i * d : (i + 1) * d]
+                for j in range(d):
+                    estimate[r, j] += e * part[j]
+        for j in range(d):
+            estimate[r, j] /= s1
+        for i in range(size):
+            e = weights[i]
+            if e != 0.0:
+                part = h[r, i * d : (i + 1) * d]
+                for j in range(d):
+                    residual = e * (part[j] - estimate[r, j])
+                    std_error[r, j] += residual * residual
+                    bias[r, j] -= e * residual
+        for j in range(d):
+            std_error[r, j] = math.sqrt(std_error[r, j]) / s1
+            bias[r, j] /= s1 * s1
+
+
+# --------------------------------------------------------------------------------------
+# gamma by ESS
+# --------------------------------------------------------------------------------------
+
+# ESS is brought to [target, target (1 + _ESS_TOLERANCE)], aiming inside: an accepted gamma holds the
+# constraint as computed, and Newton's last step is not wasted on digits that nobody can see.
+_ESS_TOLERANCE = 4e-11
+_ESS_AIM = 5e-12
+_SAMPLE = 4096
+_MAX_STEPS = 200
+
+
+@_kernel
+def _ess_root(row, high, low, n_finite, target, start, gamma_max):
+    """The largest gamma in (0, gamma_max] with ESS >= target, and its ESS.
+
+    Needs a row that is not flat and target < n_finite. Newton on u = sqrt(log(n_finite / ESS)), which
+    is proportional to gamma for log-normal weights, kept in a bracket: where all gamma * row lie
+    within a range R, ESS >= n_finite exp(-R) (Kantorovich), and ESS never grows with gamma.
+    """
+    aim = math.log(n_finite / target) - _ESS_AIM
+    if aim <= 0.0:
+        return 0.0, float(n_finite)
+    feasible = 0.5 * aim / (0.5 * high - 0.5 * low)
+    feasible_ess = np.nan
+    infeasible = np.inf
+    aim = math.sqrt(aim)
+    gamma = min(max(start, feasible), gamma_max)
+    for step in range(_MAX_STEPS):
+        s1, s2, t1, t2 = _power_sums(row, high, gamma)
+        ess = s1 * s1 / s2
+        if ess >= target:
+            feasible = gamma
+            feasible_ess = ess
+            if gamma >= gamma_max or ess <= target * (1.0 + _ESS_TOLERANCE):
+                break
+        else:
+            infeasible = gamma
+        u = math.sqrt(max(math.log(n_finite / ess), 0.0))
+        newton = gamma * (1.0 + (aim - u) * u / (t2 / s2 - t1 / s1))
+        newton = min(newton, gamma_max)
+        # Newton needs no help once it converges; a bisection now and then bounds the worst case.
+        if feasible < newton < infeasible and step % 8 != 7:
+            gamma = newton
+        elif newton >= gamma_max and infeasible == np.inf:
+            gamma = gamma_max
+        elif infeasible == np.inf:
+            gamma = min(2.0 * gamma, gamma_max)
+        elif infeasible > 2.0 * feasible:
+            gamma = math.sqrt(feasible) * math.sqrt(infeasible)
+        else:
+            gamma = feasible + 0.5 * (infeasible - feasible)
+        if not feasible < gamma < infeasible:
+            break
+    if feasible_ess != feasible_ess:
+        if feasible <= 0.0:
+            return 0.0, float(n_finite)
+        feasible = min(feasible, gamma_max)
+        s1, s2, _, _ = _power_sums(row, high, feasible)
+        feasible_ess = s1 * s1 / s2
+    return feasible, feasible_ess
+
+
+@_kernel
+def _spread(row, high, n_finite):
+    """Standard deviation of the finite entries; a scale, so overflow may make it inf."""
+    total = 0.0
+    for i in range(row.size):
+        total += row[i] - high if row[i] > -np.inf else 0.0
+    mean = total / n_finite
+    total = 0.0
+    for i in range(row.size):
+        total += (row[i] - high - mean) ** 2 if row[i] > -np.inf else 0.0
+    return math.sqrt(total / n_finite)
+
+
+@_kernel
+def _ess_limit(row, high, low, n_finite, target, gamma_max):
+    """As `_ess_root`, started from log-normal theory or, on a long row, from the root of a sample."""
+    gamma_max = min(gamma_max, _LARGEST)
+    if row.size <= _SAMPLE:
+        start = math.sqrt(max(math.log(n_finite / target), 0.0)) / _spread(row, high, n_finite)
+        return _ess_root(row, high, low, n_finite, target, start, gamma_max)
+    sample = row[:: row.size // _SAMPLE].copy()
+    s_high, s_low, s_finite, _ = _extent(sample)
+    start = gamma_max
+    if s_finite > 1 and s_high > s_low:
+        s_target = target * (s_finite / n_finite)
+        start = math.sqrt(max(math.log(s_finite / s_target), 0.0))
+        start /= _spread(sample, s_high, s_finite)
+        start, _ = _ess_root(sample, s_high, s_low, s_finite, s_target, start, gamma_max)
+    return _ess_root(row, high, low, n_finite, target, start, gamma_max)
+
+
+# --------------------------------------------------------------------------------------
+# gamma by re-fit
+# --------------------------------------------------------------------------------------
+
+_REFIT_SCAN = 16
+_REFIT_DEEPEST = 2.0**-40
+
+
+@_kernel
+def _refit_limit(ws, m, length, cutoff, k_max, gamma_max):
+    """The largest gamma < gamma_max whose re-fitted khat is <= k_max, k at gamma_max being above it.
+
+    Returns (gamma, whether any gamma could be fitted). Nothing proves khat monotone in gamma, so the
+    range is scanned from above, evenly and then by halves, before the crossing is bisected.
+    """
+    above = gamma_max
+    below = 0.0
+    fitted = False
+    step = 1
+    while above > gamma_max * _REFIT_DEEPEST:
+        if step < _REFIT_SCAN:
+            gamma = gamma_max * (1.0 - step / _REFIT_SCAN)
+        else:
+            gamma = 0.5 * above
+        step += 1
+        status, k, _ = _fit_tail(ws, m, length, cutoff, gamma)
+        fitted = fitted or status == OK
+        if k <= k_max:
+            below = gamma
+            break
+        above = gamma
+    if below == 0.0:
+        return 0.0, fitted
+    while above - below > 1e-12 * above:
+        gamma = 0.5 * (above + below)
+        _, k, _ = _fit_tail(ws, m, length, cutoff, gamma)
+        if k <= k_max:
+            below = gamma
+        else:
+            above = gamma
+    return below, True
+
+
+# --------------------------------------------------------------------------------------
+# select_gamma
+# --------------------------------------------------------------------------------------
+
+
+@_kernel
+def select_rows(
+    rows,
+    n,
+    length,
+    k_max,
+    ess_min,
+    gamma_max,
+    refit,
+    eps,
+    gamma,
+    gamma_psis,
+    gamma_ess,
+    khat,
+    khat_tempered,
+    ess,
+    limit,
+    status,
+):
+    size = rows.shape[1]
+    ws = _workspace(size, length)
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        high, low, n_finite, sound = _extent(row)
+        state = _state(high, low, n_finite, sound, n[r], 1.0, eps)
+        khat[r] = _khat_without_fit(state)
+        if state == NOT_FINITE or state == NO_WEIGHT:
+            gamma[r] = np.nan
+            gamma_psis[r] = np.nan
+            gamma_ess[r] = np.nan
+            khat_tempered[r] = np.nan
+            ess[r] = np.nan
+            limit[r] = BY_NONE
+            status[r] = state
+            continue
+        m = 0
+        cutoff = 0.0
+        if state == OK:
+            m, cutoff = _select_tail(ws, row, high, n_finite, length[r])
+            state, khat[r], _ = _fit_tail(ws, m, length[r], cutoff, 1.0)
+
+        # ESS first: the largest gamma that it allows, and the ESS there.
+        target = ess_min * n[r]
+        if n_finite / n[r] < ess_min:
+            gamma_ess[r], ess[r] = 0.0, n_finite
+        elif state == FLAT:
+            gamma_ess[r], ess[r] = gamma_max, n_finite
+        elif n_finite == 1:
+            gamma_ess[r], ess[r] = gamma_max, 1.0
+        else:
+            gamma_ess[r], ess[r] = _ess_limit(row, high, low, n_finite, target, gamma_max)
+            if gamma_ess[r] >= min(gamma_max, _LARGEST):
+                gamma_ess[r] = gamma_max
+
+        # A khat that is unknown or infinite gives no limit; the status tells.
+        gamma_psis[r] = np.inf
+        gamma[r] = gamma_ess[r]
+        if refit:
+            if state != FLAT and gamma[r] > 0.0:
+                _, k, _ = _fit_tail(ws, m, length[r], cutoff, gamma[r])
+                if k > k_max[r]:
+                    found, fitted = _refit_limit(ws, m, length[r], cutoff, k_max[r], gamma[r])
+                    if fitted:
+                        gamma_psis[r] = found
+        elif 0.0 < khat[r] < np.inf:
+            gamma_psis[r] = max(k_max[r], 0.0) / khat[r]
+
+        if gamma_psis[r] < gamma[r]:
+            gamma[r] = gamma_psis[r]
+            limit[r] = BY_PSIS
+            ess[r] = n_finite
+            if gamma[r] > 0.0:
+                s1, s2, _, _ = _power_sums(row, high, gamma[r])
+                ess[r] = s1 * s1 / s2
+        elif gamma[r] < gamma_max:
+            limit[r] = BY_ESS
+        else:
+            limit[r] = BY_MAX
+
+        tempered = _state(high, low, n_finite, sound, n[r], gamma[r], eps)
+        khat_tempered[r] = _khat_without_fit(tempered)
+        if tempered == OK:
+            _, khat_tempered[r], _ = _fit_tail(ws, m, length[r], cutoff, gamma[r])
+        status[r] = INFEASIBLE if n_finite / n[r] < ess_min else state

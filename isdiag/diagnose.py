@@ -1,0 +1,292 @@
+"""Everything isdiag has to say about log-weights, in one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from isdiag import _arrays
+from isdiag.ess import ess_rows
+from isdiag.gamma import GammaSelection, Rule, allowed_khat, select_rows
+from isdiag.gpd import GOOD_KHAT, convergence_rate, min_sample_size
+from isdiag.psis import tail_lengths
+from isdiag.snis import SNIS, snis_rows
+from isdiag.status import Status
+
+
+def _advice(record: dict[str, Any]) -> str:
+    status = Status[record["status"]]
+    gamma, khat, k_max = record["gamma"], record["khat"], record["k_max"]
+    if record["ok"]:
+        return "The weights can be trusted as they are."
+    if status in (Status.NOT_FINITE, Status.NO_WEIGHT, Status.INFEASIBLE):
+        return (
+            f"{status.message} Check the densities, or draw from a proposal that covers the target."
+        )
+    parts: list[str] = []
+    if status in (Status.TAIL_TOO_SHORT, Status.DEGENERATE_TAIL):
+        parts.append(status.message)
+    elif khat >= 1:
+        parts.append(f"khat {khat:.2f}: the weights may have no finite mean; get better draws.")
+    elif khat > k_max:
+        parts.append(
+            f"khat {khat:.2f} is above {k_max:.2f}: an estimate needs about "
+            f"{record['min_sample_size']:.2g} draws, or better ones."
+        )
+    if record["limited_by"] in ("psis", "ess"):
+        parts.append(f"To go on with these draws, temper: gamma = {gamma:.3f}.")
+    return " ".join(parts)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Diagnosis:
+    """A report on log-weights; print it, or take it apart with `to_dict`.
+
+    Holds NumPy arrays of the batch shape, or scalars, whatever kind of array was diagnosed.
+
+    Attributes
+    ----------
+    n : int or array
+        How many draws count.
+    ess : float or array
+        Kish's effective sample size of the raw weights, in draws.
+    max_weight : float or array
+        The largest normalised raw weight.
+    k_max : float or array
+        The khat that was allowed.
+    ess_min : float
+        The ``ESS / n`` that was asked for.
+    selection : GammaSelection
+        khat, gamma, what set it, and the diagnostics of the tempered weights.
+    estimate : SNIS or None
+        The estimate of the mean of h with the raw weights, if h was given.
+    estimate_tempered : SNIS or None
+        The same at the chosen gamma.
+    """
+
+    n: Any
+    ess: Any
+    max_weight: Any
+    k_max: Any
+    ess_min: float
+    selection: GammaSelection
+    estimate: SNIS | None
+    estimate_tempered: SNIS | None
+
+    @property
+    def khat(self) -> Any:
+        """Shape of the tail of the raw weights."""
+        return self.selection.khat
+
+    @property
+    def gamma(self) -> Any:
+        """The chosen gamma."""
+        return self.selection.gamma
+
+    @property
+    def status(self) -> Any:
+        """What became of each row."""
+        return self.selection.status
+
+    @property
+    def ess_ratio(self) -> Any:
+        """Effective sample size of the raw weights over n."""
+        return self.ess / self.n
+
+    @property
+    def min_sample_size(self) -> Any:
+        """How many draws this khat needs."""
+        return min_sample_size(self.khat)
+
+    @property
+    def convergence_rate(self) -> Any:
+        """Relative convergence rate of an estimate with this khat and n (n taken as 2 at least)."""
+        return convergence_rate(self.khat, np.maximum(self.n, 2))
+
+    @property
+    def ok(self) -> Any:
+        """Can the raw weights be trusted: khat known and at most k_max, ESS/n at least ess_min?"""
+        known = (np.asarray(self.status) == Status.OK) | (np.asarray(self.status) == Status.FLAT)
+        passed = known & (self.khat <= self.k_max) & (self.ess_ratio >= self.ess_min)
+        return bool(passed) if np.ndim(passed) == 0 else passed
+
+    def records(self) -> list[dict[str, Any]]:
+        """One flat dict of Python scalars a row of the batch, in order, with advice in words."""
+        chosen = self.selection
+        columns = {
+            "n": self.n,
+            "ess": self.ess,
+            "ess_ratio": self.ess_ratio,
+            "max_weight": self.max_weight,
+            "khat": self.khat,
+            "k_max": self.k_max,
+            "min_sample_size": self.min_sample_size,
+            "convergence_rate": self.convergence_rate,
+            "gamma": self.gamma,
+            "limited_by": chosen.limited_by,
+            "gamma_psis": chosen.gamma_psis,
+            "gamma_ess": chosen.gamma_ess,
+            "khat_tempered": chosen.khat_tempered,
+            "ess_tempered": chosen.ess,
+            "ess_ratio_tempered": chosen.ess_ratio,
+            "ok": self.ok,
+        }
+        codes = np.asarray(self.status).ravel().tolist()
+        flat = {
+            key: np.broadcast_to(value, np.shape(self.status)).ravel().tolist()
+            for key, value in columns.items()
+        }
+        records: list[dict[str, Any]] = []
+        for i, code in enumerate(codes):
+            record = {"status": Status(code).name} | {key: flat[key][i] for key in flat}
+            records.append(record | {"advice": _advice(record)})
+        return records
+
+    def to_dict(self) -> dict[str, Any]:
+        """The diagnosis as Python scalars, or nested lists of them in the batch shape."""
+        records, shape = self.records(), np.shape(self.status)
+        if shape == ():
+            result = records[0]
+        else:
+            result = (
+                {key: _nested([record[key] for record in records], shape) for key in records[0]}
+                if records
+                else {}
+            )
+        for name, part in (("estimate", self.estimate), ("tempered", self.estimate_tempered)):
+            if part is not None:
+                result[name] = {
+                    key: np.asarray(getattr(part, key)).tolist()
+                    for key in ("estimate", "std_error", "bias", "ess")
+                }
+        return result
+
+    def __str__(self) -> str:
+        records = self.records()
+        if np.shape(self.status) == ():
+            return "\n".join(_lines(records[0]) + self._estimate_lines())
+        trusted = sum(record["ok"] for record in records)
+        lines = [f"{len(records)} rows, {trusted} of which can be trusted as they are"]
+        doubtful = [(i, record) for i, record in enumerate(records) if not record["ok"]]
+        lines += [f"row {i}: {record['status']}. {record['advice']}" for i, record in doubtful[:5]]
+        if len(doubtful) > 5:
+            lines.append(f"... and {len(doubtful) - 5} more: see records()")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _estimate_lines(self) -> list[str]:
+        lines: list[str] = []
+        for name, part in (("raw", self.estimate), ("tempered", self.estimate_tempered)):
+            if part is not None and np.ndim(part.estimate) == 0:
+                lines.append(
+                    f"{'estimate, ' + name:20} {part.estimate:.6g}"
+                    f"  (standard error {part.std_error:.2g}, bias {part.bias:.2g})"
+                )
+        return lines
+
+
+def _nested(values: list[Any], shape: tuple[int, ...]) -> Any:
+    for size in reversed(shape[1:]):
+        values = [values[i : i + size] for i in range(0, len(values), size)]
+    return values
+
+
+def _lines(record: dict[str, Any]) -> list[str]:
+    tempered = (
+        f"{record['ess_tempered']:.1f}  ({record['ess_ratio_tempered']:.1%} of n), "
+        f"khat {record['khat_tempered']:.3f}"
+    )
+    pairs = [
+        ("status", record["status"]),
+        ("draws n", record["n"]),
+        ("ESS", f"{record['ess']:.1f}  ({record['ess_ratio']:.1%} of n)"),
+        ("largest weight", f"{record['max_weight']:.3g}"),
+        ("khat", f"{record['khat']:.3f}  (at most {record['k_max']:.2f} allowed)"),
+        ("gamma", f"{record['gamma']:.4f}  (set by {record['limited_by']})"),
+        ("ESS at gamma", tempered),
+        ("advice", record["advice"]),
+    ]
+    return [f"{name:20} {value}" for name, value in pairs]
+
+
+def diagnose(
+    log_w: Any,
+    h: Any = None,
+    *,
+    k_max: float | None = GOOD_KHAT,
+    ess_min: float = 0.3,
+    gamma_max: float = 1.0,
+    rule: Rule = "joint",
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
+    axis: _arrays.Axis = -1,
+    where: Any = None,
+    workers: int = 1,
+) -> Diagnosis:
+    """Can these weights be trusted, and if not, how far must they be tempered?
+
+    Parameters
+    ----------
+    log_w : array_like, shape (..., n)
+        Log importance weights up to a constant; -inf is a draw of zero weight.
+    h : array_like, optional
+        Values at the draws, as in `snis`; estimates of their mean are added.
+    k_max, ess_min, gamma_max, rule, r_eff, tail_length, axis, where, workers
+        As in `select_gamma`.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    ValueError
+        As `select_gamma` and `snis` do.
+    TypeError
+        As `select_gamma` and `snis` do.
+
+    Warns
+    -----
+    NonFiniteWarning
+        If rows hold NaN or +inf.
+
+    References
+    ----------
+    As in `select_gamma`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isdiag
+    >>> print(isdiag.diagnose(np.random.default_rng(1).normal(scale=3.0, size=1000)))
+    status               OK
+    draws n              1000
+    ESS                  19.1  (1.9% of n)
+    largest weight       0.167
+    khat                 1.072  (at most 0.70 allowed)
+    gamma                0.3597  (set by ess)
+    ESS at gamma         300.0  (30.0% of n), khat 0.338
+    advice               khat 1.07: the weights may have no finite mean; get better draws. To go on with these draws, temper: gamma = 0.360.
+    """
+    rows = _arrays.rows_of(_arrays.real_array(log_w, "log_w")[0], axis, where)
+    lengths = tail_lengths(rows, r_eff, tail_length)
+    selection, status = select_rows(rows, lengths, k_max, ess_min, gamma_max, rule, workers)
+    raw = np.ones(len(rows))
+    estimate = tempered = None
+    if h is not None:
+        estimate, _ = snis_rows(rows, h, raw, smooth=False)
+        tempered, _ = snis_rows(rows, h, np.ravel(selection.gamma), smooth=False)
+    _arrays.warn_not_finite(status)
+    return Diagnosis(
+        n=selection.n,
+        ess=rows.diagnostic(ess_rows(rows, raw, "kish")[0]),
+        max_weight=rows.diagnostic(1 / ess_rows(rows, raw, "max")[0]),
+        k_max=allowed_khat(selection.n, k_max),
+        ess_min=ess_min,
+        selection=selection,
+        estimate=estimate,
+        estimate_tempered=tempered,
+    )

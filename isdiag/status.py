@@ -1,0 +1,54 @@
+"""What became of a row of log-weights."""
+
+from enum import IntEnum
+
+
+class NonFiniteWarning(RuntimeWarning):
+    """Some rows of log-weights hold NaN or +inf; their results are NaN, all other rows are untouched."""
+
+
+class Status(IntEnum):
+    """What became of a row, one code a row; `Status(code).message` says it in a sentence.
+
+    Codes compare with integers, so ``result.status == Status.OK`` works on a batch. A row that is
+    neither `OK` nor `FLAT` passes no threshold test.
+
+    Attributes
+    ----------
+    message : str
+        One sentence: what happened and what it means for the result.
+    """
+
+    OK = 0
+    FLAT = 1
+    TAIL_TOO_SHORT = 2
+    DEGENERATE_TAIL = 3
+    INFEASIBLE = 4
+    NO_WEIGHT = 5
+    NOT_FINITE = 6
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def message(self) -> str:
+        return _MESSAGES[self]
+
+
+_MESSAGES = {
+    Status.OK: "The tail was fitted and every constraint could be applied.",
+    Status.FLAT: "All positive weights are equal: there is no tail to fear, nothing was changed.",
+    Status.TAIL_TOO_SHORT: (
+        "Fewer than 6 draws in the tail: khat is unknown (about 30 draws are needed), weights are "
+        "not smoothed and gamma rests on ESS alone."
+    ),
+    Status.DEGENERATE_TAIL: (
+        "The tail cannot be fitted (ties, or one draw holds all the mass): khat is infinite, which "
+        "is bad, weights are not smoothed and gamma rests on ESS alone."
+    ),
+    Status.INFEASIBLE: (
+        "Too many draws have zero weight: even equal weights on the others miss ess_min, so gamma is 0."
+    ),
+    Status.NO_WEIGHT: "No draw has positive weight: nothing can be said.",
+    Status.NOT_FINITE: "The row holds NaN or +inf: its results are NaN.",
+}
