@@ -1,4 +1,4 @@
-"""Can these importance weights be trusted, and if not, how far must they be tempered?"""
+"""Tell whether importance weights can be trusted, and temper them just as far as it takes."""
 
 from isdiag.diagnose import Diagnosis, diagnose
 from isdiag.ess import ess

@@ -154,9 +154,13 @@ class Rows:
     def __len__(self) -> int:
         return self.values.shape[0]
 
-    def empty(self, dtype: type = np.float64) -> NDArray[Any]:
+    def empty(self, dtype: type[Any] = np.float64) -> NDArray[Any]:
         """An uninitialised entry a row."""
-        return np.empty(len(self), dtype)
+        return np.empty(len(self), np.dtype(dtype))
+
+    def ravel(self, a: Any) -> Floats:
+        """A `diagnostic` of these rows as one float a row again."""
+        return np.asarray(a, np.float64).reshape(len(self))
 
     def per_row(self, value: Any, name: str, *, minimum: float, exclusive: bool = False) -> Floats:
         """A scalar or an array of the batch shape as one float a row.
@@ -185,9 +189,7 @@ class Rows:
         array, _ = real_array(h, "h")
         axes, shape = self._axes, self._shape
         if array.shape[: len(axes)] != shape:
-            msg = (
-                f"h must have log_w's shape {shape}, or that and axes of its own; got {array.shape}"
-            )
+            msg = f"h must have log_w's shape {shape}, or that and axes of its own; got {array.shape}"
             raise ValueError(msg)
         own = array.shape[len(axes) :]
         array = array.transpose(*axes, *range(len(axes), array.ndim))
@@ -235,7 +237,7 @@ def rows_of(log_w: Any, axis: Axis, where: Any) -> Rows:
     if array.ndim == 0:
         msg = "log_w must have at least one axis, got a scalar"
         raise ValueError(msg)
-    if not isinstance(axis, (int, tuple, np.integer)) or axis == ():
+    if not isinstance(axis, (int, tuple, np.integer)) or axis == ():  # pyright: ignore[reportUnnecessaryIsInstance]
         msg = f"axis must be an int or a non-empty tuple of ints, got {axis!r}"
         raise ValueError(msg)
     sample = normalize_axis_tuple(axis, array.ndim, "axis")
@@ -283,12 +285,8 @@ def rows_of(log_w: Any, axis: Axis, where: Any) -> Rows:
 def resolve_workers(workers: int) -> int:
     """The number of threads that `workers` asks for; -1 is one for each CPU this process may use."""
     if workers == -1:
-        return (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
-    if not isinstance(workers, (int, np.integer)) or workers < 1:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not isinstance(workers, (int, np.integer)) or workers < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         msg = f"workers must be a positive int or -1, got {workers!r}"
         raise ValueError(msg)
     return int(workers)

@@ -169,7 +169,7 @@ def _extent(row):
 
 @_kernel
 def _is_flat(high, low, gamma, eps):
-    """Do gamma * log-weights differ by no more than the rounding of the input can explain?
+    """Whether gamma * log-weights differ by no more than rounding of the input can explain.
 
     Either of two roundings can: that of the log-weights (ulps of their size) and that of weights
     near each other (ulps of 1).
@@ -806,11 +806,11 @@ def _ess_root(row, high, low, n_finite, target, start, gamma_max):
     aim = math.log(n_finite / target) - _ESS_AIM
     if aim <= 0.0:
         return 0.0, float(n_finite)
-    feasible = 0.5 * aim / (0.5 * high - 0.5 * low)
+    feasible = min(0.5 * aim / (0.5 * high - 0.5 * low), gamma_max)
     feasible_ess = np.nan
     infeasible = np.inf
     aim = math.sqrt(aim)
-    gamma = min(max(start, feasible), gamma_max)
+    gamma = max(min(start, gamma_max), feasible)
     for step in range(_MAX_STEPS):
         s1, s2, t1, t2 = _power_sums(row, high, gamma)
         ess = s1 * s1 / s2
@@ -838,11 +838,10 @@ def _ess_root(row, high, low, n_finite, target, start, gamma_max):
         if not feasible < gamma < infeasible:
             break
     if feasible_ess != feasible_ess:
-        if feasible <= 0.0:
-            return 0.0, float(n_finite)
-        feasible = min(feasible, gamma_max)
         s1, s2, _, _ = _power_sums(row, high, feasible)
         feasible_ess = s1 * s1 / s2
+        if not feasible_ess >= target:  # a range beyond float64: only gamma = 0 is left
+            return 0.0, float(n_finite)
     return feasible, feasible_ess
 
 

@@ -22,9 +22,7 @@ def _advice(record: dict[str, Any]) -> str:
     if record["ok"]:
         return "The weights can be trusted as they are."
     if status in (Status.NOT_FINITE, Status.NO_WEIGHT, Status.INFEASIBLE):
-        return (
-            f"{status.message} Check the densities, or draw from a proposal that covers the target."
-        )
+        return f"{status.message} Check the densities, or draw from a proposal that covers the target."
     parts: list[str] = []
     if status in (Status.TAIL_TOO_SHORT, Status.DEGENERATE_TAIL):
         parts.append(status.message)
@@ -35,6 +33,8 @@ def _advice(record: dict[str, Any]) -> str:
             f"khat {khat:.2f} is above {k_max:.2f}: an estimate needs about "
             f"{record['min_sample_size']:.2g} draws, or better ones."
         )
+    if record["ess_ratio"] < record["ess_min"]:
+        parts.append(f"ESS is {record['ess_ratio']:.1%} of n, below {record['ess_min']:.0%}.")
     if record["limited_by"] in ("psis", "ess"):
         parts.append(f"To go on with these draws, temper: gamma = {gamma:.3f}.")
     return " ".join(parts)
@@ -107,7 +107,7 @@ class Diagnosis:
 
     @property
     def ok(self) -> Any:
-        """Can the raw weights be trusted: khat known and at most k_max, ESS/n at least ess_min?"""
+        """Whether the raw weights can be trusted: khat known and <= k_max, ESS/n >= ess_min."""
         known = (np.asarray(self.status) == Status.OK) | (np.asarray(self.status) == Status.FLAT)
         passed = known & (self.khat <= self.k_max) & (self.ess_ratio >= self.ess_min)
         return bool(passed) if np.ndim(passed) == 0 else passed
@@ -119,6 +119,7 @@ class Diagnosis:
             "n": self.n,
             "ess": self.ess,
             "ess_ratio": self.ess_ratio,
+            "ess_min": self.ess_min,
             "max_weight": self.max_weight,
             "khat": self.khat,
             "k_max": self.k_max,
@@ -226,7 +227,7 @@ def diagnose(
     where: Any = None,
     workers: int = 1,
 ) -> Diagnosis:
-    """Can these weights be trusted, and if not, how far must they be tempered?
+    """Tell whether weights can be trusted and, if not, how far they must be tempered.
 
     Parameters
     ----------
@@ -261,7 +262,7 @@ def diagnose(
     --------
     >>> import numpy as np
     >>> import isdiag
-    >>> print(isdiag.diagnose(np.random.default_rng(1).normal(scale=3.0, size=1000)))
+    >>> print(isdiag.diagnose(np.random.default_rng(1).normal(scale=1.7, size=1000)))
     status               OK
     draws n              1000
     ESS                  19.1  (1.9% of n)
@@ -278,7 +279,7 @@ def diagnose(
     estimate = tempered = None
     if h is not None:
         estimate, _ = snis_rows(rows, h, raw, smooth=False)
-        tempered, _ = snis_rows(rows, h, np.ravel(selection.gamma), smooth=False)
+        tempered, _ = snis_rows(rows, h, rows.ravel(selection.gamma), smooth=False)
     _arrays.warn_not_finite(status)
     return Diagnosis(
         n=selection.n,

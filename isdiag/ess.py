@@ -85,9 +85,7 @@ def ess(
     return rows.diagnostic(out)
 
 
-def ess_rows(
-    rows: _arrays.Rows, gamma: _arrays.Floats, kind: Kind
-) -> tuple[_arrays.Floats, _arrays.Codes]:
+def ess_rows(rows: _arrays.Rows, gamma: _arrays.Floats, kind: Kind) -> tuple[_arrays.Floats, _arrays.Codes]:
     """ESS of w^gamma and the status code, a row each."""
     out, status = rows.empty(), rows.empty(np.int8)
     _arrays.kernels().ess_rows(rows.values, gamma, KINDS.index(kind), out, status)

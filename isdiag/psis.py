@@ -18,7 +18,7 @@ def tail_lengths(rows: _arrays.Rows, r_eff: Any, tail_length: int | None) -> _ar
         efficiency = rows.per_row(r_eff, "r_eff", minimum=0, exclusive=True)
         efficiency = np.where(np.isnan(efficiency), 1.0, efficiency)
         return np.where(rows.n > 0, default_tail_length(np.maximum(rows.n, 1), efficiency), 0)
-    if not isinstance(tail_length, (int, np.integer)) or tail_length < 1:
+    if not isinstance(tail_length, (int, np.integer)) or tail_length < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         msg = f"tail_length must be a positive int, got {tail_length!r}"
         raise ValueError(msg)
     draws = rows.values.shape[1]

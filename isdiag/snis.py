@@ -127,9 +127,7 @@ def snis(
     return result
 
 
-def snis_rows(
-    rows: _arrays.Rows, h: Any, gamma: _arrays.Floats, smooth: bool
-) -> tuple[SNIS, _arrays.Codes]:
+def snis_rows(rows: _arrays.Rows, h: Any, gamma: _arrays.Floats, smooth: bool) -> tuple[SNIS, _arrays.Codes]:
     """Estimates under w^gamma, and the status code a row."""
     values, own = rows.trailing(h)
     lengths = tail_lengths(rows, 1.0, None)

@@ -1,0 +1,7 @@
+"""`python -m isdiag` is the command `isdiag`."""
+
+import sys
+
+from isdiag.cli import main
+
+sys.exit(main())

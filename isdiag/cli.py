@@ -1,0 +1,127 @@
+"""The command `isdiag`: reports on files of log-weights."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+
+import isdiag
+
+NEEDS_RICH = "isdiag: the command line needs rich: pip install 'isdiag[cli]'"
+
+
+def _threshold(text: str) -> float | None:
+    return None if text == "auto" else float(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="isdiag",
+        description="Can these importance weights be trusted, and if not, how far must they be tempered?",
+    )
+    parser.add_argument("--version", action="version", version=f"isdiag {isdiag.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    options.add_argument(
+        "--check", action="store_true", help="exit with 1 if any column cannot be trusted as it is"
+    )
+    options.add_argument(
+        "--k-max",
+        type=_threshold,
+        default=0.7,
+        metavar="K",
+        help="largest khat allowed, or 'auto' for the one that n draws can cope with (default 0.7)",
+    )
+    options.add_argument(
+        "--ess-min", type=float, default=0.3, metavar="R", help="smallest ESS/n (default 0.3)"
+    )
+    options.add_argument(
+        "--gamma-max", type=float, default=1.0, metavar="G", help="largest gamma (default 1)"
+    )
+    options.add_argument("--rule", choices=["joint", "refit"], default="joint", help="how gamma is chosen")
+    options.add_argument(
+        "--r-eff", type=float, default=1.0, metavar="E", help="relative efficiency (default 1)"
+    )
+    options.add_argument(
+        "--top", type=int, default=20, metavar="N", help="how many columns to list (default 20)"
+    )
+    options.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="threads, -1 for one a CPU (default 1)"
+    )
+    report = commands.add_parser(
+        "report",
+        parents=[options],
+        help="report on files of log-weights",
+        description="Report on log-weights in .npy, .npz or .csv files: a vector, or draws x columns.",
+    )
+    report.add_argument("files", nargs="+", metavar="FILE")
+    commands.add_parser(
+        "demo",
+        parents=[options],
+        help="report on the data that come with isdiag",
+        description="Report on leave-one-out log-ratios of two Bayesian models that come with isdiag.",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments without the program's name; default those of the process.
+
+    Returns
+    -------
+    int
+        0 when the report was made, 1 with ``--check`` if a column cannot be trusted as it is, 2 for bad
+        usage or an unreadable file.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        from rich.console import Console
+
+        from isdiag import report
+    except ModuleNotFoundError as error:
+        if error.name != "rich":
+            raise
+        print(NEEDS_RICH, file=sys.stderr)
+        return 2
+
+    errors: list[str] = []
+    sources: list[report.Source] = []
+    if arguments.command == "demo":
+        sources = report.demo_sources()
+    else:
+        for path in arguments.files:
+            try:
+                sources += report.load(path)
+            except (OSError, ValueError) as error:
+                errors.append(str(error))
+
+    names = ("k_max", "ess_min", "gamma_max", "rule", "r_eff", "workers")
+    options = {name: getattr(arguments, name) for name in names}
+    try:
+        with warnings.catch_warnings():
+            # The report shows such rows by their status.
+            warnings.simplefilter("ignore", isdiag.NonFiniteWarning)
+            reports = [(source, source.diagnose(**options)) for source in sources]
+    except ValueError as error:
+        print(f"isdiag: {error}", file=sys.stderr)
+        return 2
+
+    if arguments.json:
+        print(report.to_json(reports))
+    else:
+        console = Console()
+        for source, diagnosis in reports:
+            report.show(source, diagnosis, console, arguments.top)
+    for error in errors:
+        print(f"isdiag: {error}", file=sys.stderr)
+    if errors:
+        return 2
+    passed = all(record["ok"] for _, diagnosis in reports for record in diagnosis.records())
+    return 1 if arguments.check and not passed else 0

@@ -1,0 +1,89 @@
+"""Make the two data sets of `isdiag demo`: python isdiag/data/make_demo_data.py (needs arviz-base).
+
+centered_eight.npz
+    Leave-one-out log-ratios (minus the pointwise log-likelihood) of ArviZ's example posterior
+    "centered_eight": 4 chains of 500 draws of the eight schools model. Copyright ArviZ developers,
+    Apache License 2.0; the log-likelihood was negated, chains were joined, nothing else was changed.
+
+stack_loss.npz
+    Leave-one-out log-ratios of a Bayesian linear regression on Brownlee's stack loss data (1960; 21 days
+    of a plant, public): a full quadratic in the three predictors, 10 coefficients. Normal likelihood
+    with the conjugate prior beta | s2 ~ N(0, 100 s2 I) on standardised columns and
+    s2 ~ Inv-Gamma(1/2, 1/2). The draws come from the exact posterior, so whatever goes wrong is
+    importance sampling's own doing, and the true tail index of each ratio is known: see `true_k`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+
+AIR_FLOW = [80, 80, 75, 62, 62, 62, 62, 62, 58, 58, 58, 58, 58, 58, 50, 50, 50, 50, 50, 56, 70]
+WATER = [27, 27, 25, 24, 22, 23, 24, 24, 23, 18, 18, 17, 18, 19, 18, 18, 19, 19, 20, 20, 20]
+ACID = [89, 88, 90, 87, 87, 87, 93, 93, 87, 80, 89, 88, 82, 93, 89, 86, 72, 79, 80, 82, 91]
+LOSS = [42, 37, 37, 28, 18, 18, 19, 20, 15, 14, 14, 13, 11, 12, 8, 7, 8, 8, 9, 15, 15]
+
+
+PRIOR_SHAPE, PRIOR_RATE = 0.5, 0.5
+
+
+def design() -> tuple[np.ndarray, np.ndarray]:
+    """Standardised columns of the quadratic, shape (21, 10), and response."""
+    z = np.array([AIR_FLOW, WATER, ACID], float).T
+    z = (z - z.mean(0)) / z.std(0)
+    pairs = [(i, j) for i in range(3) for j in range(i, 3)]
+    x = np.column_stack([z, *(z[:, i] * z[:, j] for i, j in pairs)])
+    x = np.column_stack([np.ones(len(z)), (x - x.mean(0)) / x.std(0)])
+    y = np.array(LOSS, float)
+    return x, (y - y.mean()) / y.std()
+
+
+def posterior() -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Mean and precision of beta (over s2), shape and rate of s2."""
+    x, y = design()
+    precision = x.T @ x + np.eye(x.shape[1]) / 100
+    mean = np.linalg.solve(precision, x.T @ y)
+    rate = PRIOR_RATE + (y @ y - mean @ precision @ mean) / 2
+    return mean, precision, PRIOR_SHAPE + len(y) / 2, rate
+
+
+def true_k() -> np.ndarray:
+    """Tail index of each day's ratio 1 / p(y_i | beta, s2) under the posterior.
+
+    E[ratio^a] is finite while the posterior stays proper with day i deleted a times: its leverage must
+    allow it, a h < 1, and so must the rate of s2, rate > a e^2 / (2 (1 - a h)). The index is 1 / a at the
+    largest such a.
+    """
+    x, y = design()
+    mean, precision, _, rate = posterior()
+    leverage = np.einsum("ij,ji->i", x, np.linalg.solve(precision, x.T))
+    residual = y - x @ mean
+    return leverage + residual**2 / (2 * rate)
+
+
+def stack_loss(draws: int = 2000, seed: int = 1960) -> np.ndarray:
+    """Log-ratios -log p(y_i | draw), shape (draws, 21)."""
+    rng = np.random.default_rng(seed)
+    x, y = design()
+    mean, precision, shape, rate = posterior()
+    variance = rate / rng.gamma(shape, size=draws)
+    root = np.linalg.inv(np.linalg.cholesky(precision)).T
+    noise = rng.normal(size=(draws, x.shape[1])) @ root.T
+    residual = y - (mean + np.sqrt(variance)[:, None] * noise) @ x.T
+    return 0.5 * np.log(2 * np.pi * variance)[:, None] + residual**2 / (2 * variance[:, None])
+
+
+def centered_eight() -> tuple[np.ndarray, np.ndarray]:
+    """Log-ratios, shape (2000, 8), and the schools' names."""
+    import arviz_base
+
+    log_lik = arviz_base.load_arviz_data("centered_eight")["log_likelihood"]["obs"]
+    return -log_lik.values.reshape(-1, 8), log_lik["school"].values.astype(str)
+
+
+if __name__ == "__main__":
+    log_ratios, schools = centered_eight()
+    np.savez_compressed(HERE / "centered_eight.npz", log_ratios=log_ratios, columns=schools)
+    days = np.array([f"day {i}" for i in range(1, 22)])
+    np.savez_compressed(HERE / "stack_loss.npz", log_ratios=stack_loss(), columns=days)

@@ -1,0 +1,79 @@
+"""Slow and obvious twins of the kernels, written from the papers in plain NumPy and mpmath."""
+
+import math
+
+import mpmath
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import logsumexp
+
+
+def gpd_fit(excesses, prior=True):
+    """Zhang & Stephens (2009): (k, sigma, standard error of k)."""
+    x = np.sort(np.asarray(excesses, float))
+    m = x.size
+    quartile = x[int(m / 4 + 0.5) - 1]
+    size = 30 + math.isqrt(m)
+    j = np.arange(1, size + 1)
+    theta = 1 / x[-1] + (1 - np.sqrt(size / (j - 0.5))) / (3 * quartile)
+    k = np.array([np.mean(np.log1p(-t * x)) for t in theta])
+    log_lik = m * (np.log(-theta / k) - k - 1)
+    weight = np.exp(log_lik - logsumexp(log_lik))
+    theta_hat = np.sum(weight * theta)
+    k_hat = np.mean(np.log1p(-theta_hat * x))
+    sigma = -k_hat / theta_hat
+    variance = np.sum(weight * ((k - np.sum(weight * k)) ** 2 + k**2 / m))
+    if prior:
+        k_hat = (m * k_hat + 5) / (m + 10)
+        variance *= (m / (m + 10)) ** 2
+    return k_hat, sigma, np.sqrt(variance)
+
+
+def psis(log_w, m):
+    """Pareto smoothed and normalised log-weights, and khat, with a tail of m draws."""
+    x = np.asarray(log_w, float) - np.max(log_w)
+    order = np.argsort(x, kind="stable")
+    tail = order[-m:]
+    cutoff = x[order[-m - 1]]
+    k, sigma, _ = gpd_fit(np.exp(x[tail]) - np.exp(cutoff))
+    p = (np.arange(1, m + 1) - 0.5) / m
+    x[tail] = np.minimum(np.log(sigma * ((1 - p) ** -k - 1) / k + np.exp(cutoff)), 0)
+    return x - logsumexp(x), k
+
+
+def khat(log_w, m, gamma=1.0):
+    return psis(gamma * np.asarray(log_w), m)[1]
+
+
+def ess(log_w, gamma=1.0):
+    with mpmath.workdps(40):
+        finite = [mpmath.mpf(float(v)) for v in log_w if v > -np.inf]
+        top = max(finite)
+        e = [mpmath.exp(gamma * (v - top)) for v in finite]
+        return float(sum(e) ** 2 / sum(v * v for v in e))
+
+
+def gamma_by_ess(log_w, ratio):
+    """The gamma in (0, inf) at which ESS is ratio * n; log-weights are scaled by their range first."""
+    x = np.asarray(log_w, float)
+    n = x.size
+    x = x[np.isfinite(x)] - x.max()
+    scale = -x.min()
+    x = x / scale
+
+    def excess(g):
+        return 2 * logsumexp(g * x) - logsumexp(2 * g * x) - math.log(ratio * n)
+
+    high = 1.0
+    while excess(high) > 0:
+        high *= 2
+    return brentq(excess, 0.0, high, xtol=1e-300, rtol=1e-15) / scale
+
+
+def snis(log_w, h, gamma=1.0):
+    """(estimate, standard error, bias) for scalar h."""
+    log_w, h = np.asarray(log_w, float), np.asarray(h, float)
+    w = np.exp(gamma * (log_w - log_w.max()))
+    w /= w.sum()
+    estimate = np.sum(w * h)
+    return estimate, np.sqrt(np.sum(w**2 * (h - estimate) ** 2)), -np.sum(w**2 * (h - estimate))
