@@ -8,7 +8,7 @@ from comparisons import COMPARISONS, SHAPES, Contestant, draw, label
 
 import isdiag
 
-N = 1000  # 3 sqrt(n) = 94.9: rounding it down or up gives another tail
+N = 1500  # 3 sqrt(n) = 116.2: rounding it down or up gives another tail
 TAIL_LENGTHS = {"arviz": math.ceil(3 * math.sqrt(N))}
 
 CONTESTANTS = [(operation, name) for operation, table in COMPARISONS.items() for name in table]

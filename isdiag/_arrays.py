@@ -193,7 +193,7 @@ class Rows:
             raise ValueError(msg)
         own = array.shape[len(axes) :]
         array = array.transpose(*axes, *range(len(axes), array.ndim))
-        flat = np.ascontiguousarray(array, np.float64).reshape(len(self), -1)
+        flat = np.ascontiguousarray(array, np.float64).reshape(len(self), self.values.shape[1] * prod(own))
         return read_only(flat), own
 
     def mean(self, values: Floats) -> Floats:

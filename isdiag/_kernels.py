@@ -793,6 +793,7 @@ _ESS_TOLERANCE = 4e-11
 _ESS_AIM = 5e-12
 _SAMPLE = 4096
 _MAX_STEPS = 200
+_SMALLEST_GAMMA = 1e-300
 
 
 @_kernel
@@ -810,7 +811,9 @@ def _ess_root(row, high, low, n_finite, target, start, gamma_max):
     feasible_ess = np.nan
     infeasible = np.inf
     aim = math.sqrt(aim)
-    gamma = max(min(start, gamma_max), feasible)
+    gamma = max(feasible, _SMALLEST_GAMMA)
+    if start > gamma:  # not where it is NaN
+        gamma = min(start, gamma_max)
     for step in range(_MAX_STEPS):
         s1, s2, t1, t2 = _power_sums(row, high, gamma)
         ess = s1 * s1 / s2
@@ -882,41 +885,72 @@ def _ess_limit(row, high, low, n_finite, target, gamma_max):
 
 _REFIT_SCAN = 16
 _REFIT_DEEPEST = 2.0**-40
+_REFIT_TOLERANCE = 1e-12
 
 
 @_kernel
 def _refit_limit(ws, m, length, cutoff, k_max, gamma_max):
-    """The largest gamma < gamma_max whose re-fitted khat is <= k_max, k at gamma_max being above it.
+    """The largest gamma < gamma_max whose re-fitted khat is <= k_max, khat at gamma_max being above it.
 
     Returns (gamma, whether any gamma could be fitted). Nothing proves khat monotone in gamma, so the
-    range is scanned from above, evenly and then by halves, before the crossing is bisected.
+    range is scanned from above, evenly and then by halves, before the crossing is refined.
     """
     above = gamma_max
+    k_above = np.inf
     below = 0.0
+    k_below = -np.inf
     fitted = False
     step = 1
     while above > gamma_max * _REFIT_DEEPEST:
-        if step < _REFIT_SCAN:
-            gamma = gamma_max * (1.0 - step / _REFIT_SCAN)
-        else:
-            gamma = 0.5 * above
+        gamma = gamma_max * (1.0 - step / _REFIT_SCAN) if step < _REFIT_SCAN else 0.5 * above
         step += 1
         status, k, _ = _fit_tail(ws, m, length, cutoff, gamma)
         fitted = fitted or status == OK
         if k <= k_max:
-            below = gamma
+            below, k_below = gamma, k
             break
-        above = gamma
+        above, k_above = gamma, k
     if below == 0.0:
         return 0.0, fitted
-    while above - below > 1e-12 * above:
-        gamma = 0.5 * (above + below)
+    # ITP (Oliveira & Takahashi 2020): the secant's speed within one step more than bisection needs.
+    tolerance = _REFIT_TOLERANCE * above
+    reserve = above - below
+    while above - below > tolerance:
+        middle = 0.5 * (above + below)
+        gamma = middle
+        if k_above < np.inf:
+            secant = below + (above - below) * ((k_max - k_below) / (k_above - k_below))
+            offset = middle - secant
+            nudge = 0.2 * (above - below) ** 2 / gamma_max + 0.25 * tolerance
+            if nudge < abs(offset):
+                secant += math.copysign(nudge, offset)
+                room = max(reserve - 0.5 * (above - below), 0.0)
+                gamma = min(max(secant, middle - room), middle + room)
+        reserve *= 0.5
         _, k, _ = _fit_tail(ws, m, length, cutoff, gamma)
         if k <= k_max:
-            below = gamma
+            below, k_below = gamma, k
         else:
-            above = gamma
+            above, k_above = gamma, k
     return below, True
+
+
+@_kernel
+def _refit_psis(ws, m, length, cutoff, k_max, gamma_ess, gamma_max):
+    """The limit that the re-fitted tail sets on gamma below gamma_max; inf where it sets none."""
+    upper = min(gamma_max, _LARGEST)
+    _, k, _ = _fit_tail(ws, m, length, cutoff, upper)
+    if not k > k_max:
+        found = np.inf
+    else:
+        found, fitted = _refit_limit(ws, m, length, cutoff, k_max, upper)
+        if not fitted:
+            return np.inf
+    if gamma_ess < found:
+        _, k, _ = _fit_tail(ws, m, length, cutoff, gamma_ess)
+        if k > k_max:
+            found, fitted = _refit_limit(ws, m, length, cutoff, k_max, gamma_ess)
+    return found
 
 
 # --------------------------------------------------------------------------------------
@@ -982,12 +1016,8 @@ def select_rows(
         gamma_psis[r] = np.inf
         gamma[r] = gamma_ess[r]
         if refit:
-            if state != FLAT and gamma[r] > 0.0:
-                _, k, _ = _fit_tail(ws, m, length[r], cutoff, gamma[r])
-                if k > k_max[r]:
-                    found, fitted = _refit_limit(ws, m, length[r], cutoff, k_max[r], gamma[r])
-                    if fitted:
-                        gamma_psis[r] = found
+            if state != FLAT and gamma_ess[r] > 0.0:
+                gamma_psis[r] = _refit_psis(ws, m, length[r], cutoff, k_max[r], gamma_ess[r], gamma_max)
         elif 0.0 < khat[r] < np.inf:
             gamma_psis[r] = max(k_max[r], 0.0) / khat[r]
 

@@ -93,7 +93,7 @@ class Diagnosis:
     @property
     def ess_ratio(self) -> Any:
         """Effective sample size of the raw weights over n."""
-        return self.ess / self.n
+        return self.ess / np.maximum(self.n, 1)  # n is 0 where `where` leaves nothing
 
     @property
     def min_sample_size(self) -> Any:
@@ -262,15 +262,15 @@ def diagnose(
     --------
     >>> import numpy as np
     >>> import isdiag
-    >>> print(isdiag.diagnose(np.random.default_rng(1).normal(scale=1.7, size=1000)))
+    >>> print(isdiag.diagnose(np.random.default_rng(3).normal(scale=1.3, size=4000)))
     status               OK
-    draws n              1000
-    ESS                  19.1  (1.9% of n)
-    largest weight       0.167
-    khat                 1.072  (at most 0.70 allowed)
-    gamma                0.3597  (set by ess)
-    ESS at gamma         300.0  (30.0% of n), khat 0.338
-    advice               khat 1.07: the weights may have no finite mean; get better draws. To go on with these draws, temper: gamma = 0.360.
+    draws n              4000
+    ESS                  745.1  (18.6% of n)
+    largest weight       0.0167
+    khat                 0.384  (at most 0.70 allowed)
+    gamma                0.8487  (set by ess)
+    ESS at gamma         1200.0  (30.0% of n), khat 0.316
+    advice               ESS is 18.6% of n, below 30%. To go on with these draws, temper: gamma = 0.849.
     """
     rows = _arrays.rows_of(_arrays.real_array(log_w, "log_w")[0], axis, where)
     lengths = tail_lengths(rows, r_eff, tail_length)

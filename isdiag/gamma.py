@@ -26,7 +26,7 @@ class GammaSelection(Result):
     gamma : float or array of the batch shape
         ``min(gamma_psis, gamma_ess, gamma_max)``.
     gamma_psis : float or array of the batch shape
-        Limit set by the tail: ``k_max / khat`` (joint) or the largest gamma below `gamma_ess` whose
+        Limit set by the tail: ``k_max / khat`` (joint) or the largest gamma up to `gamma_max` whose
         re-fitted khat is at most k_max (refit); inf where the tail sets none, be it harmless, unknown or
         beyond a fit.
     gamma_ess : float or array of the batch shape
@@ -37,6 +37,8 @@ class GammaSelection(Result):
         The same, re-fitted to the weights at the chosen gamma.
     ess : float or array of the batch shape
         Kish's effective sample size at the chosen gamma, in draws.
+    ess_ratio : float or array of the batch shape
+        ``ess / n``.
     n : int or array of the batch shape
         How many draws count.
     limited_by : str or NumPy array of str
@@ -51,14 +53,10 @@ class GammaSelection(Result):
     khat: Any
     khat_tempered: Any
     ess: Any
+    ess_ratio: Any
     n: Any
     limited_by: Any
     status: Any
-
-    @property
-    def ess_ratio(self) -> Any:
-        """Effective sample size at the chosen gamma over n."""
-        return self.ess / self.n
 
 
 def _check(name: str, value: float, allowed: str, ok: bool) -> None:
@@ -205,6 +203,7 @@ def select_rows(
         khat=rows.diagnostic(khat),
         khat_tempered=rows.diagnostic(khat_tempered),
         ess=rows.diagnostic(ess),
+        ess_ratio=rows.diagnostic(ess / np.maximum(rows.n, 1)),
         n=rows.diagnostic(rows.n),
         limited_by=str(limits[0]) if rows.batch_shape == () else limits.reshape(rows.batch_shape),
         status=rows.status(status),

@@ -12,11 +12,6 @@ class Status(IntEnum):
 
     Codes compare with integers, so ``result.status == Status.OK`` works on a batch. A row that is
     neither `OK` nor `FLAT` passes no threshold test.
-
-    Attributes
-    ----------
-    message : str
-        One sentence: what happened and what it means for the result.
     """
 
     OK = 0
@@ -32,6 +27,7 @@ class Status(IntEnum):
 
     @property
     def message(self) -> str:
+        """One sentence: what happened and what it means for the result."""
         return _MESSAGES[self]
 
 

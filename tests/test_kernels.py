@@ -1,0 +1,172 @@
+"""Each kernel against its naive twin or a closed form."""
+
+import mpmath
+import numpy as np
+import pytest
+
+import isdiag
+from isdiag import _kernels as k
+from tests import naive
+
+
+def draws(rng, n, kind):
+    if kind == "normal":
+        return rng.normal(scale=2.0, size=n)
+    if kind == "pareto":
+        return 0.9 * rng.exponential(size=n)
+    return -rng.exponential(size=n)  # bounded weights
+
+
+@pytest.mark.parametrize("start", [-707.9, -60.0, -1.0, -1e-3])
+def test_exp_is_within_one_and_a_half_ulps(rng, start):
+    worst = 0.0
+    with mpmath.workprec(120):
+        for t in np.concatenate([rng.uniform(start, 0, 2000), start * np.logspace(-16, 0, 500)]):
+            exact = mpmath.exp(mpmath.mpf(float(t)))
+            error = abs(mpmath.mpf(k._exp(t)) - exact) / np.spacing(float(exact))
+            worst = max(worst, float(error))
+    assert worst < 1.5
+
+
+def test_exp_ends():
+    assert k._exp(0.0) == 1.0
+    assert k._exp(-0.0) == 1.0
+    assert k._exp(-np.inf) == 0.0
+    assert k._exp(-708.01) == 0.0
+    assert k._exp(-5e-324) == 1.0
+
+
+@pytest.mark.parametrize("n", [1, 7, 1023, 1024, 1025, 5000])
+@pytest.mark.parametrize("gamma", [1e-9, 0.3, 1.0, 2.5])
+def test_power_sums(rng, n, gamma):
+    row = rng.normal(scale=3.0, size=n)
+    row[n // 2 + 1 :: 3] = -np.inf
+    high = row.max()
+    t = gamma * (row[np.isfinite(row)] - high)
+    e = np.exp(t)
+    expected = [e.sum(), (e**2).sum(), (e * t).sum(), (e**2 * t).sum()]
+    np.testing.assert_allclose(k._power_sums(row, high, gamma), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("n", [1, 2, 100, 1001])
+def test_extent(rng, n):
+    row = rng.normal(size=n)
+    row[1::4] = -np.inf
+    finite = row[np.isfinite(row)]
+    assert k._extent(row) == (finite.max(), finite.min(), finite.size, True)
+    for bad in (np.nan, -np.nan, np.inf):
+        broken = row.copy()
+        broken[n // 2] = bad
+        assert not k._extent(broken)[3]
+    assert k._extent(np.full(n, -np.inf))[2:] == (0, True)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("n", [1, 5, 16, 17, 100, 1000, 5000])
+def test_nth_largest(rng, n, ties):
+    for _ in range(20):
+        a = rng.integers(0, 5, size=n).astype(float) if ties else rng.normal(size=n)
+        a[:: n // 3 + 1] = -np.inf
+        nth = int(rng.integers(0, n))
+        assert k._nth_largest(a.copy(), nth, n) == np.sort(a)[::-1][nth]
+
+
+def test_nth_largest_of_equal_values_is_fast():
+    # 3e5 equal values would take 1e10 steps if ties did not leave the search
+    assert k._nth_largest(np.zeros(300_000), 1000, 300_000) == 0
+
+
+@pytest.mark.parametrize("n", [30, 200, 1000, 20_000])
+@pytest.mark.parametrize("ties", [False, True])
+def test_tail_is_that_of_a_stable_sort(rng, n, ties):
+    row = rng.integers(0, 12, size=n).astype(float) if ties else rng.normal(size=n)
+    length = isdiag.tail_length(n)
+    ws = k._workspace(n, np.array([length]))
+    m, cutoff = k._select_tail(ws, row, row.max(), n, length)
+    order = np.argsort(row, kind="stable")
+    assert m == length
+    np.testing.assert_array_equal(ws.index[:m], order[-m:])
+    np.testing.assert_array_equal(ws.x[:m], row[order[-m:]] - row.max())
+    assert cutoff == row[order[-m - 1]] - row.max()
+
+
+@pytest.mark.parametrize("kind", ["normal", "pareto", "bounded"])
+@pytest.mark.parametrize("n", [30, 100, 1000, 20_000])
+def test_psis(rng, n, kind):
+    log_w = draws(rng, n, kind)
+    result = isdiag.psis(log_w)
+    expected, khat = naive.psis(log_w, isdiag.tail_length(n))
+    assert result.khat == pytest.approx(khat, abs=1e-10)
+    np.testing.assert_allclose(result.log_weights, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("m", [6, 7, 20, 200, 3000])
+@pytest.mark.parametrize("true_k", [-0.9, -0.3, 0.2, 0.7, 1.5, 4.0])
+@pytest.mark.parametrize("prior", [False, True])
+def test_gpd_fit(rng, m, true_k, prior):
+    x = np.expm1(true_k * rng.exponential(size=m)) / true_k
+    fit = isdiag.gpd_fit(x, prior=prior)
+    expected = naive.gpd_fit(x, prior=prior)
+    np.testing.assert_allclose([fit.k, fit.sigma, fit.k_std_error], expected, rtol=1e-9)
+
+
+def test_gpd_fit_survives_excesses_of_any_size(rng):
+    x = rng.exponential(size=500)
+    reference = isdiag.gpd_fit(x)
+    for scale in (1e-300, 1e-20, 1e20, 1e300):
+        scaled = isdiag.gpd_fit(scale * x)
+        assert scaled.k == pytest.approx(reference.k, rel=1e-12)
+        assert scaled.sigma / scale == pytest.approx(reference.sigma, rel=1e-12)
+
+
+def test_gpd_fit_of_very_heavy_tails_does_not_overflow(rng):
+    # a factor 1 - theta x of up to 1e200: the logs must then be taken one by one
+    x = np.sort(np.exp(rng.uniform(0, 460, size=100)))
+    fit = isdiag.gpd_fit(x, prior=False)
+    assert fit.k == pytest.approx(naive.gpd_fit(x, prior=False)[0], rel=1e-9)
+
+
+def test_gpd_standard_error_is_calibrated():
+    # Over 400 fits to exact GPD samples the reported error is the spread of k, within its own error.
+    rng = np.random.default_rng(11)
+    for true_k in (0.1, 0.5, 1.0):
+        x = np.expm1(true_k * rng.exponential(size=(400, 300))) / true_k
+        fit = isdiag.gpd_fit(x, prior=False)
+        assert np.mean(fit.k_std_error) == pytest.approx(fit.k.std(), rel=0.12)
+        assert np.abs((fit.k - true_k) / fit.k_std_error < 1.96).mean() > 0.92
+
+
+@pytest.mark.parametrize("kind", ["kish", "perplexity", "max"])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 3.0])
+def test_ess(rng, kind, gamma):
+    log_w = rng.normal(scale=2.0, size=500)
+    log_w[::7] = -np.inf
+    w = np.where(np.isfinite(log_w), np.exp(gamma * np.maximum(log_w, -1e300)), 0.0)
+    p = w / w.sum()
+    expected = {
+        "kish": 1 / np.sum(p**2),
+        "perplexity": np.exp(-np.sum(p[p > 0] * np.log(p[p > 0]))),
+        "max": 1 / p.max(),
+    }[kind]
+    assert isdiag.ess(log_w, kind=kind, gamma=gamma) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.4, 1.0])
+def test_snis(rng, gamma):
+    log_w, h = rng.normal(scale=1.5, size=700), rng.normal(size=(700, 3)) + 1e3
+    result = isdiag.snis(log_w, h, gamma=gamma)
+    for j in range(3):
+        estimate, std_error, bias = naive.snis(log_w, h[:, j], gamma)
+        alone = isdiag.snis(log_w, h[:, j], gamma=gamma)
+        assert result.estimate[j] == pytest.approx(estimate, rel=1e-13)
+        assert result.std_error[j] == pytest.approx(std_error, rel=1e-9)
+        assert result.bias[j] == pytest.approx(bias, rel=1e-7, abs=1e-14)
+        assert alone.estimate == pytest.approx(estimate, rel=1e-13)
+        assert alone.bias == pytest.approx(bias, rel=1e-7, abs=1e-14)
+    assert result.ess == pytest.approx(isdiag.ess(log_w, gamma=gamma), rel=1e-12)
+
+
+def test_mpmath_ess(rng):
+    log_w = rng.normal(scale=5.0, size=50)
+    for gamma in (0.1, 1.0):
+        assert isdiag.ess(log_w, gamma=gamma) == pytest.approx(naive.ess(log_w, gamma), rel=1e-14)

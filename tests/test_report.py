@@ -1,0 +1,214 @@
+"""The command line: what it reads, prints and returns."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import isdiag
+from isdiag import report
+from isdiag.cli import main
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def good(rng):
+    return 0.3 * rng.normal(size=200)
+
+
+def columns(output):
+    (source,) = json.loads(output)
+    return source["columns"]
+
+
+def test_demo(run):
+    code, out, err = run("demo")
+    assert (code, err) == (0, "")
+    assert "6 of 8 columns can be trusted" in out
+    assert "13 of 21 columns can be trusted" in out
+    assert out.index("day 2 ") < out.index("day 17 ") < out.index("day 13 ")
+    assert run("demo", "--check")[0] == 1
+
+
+def test_demo_as_json_is_the_api(run):
+    _, out, _ = run("demo", "--json")
+    schools, days = json.loads(out)
+    source = report.demo_sources()[1]
+    chosen = isdiag.select_gamma(source.log_w, axis=0)
+    assert [c["column"] for c in days["columns"]] == [f"day {i}" for i in range(1, 22)]
+    assert [c["gamma"] for c in days["columns"]] == chosen.gamma.tolist()
+    assert [c["khat"] for c in days["columns"]] == chosen.khat.tolist()
+    assert sum(c["khat"] > 0.7 for c in days["columns"]) >= 3
+    assert len(schools["columns"]) == 8
+
+
+def test_vector_in_every_format(run, tmp_path, good):
+    np.save(tmp_path / "a.npy", good)
+    np.savez(tmp_path / "a.npz", w=good)
+    np.savetxt(tmp_path / "a.csv", good, fmt="%.17g")
+    (tmp_path / "b.csv").write_text("# made by hand\nlog_w\n" + "\n".join(map(repr, good.tolist())))
+    expected = isdiag.diagnose(good).records()[0]
+    for name in ("a.npy", "a.npz", "a.csv", "b.csv"):
+        code, out, _ = run("report", tmp_path / name, "--json")
+        assert code == 0
+        (record,) = columns(out)
+        assert record.pop("column") is None
+        assert record == expected
+        code, out, _ = run("report", tmp_path / name)
+        assert code == 0
+        assert "The weights can be trusted as they are." in out
+
+
+def test_columns_in_every_format(run, tmp_path, good):
+    table = np.column_stack([good, 8 * good])
+    np.save(tmp_path / "a.npy", table)
+    np.savez(tmp_path / "a.npz", w=table, columns=["easy", "hard"])
+    np.savetxt(tmp_path / "a.csv", table, fmt="%.17g", delimiter=",", header="easy,hard", comments="")
+    for name, names in (("a.npy", ["0", "1"]), ("a.npz", ["easy", "hard"]), ("a.csv", ["easy", "hard"])):
+        code, out, _ = run("report", tmp_path / name, "--json", "--check")
+        assert code == 1
+        assert [c["column"] for c in columns(out)] == names
+        _, out, _ = run("report", tmp_path / name)
+        assert out.index(f"\n{names[1]} ") < out.index(f"\n{names[0]} ")  # the worst first
+
+
+def test_several_arrays_of_a_file(run, tmp_path, good):
+    np.savez(tmp_path / "a.npz", first=good, second=2 * good)
+    _, out, _ = run("report", tmp_path / "a.npz", "--json")
+    assert [source["source"].rsplit(":")[-1] for source in json.loads(out)] == ["first", "second"]
+
+
+def test_options_reach_the_api(run, tmp_path, rng):
+    log_w = 1.1 * rng.exponential(size=500)
+    np.save(tmp_path / "a.npy", log_w)
+    options = ["--k-max", "auto", "--ess-min", "0.01", "--gamma-max", "0.9", "--rule", "refit"]
+    _, out, _ = run("report", tmp_path / "a.npy", "--json", *options)
+    chosen = isdiag.select_gamma(log_w, k_max=None, ess_min=0.01, gamma_max=0.9, rule="refit")
+    assert columns(out)[0]["gamma"] == chosen.gamma
+
+
+def test_top(run, tmp_path, rng):
+    np.save(tmp_path / "a.npy", rng.normal(scale=3, size=(100, 30)))
+    _, out, _ = run("report", tmp_path / "a.npy", "--top", 4)
+    assert "... and 26 more" in out
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_bad_columns_are_reported_not_fatal(run, tmp_path, good, bad):
+    np.save(tmp_path / "a.npy", np.column_stack([good, np.full(200, bad)]))
+    code, out, err = run("report", tmp_path / "a.npy", "--check")
+    assert (code, err) == (1, "")
+    assert "NO_WEIGHT" in out or "NOT_FINITE" in out
+    _, out, _ = run("report", tmp_path / "a.npy", "--json")
+    easy, broken = columns(out)
+    assert easy["ok"]
+    assert broken["khat"] == "NaN"
+    assert np.isnan(float(broken["khat"]))
+
+
+def test_json_is_strict(run, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((50, 1)))
+    _, out, _ = run("report", tmp_path / "a.npy", "--json")
+
+    def refuse(token):
+        raise AssertionError(token)
+
+    (source,) = json.loads(out, parse_constant=refuse)
+    assert float(source["columns"][0]["khat"]) == -np.inf
+
+
+FILES = {
+    "missing.npy": None,
+    "wrong.txt": b"1\n2\n",
+    "empty.csv": b"",
+    "header_only.csv": b"a,b\n",
+    "words.csv": b"1,2\n3,x\n",
+    "ragged.csv": b"1,2\n3\n",
+    "binary.csv": b"\xff\xfe\x00",
+    "broken.npy": b"no array",
+    "broken.npz": b"no archive",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_unreadable_files(run, tmp_path, good, name):
+    if FILES[name] is not None:
+        (tmp_path / name).write_bytes(FILES[name])
+    np.save(tmp_path / "good.npy", good)
+    code, out, err = run("report", tmp_path / name, tmp_path / "good.npy")
+    assert code == 2
+    assert name in err
+    assert "trusted" in out  # the readable file is reported all the same
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((2, 2, 2)), np.float64(1.0), np.empty(0), np.zeros(3, complex), np.array(["a"])]
+)
+def test_arrays_that_are_no_log_weights(run, tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    code, _, err = run("report", tmp_path / "a.npy")
+    assert code == 2
+    assert "a.npy" in err
+
+
+def test_pickles_are_refused(run, tmp_path):
+    np.save(tmp_path / "a.npy", np.array([object()]), allow_pickle=True)
+    assert run("report", tmp_path / "a.npy")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["report"], ["demo", "--rule", "best"], ["demo", "--k-max", "-1"], ["demo", "--nope"]]
+)
+def test_bad_usage(run, arguments):
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert err
+
+
+def test_version(run):
+    assert run("--version")[1].strip() == f"isdiag {isdiag.__version__}"
+
+
+def test_without_rich_the_cure_is_named(tmp_path):
+    (tmp_path / "rich.py").write_text("raise ModuleNotFoundError('no rich', name='rich')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-m", "isdiag", "demo"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert "pip install 'isdiag[cli]'" in result.stderr
+
+
+def test_shipped_data_are_what_the_script_makes():
+    from isdiag.data import make_demo_data
+
+    shipped = report.demo_sources()[1].log_w
+    np.testing.assert_allclose(make_demo_data.stack_loss(), shipped, rtol=1e-9)
+
+
+def test_khat_of_the_regression_tends_to_the_truth():
+    # The tail index of every ratio is known in closed form; two days have 0.9.
+    from isdiag.data import make_demo_data
+
+    truth = make_demo_data.true_k()
+    khat = isdiag.pareto_khat(make_demo_data.stack_loss(draws=100_000), axis=0)
+    assert (truth > 0.7).sum() == 2
+    assert np.abs(khat - truth)[truth > 0.7].max() < 0.1
+    assert np.corrcoef(khat, truth)[0, 1] > 0.9
