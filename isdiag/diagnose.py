@@ -235,12 +235,29 @@ def diagnose(
         Log importance weights up to a constant; -inf is a draw of zero weight.
     h : array_like, optional
         Values at the draws, as in `snis`; estimates of their mean are added.
-    k_max, ess_min, gamma_max, rule, r_eff, tail_length, axis, where, workers
-        As in `select_gamma`.
+    k_max : float or None, default 0.7
+        Largest khat allowed, > 0; None for `khat_threshold(n)`, inf for no limit.
+    ess_min : float, default 0.3
+        Smallest ``ESS / n`` allowed, in [0, 1].
+    gamma_max : float, default 1
+        Largest gamma allowed, > 0.
+    rule : {"joint", "refit"}, default "joint"
+        How gamma is chosen, as in `select_gamma`.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
+    axis : int or tuple of int, default -1
+        The sample axis or axes; the others are a batch.
+    where : array_like of bool, optional
+        Entries to count, broadcast to `log_w`.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
     Diagnosis
+        All of it: print it, or take it apart with `Diagnosis.to_dict`.
 
     Raises
     ------

@@ -75,7 +75,7 @@ def gpd_fit(excesses: Any, *, prior: bool = True) -> GPDFit:
     >>> import isdiag
     >>> p = (np.arange(500) + 0.5) / 500
     >>> isdiag.gpd_fit(((1 - p) ** -0.5 - 1) / 0.5)  # quantiles of k = 0.5, sigma = 1
-    GPDFit(k=0.487742, sigma=1.00815, k_std_error=0.0650987)
+    GPDFit(k=0.500831, sigma=0.998116, k_std_error=0.06537)
     """
     array, _ = _arrays.real_array(excesses, "excesses")
     bad = ~(np.isfinite(array) & (array >= 0))
@@ -181,6 +181,7 @@ def min_sample_size(khat: Any) -> Any:
     Parameters
     ----------
     khat : float or array_like
+        Shape of the tail of the weights.
 
     Returns
     -------
@@ -208,6 +209,7 @@ def convergence_rate(khat: Any, n: Any) -> Any:
     Parameters
     ----------
     khat : float or array_like
+        Shape of the tail of the weights.
     n : int or array_like of int
         Number of draws, >= 2.
 

@@ -17,7 +17,7 @@ def temper(
     axis: _arrays.Axis = -1,
     where: Any = None,
 ) -> Any:
-    """Log-weights of ``w**gamma``.
+    """Temper log-weights: return those of ``w**gamma``.
 
     Parameters
     ----------

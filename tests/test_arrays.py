@@ -207,7 +207,7 @@ def test_wrong_excesses(bad):
 
 def test_wrong_helper_arguments():
     for call in (
-        lambda: isdiag.tail_length(0),  # noqa: PLW0108
+        lambda: isdiag.tail_length(0),
         lambda: isdiag.tail_length(100, 0.0),
         lambda: isdiag.khat_threshold(0),
         lambda: isdiag.convergence_rate(0.5, 1),
@@ -332,7 +332,7 @@ def torch_kind():
 
 def jax_kind():
     jax = optional("jax")
-    return jax.Array, lambda a: jax.numpy.asarray(a)
+    return jax.Array, jax.numpy.asarray
 
 
 def strict_kind():

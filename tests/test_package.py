@@ -1,0 +1,173 @@
+"""The package as a whole: public names, docstrings, what an import costs, and the compile cache."""
+
+import ast
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import isdiag
+
+PACKAGE = Path(isdiag.__file__).parent
+KERNELS = PACKAGE / "_kernels.py"
+
+
+def python(code, **environment):
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=os.environ | environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+# ------------------------------------------------------------------------------------ public face
+
+
+def test_all_is_sorted_and_complete():
+    public = {name for name, value in vars(isdiag).items() if callable(value) and name[0] != "_"}
+    classes = [name for name in isdiag.__all__ if isinstance(getattr(isdiag, name), type)]
+    functions = [name for name in isdiag.__all__ if name not in classes]
+    assert sorted(functions) == functions
+    assert set(isdiag.__all__) == public
+
+
+@pytest.mark.parametrize("name", [n for n in isdiag.__all__ if inspect.isfunction(getattr(isdiag, n))])
+def test_signatures_are_uniform(name):
+    parameters = list(inspect.signature(getattr(isdiag, name)).parameters.values())
+    data = ("log_w", "h", "excesses", "n", "khat", "r_eff", "gamma")
+    for parameter in parameters:
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            assert parameter.name in data
+    defaults = {"axis": -1, "where": None, "workers": 1, "r_eff": 1.0, "gamma": 1.0, "tail_length": None}
+    for parameter in parameters:
+        if parameter.name in defaults:
+            assert parameter.default == defaults[parameter.name]
+
+
+@pytest.mark.parametrize("name", isdiag.__all__)
+def test_docstrings_are_complete_numpydoc(name):
+    from numpydoc.validate import validate
+
+    # See Also, extended summaries and the place of the opening quotes are matters of taste.
+    ignored = {"SA01", "ES01", "GL01"}
+    if not inspect.isfunction(getattr(isdiag, name)):
+        ignored |= {"EX01", "PR01"}  # the functions that return them show and document them
+    errors = validate(f"isdiag.{name}")["errors"]
+    assert [error for error in errors if error[0] not in ignored] == []
+
+
+@pytest.mark.parametrize("name", [n for n in isdiag.__all__ if inspect.isfunction(getattr(isdiag, n))])
+def test_functions_name_their_source(name):
+    text = inspect.getdoc(getattr(isdiag, name))
+    assert "References\n---" in text
+    assert "Examples\n---" in text
+
+
+# ----------------------------------------------------------------------------------------- import
+
+
+def test_import_is_light():
+    heavy = ["numba", "scipy", "torch", "jax", "rich", "xarray", "arviz", "matplotlib", "pandas"]
+    code = f"import sys, isdiag; print([m for m in {heavy} if m in sys.modules])"
+    assert python(code) == "[]"
+
+
+def test_computing_imports_numba_and_nothing_else():
+    code = (
+        "import sys, isdiag; isdiag.khat_threshold(100); assert 'numba' not in sys.modules;"
+        "isdiag.ess([0.0, 1.0]); assert 'numba' in sys.modules;"
+        "print([m for m in ('scipy.stats', 'torch', 'jax', 'rich') if m in sys.modules])"
+    )
+    assert python(code) == "[]"
+
+
+# ------------------------------------------------------------------------------- compiled kernels
+
+
+def test_kernels_stand_alone():
+    # Numba stamps a cached kernel with its own file only: a kernel or constant from another file would
+    # go stale after an upgrade.
+    imported = set()
+    for node in ast.walk(ast.parse(KERNELS.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported == {"math", "typing", "numpy", "numba"}
+    others = [p for p in PACKAGE.rglob("*.py") if p != KERNELS and "numba" in p.read_text().split()]
+    assert others == []
+
+
+def test_kernels_are_compiled_by_the_house_rules():
+    tree = ast.parse(KERNELS.read_text())
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert not names & {"prange", "guvectorize", "vectorize"}
+    flags = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name not in (
+            "codegen",
+            "_kernel",
+            "_bits",
+            "_from_bits",
+        ):
+            assert any("_kernel" in ast.unparse(d) for d in node.decorator_list), node.name
+            flags += [ast.unparse(k.value) for d in node.decorator_list for k in getattr(d, "keywords", [])]
+    assert set(flags) == {"_SUMMATION", "{'contract'}"}
+    from isdiag import _kernels
+
+    assert {"contract", "reassoc", "nsz"} >= _kernels._SUMMATION
+    assert _kernels._FLAGS == {"nogil": True, "error_model": "numpy"}
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the package without caches, and the environment that imports it."""
+    target = tmp_path / "isdiag"
+    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__"))
+    return target, {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": ""}
+
+
+KHAT = "import isdiag; print(isdiag.pareto_khat([i**2 / 40 for i in range(40)]))"
+
+
+def test_an_upgrade_does_not_return_old_numbers(copy):
+    package, environment = copy
+    before = python(KHAT, **environment)
+    cached = sorted(package.rglob("*.nbc"))
+    assert cached
+    assert python(KHAT, **environment) == before
+    assert sorted(package.rglob("*.nbc")) == cached
+    # A new version of a constant that only an inner kernel reads, in a file of the same size and time.
+    kernels = package / "_kernels.py"
+    stamp = kernels.stat()
+    text = kernels.read_text()
+    assert "_PRIOR_K = 0.5" in text
+    kernels.write_text(text.replace("_PRIOR_K = 0.5", "_PRIOR_K = 0.1"))
+    os.utime(kernels, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert kernels.stat().st_size == stamp.st_size
+    after = python(KHAT, **environment)
+    # 8 draws in the tail: the prior's share of khat is 10 / 18
+    assert float(before) - float(after) == pytest.approx(0.4 * 10 / 18)
+
+
+def test_no_writable_cache_breaks_nothing(copy):
+    package, environment = copy
+    (package / "__pycache__").write_text("a file where Numba would make its folder")
+    nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "TMPDIR"), "/dev/null")
+    result = python(
+        KHAT + "; from isdiag import _kernels; print(_kernels.khat_rows.stats.cache_path)",
+        **(environment | nowhere),
+    )
+    khat, cache_path = result.split("\n")
+    assert float(khat) == isdiag.pareto_khat([i**2 / 40 for i in range(40)])
+    assert cache_path == "None"
+    assert not list(package.rglob("*.nbc"))
