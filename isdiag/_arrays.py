@@ -29,10 +29,16 @@ Codes = NDArray[np.int8]
 Axis = int | tuple[int, ...]
 
 _DLPACK_CPU = 1
+_AXES = [tuple(range(ndim)) for ndim in range(65)]  # NumPy's arrays have at most 64 axes
 
 # NumPy does not know bfloat16; integers are exact, so float64 sets their rounding.
 _EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23}
 _EPS_FLOAT64 = 2.0**-52
+
+_NOT_FINITE = int(Status.NOT_FINITE)  # an enum costs NumPy a microsecond to compare with
+
+# NumPy has one object for it; asking a dtype for its name costs more than a kernel on a short row.
+_FLOAT64 = np.dtype(np.float64)
 
 
 @cache
@@ -62,7 +68,7 @@ def _check_on_cpu(x: Any, name: str) -> None:
 def _to_numpy(x: Any, name: str) -> tuple[NDArray[Any], str]:
     """The array in CPU memory, and the name of its dtype before any widening to one NumPy has."""
     if type(x) is np.ndarray:
-        return x, x.dtype.name
+        return x, "float64" if x.dtype is _FLOAT64 else x.dtype.name
     if _is_torch(x):
         _check_on_cpu(x, name)
         x = x.detach().resolve_conj().resolve_neg()
@@ -84,14 +90,23 @@ def real_array(x: Any, name: str) -> tuple[NDArray[Any], str]:
         If the dtype is not integer or real floating, or the array is not in CPU memory.
     """
     array, dtype = _to_numpy(x, name)
-    if array.dtype.kind not in "fiu":
+    if dtype != "float64" and array.dtype.kind not in "fiu":
         msg = f"{name} must hold real numbers, got dtype {dtype}"
         raise TypeError(msg)
     return array, dtype
 
 
+def _write_numpy(a: NDArray[Any], dtype: str | None) -> Any:
+    if dtype is None:
+        return a
+    with np.errstate(over="ignore"):  # a float16 log-weight below -65504 is -inf
+        return a.astype(dtype, copy=False)
+
+
 def _writer(like: Any) -> Callable[[NDArray[Any], str | None], Any]:
     """A function that makes a NumPy array one of the kind of `like`; its dtype name may be None."""
+    if type(like) is np.ndarray:
+        return _write_numpy
     if _is_torch(like):
         torch = sys.modules["torch"]
 
@@ -100,7 +115,7 @@ def _writer(like: Any) -> Callable[[NDArray[Any], str | None], Any]:
             return tensor if dtype is None else tensor.to(getattr(torch, dtype))
 
         return to_torch
-    if hasattr(like, "__array_namespace__") and not isinstance(like, np.ndarray):
+    if hasattr(like, "__array_namespace__") and not isinstance(like, (np.ndarray, np.generic)):
         xp = like.__array_namespace__()
 
         def to_namespace(a: NDArray[Any], dtype: str | None) -> Any:
@@ -108,13 +123,7 @@ def _writer(like: Any) -> Callable[[NDArray[Any], str | None], Any]:
 
         return to_namespace
 
-    def to_numpy(a: NDArray[Any], dtype: str | None) -> Any:
-        if dtype is None:
-            return a
-        with np.errstate(over="ignore"):  # a float16 log-weight below -65504 is -inf
-            return a.astype(dtype, copy=False)
-
-    return to_numpy
+    return _write_numpy
 
 
 def read_only(a: NDArray[Any]) -> NDArray[Any]:
@@ -124,7 +133,7 @@ def read_only(a: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Rows:
     """Log-weights as float64 rows, with the way back.
 
@@ -154,9 +163,14 @@ class Rows:
     def __len__(self) -> int:
         return self.values.shape[0]
 
+    @property
+    def uniform(self) -> bool:
+        """Whether every row counts all its draws."""
+        return self._kept is None
+
     def empty(self, dtype: type[Any] = np.float64) -> NDArray[Any]:
         """An uninitialised entry a row."""
-        return np.empty(len(self), np.dtype(dtype))
+        return np.empty(self.values.shape[0], dtype)
 
     def ravel(self, a: Any) -> Floats:
         """A `diagnostic` of these rows as one float a row again."""
@@ -167,6 +181,8 @@ class Rows:
 
         NaN passes in an array (a row that could not be diagnosed has gamma NaN) but not as a scalar.
         """
+        if type(value) is float and minimum < value < np.inf:
+            return np.full(len(self), value)
         array = real_array(value, name)[0].astype(np.float64)
         bad = (array <= minimum if exclusive else array < minimum) | np.isposinf(array)
         if array.ndim == 0:
@@ -218,7 +234,7 @@ class Rows:
         if self._kept is not None:
             a[~self._kept] = -np.inf
         a = a.reshape(self.batch_shape + self._sample_shape)
-        if self._axes != tuple(range(a.ndim)):
+        if self._axes != _AXES[a.ndim]:
             a = a.transpose(np.argsort(self._axes))
         return self._write(a, self._dtype)
 
@@ -240,17 +256,21 @@ def rows_of(log_w: Any, axis: Axis, where: Any) -> Rows:
     if not isinstance(axis, (int, tuple, np.integer)) or axis == ():  # pyright: ignore[reportUnnecessaryIsInstance]
         msg = f"axis must be an int or a non-empty tuple of ints, got {axis!r}"
         raise ValueError(msg)
-    sample = normalize_axis_tuple(axis, array.ndim, "axis")
-    axes = tuple(i for i in range(array.ndim) if i not in sample) + sample
-    shape = tuple(array.shape[i] for i in axes)
-    batch_shape, sample_shape = shape[: -len(sample)], shape[-len(sample) :]
     full_shape = array.shape
+    if axis == -1:
+        sample_axes, axes, shape = 1, _AXES[array.ndim], full_shape
+    else:
+        sample = normalize_axis_tuple(axis, array.ndim, "axis")
+        sample_axes = len(sample)
+        axes = tuple(i for i in range(array.ndim) if i not in sample) + sample
+        shape = tuple(full_shape[i] for i in axes)
+    batch_shape, sample_shape = shape[:-sample_axes], shape[-sample_axes:]
     draws = prod(sample_shape)
     if draws == 0:
         msg = f"log_w has no draws: axis {axis} of shape {full_shape} is empty"
         raise ValueError(msg)
     count = prod(batch_shape)
-    if axes != tuple(range(array.ndim)):
+    if axes != _AXES[array.ndim]:
         array = array.transpose(axes)
     values = np.ascontiguousarray(array, np.float64).reshape(count, draws)
     kept = None
@@ -305,7 +325,7 @@ def spread(task: Callable[[slice], None], rows: int, workers: int) -> None:
 
 def warn_not_finite(codes: Codes) -> None:
     """One warning for the call if any row holds NaN or +inf."""
-    bad = int(np.count_nonzero(codes == Status.NOT_FINITE))
+    bad = int(np.count_nonzero(codes == _NOT_FINITE))
     if bad:
         msg = f"{bad} of {codes.size} rows hold NaN or +inf: their results are NaN"
         warnings.warn(msg, NonFiniteWarning, stacklevel=3)

@@ -12,7 +12,7 @@ from isdiag._result import Result
 from isdiag.gpd import GOOD_KHAT, khat_threshold
 from isdiag.psis import tail_lengths
 
-LIMITS = np.array(["none", "psis", "ess", "max"])
+LIMITS = ("none", "psis", "ess", "max")
 Rule = Literal["joint", "refit"]
 RULES = get_args(Rule)
 
@@ -204,7 +204,7 @@ def select_rows(
         )
 
     _arrays.spread(task, len(rows), workers)
-    limits = LIMITS[limit]
+    limited_by: Any = LIMITS[limit.item()] if rows.batch_shape == () else np.array(LIMITS)[limit]
     selection = GammaSelection(
         gamma=rows.diagnostic(gamma),
         gamma_psis=rows.diagnostic(gamma_psis),
@@ -214,7 +214,7 @@ def select_rows(
         ess=rows.diagnostic(ess),
         ess_ratio=rows.diagnostic(ess / np.maximum(rows.n, 1)),
         n=rows.diagnostic(rows.n),
-        limited_by=str(limits[0]) if rows.batch_shape == () else limits.reshape(rows.batch_shape),
+        limited_by=limited_by if rows.batch_shape == () else limited_by.reshape(rows.batch_shape),
         status=rows.status(status),
     )
     return selection, status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,15 @@ from isdiag._result import Result
 from isdiag.gpd import tail_length as default_tail_length
 
 
+# A training loop asks for the same length at every step.
+_uniform_length = lru_cache(default_tail_length)
+
+
 def tail_lengths(rows: _arrays.Rows, r_eff: Any, tail_length: int | None) -> _arrays.Ints:
     """The tail length of each row; a pinned one is cut to leave a draw below the tail."""
     if tail_length is None:
+        if rows.uniform and type(r_eff) is float:
+            return np.full(len(rows), _uniform_length(rows.values.shape[1], r_eff))
         efficiency = rows.per_row(r_eff, "r_eff", minimum=0, exclusive=True)
         efficiency = np.where(np.isnan(efficiency), 1.0, efficiency)
         return np.where(rows.n > 0, default_tail_length(np.maximum(rows.n, 1), efficiency), 0)
