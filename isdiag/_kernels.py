@@ -100,44 +100,38 @@ _KEY_TOP = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 # --------------------------------------------------------------------------------------
-# exp for exponents <= 0
+# 2**v for v <= 0: exponents are carried to base 2, which saves the reduction its constants
 # --------------------------------------------------------------------------------------
 
 _LOG2_E = 1.4426950408889634
-_LN2_HIGH = 0.693147180369123816490  # fdlibm's split of ln 2: high part has 32 trailing zero bits
-_LN2_LOW = 1.90821492927058770002e-10
+_LN_2 = 0.6931471805599453
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it rounds to an integer held in the low bits
-_UNDERFLOW = -708.0  # below this exp is called 0; its true value is under 3.4e-308
+_LOWEST = -1021.0  # 2**v is held at 2**-1021 = 4.5e-308 from here on: next to a weight of 1 it is nothing
 
 
 @_kernel(fastmath={"contract"})
-def _exp(t):
-    """exp(t) for t <= 0 (t = -inf gives 0), branch-free so that a loop around it vectorises.
+def _exp2(v):
+    """2**max(v, -1021) for v <= 0, within an ulp and branch-free, so that a loop around it vectorises.
 
-    Cody-Waite reduction to |r| <= ln(2)/2 and the Taylor polynomial of degree 13 (remainder below
-    5e-18), after which the binary exponent is added to the bits of the result.
+    A polynomial on the fraction in [-1/2, 1/2] (Remez, relative error 3.1e-18), to whose bits the integer
+    part is added.
     """
-    inside = t > _UNDERFLOW
-    t = t if inside else _UNDERFLOW
-    shifted = t * _LOG2_E + _ROUND
-    k = shifted - _ROUND
-    r = (t - k * _LN2_HIGH) - k * _LN2_LOW
-    p = 1.0 / 6227020800.0
-    p = p * r + 1.0 / 479001600.0
-    p = p * r + 1.0 / 39916800.0
-    p = p * r + 1.0 / 3628800.0
-    p = p * r + 1.0 / 362880.0
-    p = p * r + 1.0 / 40320.0
-    p = p * r + 1.0 / 5040.0
-    p = p * r + 1.0 / 720.0
-    p = p * r + 1.0 / 120.0
-    p = p * r + 1.0 / 24.0
-    p = p * r + 1.0 / 6.0
-    p = p * r + 0.5
-    p = p * r + 1.0
-    p = p * r + 1.0
-    e = _from_bits(_bits(p) + (_bits(shifted) << 52))
-    return e if inside else 0.0
+    v = max(v, _LOWEST)
+    shifted = v + _ROUND
+    f = v - (shifted - _ROUND)
+    p = 4.4352827069572771511e-10
+    p = p * f + 7.0741056135081427963e-9
+    p = p * f + 1.0178198021671930844e-7
+    p = p * f + 1.321543308967639918e-6
+    p = p * f + 0.000015252733489988525649
+    p = p * f + 0.00015403530462514432062
+    p = p * f + 0.0013333558146789921722
+    p = p * f + 0.0096181291075883352443
+    p = p * f + 0.055504108664819921605
+    p = p * f + 0.24022650695910156204
+    p = p * f + 0.69314718055994533046
+    p = p * f + 1.0
+    return _from_bits(_bits(p) + (_bits(shifted) << 52))
 
 
 # --------------------------------------------------------------------------------------
@@ -150,19 +144,27 @@ _BLOCK = 1024
 
 
 @_kernel
-def _extent(row):
-    """(largest, smallest finite, number of finite, every entry is a number below +inf)."""
+def _extent(row, block, maxima):
+    """(largest, smallest finite, number of finite, every entry is a number below +inf).
+
+    Also fills maxima[b] with the largest entry of the b-th block of that many entries.
+    """
     high = _KEY_NEG_INF
     low = _KEY_TOP
-    n_finite = 0
     lowest = _KEY_TOP
-    for i in range(row.size):
-        key = _order_key(row[i])
-        finite = key != _KEY_NEG_INF
-        high = max(key, high)
-        lowest = min(lowest, key)
-        low = min(low, key if finite else _KEY_TOP)
-        n_finite += 1 if finite else 0
+    n_finite = 0
+    for start in range(0, row.size, block):
+        part = row[start : start + block]
+        top = _KEY_NEG_INF
+        for i in range(part.size):
+            key = _order_key(part[i])
+            finite = key != _KEY_NEG_INF
+            top = max(key, top)
+            lowest = min(lowest, key)
+            low = min(low, key if finite else _KEY_TOP)
+            n_finite += 1 if finite else 0
+        maxima[start // block] = _from_order_key(top)
+        high = max(high, top)
     sound = high <= _KEY_MAX and lowest >= _KEY_NEG_INF
     return _from_order_key(high), _from_order_key(low), n_finite, sound
 
@@ -180,40 +182,96 @@ def _is_flat(high, low, gamma, eps):
 
 
 @_kernel(fastmath=_SUMMATION)
-def _block_power_sums(part, shift, gamma):
+def _block_power_sums(part, shift, rate):
     s1 = 0.0
     s2 = 0.0
     t1 = 0.0
-    t2 = 0.0
     for i in range(part.size):
-        t = gamma * (part[i] - shift)
-        e = _exp(t)
-        et = e * (t if t > _UNDERFLOW else _UNDERFLOW)
+        v = max(rate * (part[i] - shift), _LOWEST)
+        e = _exp2(v)
         s1 += e
         s2 += e * e
-        t1 += et
-        t2 += e * et
-    return s1, s2, t1, t2
+        t1 += e * v
+    return s1, s2, t1
 
 
 @_kernel
 def _power_sums(row, shift, gamma):
-    """Sums over the row of e, e^2, e t, e^2 t with t = gamma (row - shift) and e = exp(t).
+    """Sums over the row of e, e^2 and e t, with t = gamma (row - shift) and e = exp(t).
 
-    gamma > 0 and shift = max(row), so all is finite. One exp a draw gives ESS = s1^2 / s2, its slope
-    d log ESS / d log gamma = 2 (t1/s1 - t2/s2), and the entropy of the weights log s1 - t1/s1.
+    gamma > 0 and shift = max(row), so all is finite: ESS = s1^2 / s2, entropy = log s1 - t1 / s1.
     """
     s1 = 0.0
     s2 = 0.0
     t1 = 0.0
-    t2 = 0.0
     for start in range(0, row.size, _BLOCK):
-        a, b, c, d = _block_power_sums(row[start : start + _BLOCK], shift, gamma)
+        a, b, c = _block_power_sums(row[start : start + _BLOCK], shift, gamma * _LOG2_E)
         s1 += a
         s2 += b
         t1 += c
-        t2 += d
-    return s1, s2, t1, t2
+    return s1, s2, t1 * _LN_2
+
+
+@_kernel(fastmath=_SUMMATION)
+def _block_moments(part, shift, rate, centre, e_block, u_block):
+    # Two loops over buffers that stay in the first cache: LLVM does not vectorise so many sums together
+    # with the polynomial (2.2 ns a draw against 1.0).
+    for i in range(part.size):
+        v = max(rate * (part[i] - shift), _LOWEST)
+        e_block[i] = _exp2(v)
+        u_block[i] = v - centre
+    a0 = a1 = a2 = a3 = a4 = a5 = a6 = 0.0
+    b0 = b1 = b2 = b3 = b4 = b5 = b6 = 0.0
+    for i in range(part.size):
+        e = e_block[i]
+        u = u_block[i]
+        e1 = e * u
+        e2 = e1 * u
+        e3 = e2 * u
+        e4 = e3 * u
+        e5 = e4 * u
+        e6 = e5 * u
+        a0 += e
+        a1 += e1
+        a2 += e2
+        a3 += e3
+        a4 += e4
+        a5 += e5
+        a6 += e6
+        b0 += e * e
+        b1 += e * e1
+        b2 += e * e2
+        b3 += e * e3
+        b4 += e * e4
+        b5 += e * e5
+        b6 += e * e6
+    return (a0, a1, a2, a3, a4, a5, a6), (b0, b1, b2, b3, b4, b5, b6)
+
+
+_ORDER = 6
+
+
+@_kernel
+def _moments(row, shift, gamma, centre, ws):
+    """Sums of e u^k and of e^2 u^k over the row, k to 6, u = t - centre; e and t as in `_power_sums`."""
+    a, b = ws.a_sums, ws.b_sums
+    a[:] = 0.0
+    b[:] = 0.0
+    for start in range(0, row.size, _BLOCK):
+        p, q = _block_moments(
+            row[start : start + _BLOCK],
+            shift,
+            gamma * _LOG2_E,
+            centre * _LOG2_E,
+            ws.e_block,
+            ws.u_block,
+        )
+        for j in range(_ORDER + 1):
+            a[j] += p[j]
+            b[j] += q[j]
+    for j in range(_ORDER + 1):
+        a[j] *= _LN_2**j
+        b[j] *= _LN_2**j
 
 
 # --------------------------------------------------------------------------------------
@@ -222,15 +280,27 @@ def _power_sums(row, shift, gamma):
 
 
 class _Workspace(NamedTuple):
-    row: np.ndarray  # a copy of the row that selection may reorder
-    x: np.ndarray  # the tail, relative to the maximum, ascending
-    index: np.ndarray  # where in the row the tail stands
+    block: int  # draws a block maximum stands for
+    maxima: np.ndarray
+    row: np.ndarray  # a copy of (some of) the row, free to be reordered
+    x: np.ndarray  # candidates for the tail, then the tail: relative to the maximum, ascending
+    index: np.ndarray  # where in the row they stand
     x_spare: np.ndarray
     index_spare: np.ndarray
     excess: np.ndarray
     theta: np.ndarray  # the grid of the fit
     k: np.ndarray
     log_lik: np.ndarray
+    e_block: np.ndarray  # for `_moments`
+    u_block: np.ndarray
+    a_sums: np.ndarray
+    b_sums: np.ndarray
+
+
+# Blocks are as large as leaves four of them for each draw of the tail; below _MIN_BLOCK their
+# bookkeeping costs more than it saves, and the row is one block.
+_MIN_BLOCK = 8
+_MAX_BLOCK = 64
 
 
 @_kernel
@@ -238,17 +308,28 @@ def _workspace(size, lengths):
     tail = 0
     for length in lengths:
         tail = max(tail, min(size, length))
+    block = _MAX_BLOCK
+    while block >= _MIN_BLOCK and 4 * (tail + 1) * block > size:
+        block //= 2
+    if block < _MIN_BLOCK:
+        block = max(size, 1)
     grid = 30 + int(math.sqrt(tail))
     return _Workspace(
+        block,
+        np.empty(size // block + 1),
         np.empty(size),
+        np.empty(size + 1),  # one more: compression writes before it knows whether to keep
+        np.empty(size + 1, np.int64),
         np.empty(tail),
         np.empty(tail, np.int64),
         np.empty(tail),
-        np.empty(tail, np.int64),
-        np.empty(tail),
         np.empty(grid),
         np.empty(grid),
         np.empty(grid),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_ORDER + 1),
+        np.empty(_ORDER + 1),
     )
 
 
@@ -350,44 +431,68 @@ def _sort_tail(ws, size):
 
 
 @_kernel
+def _gather(ws, row, start, stop, least, count):
+    """Append the entries >= least of row[start:stop] and their indices to ws.x, ws.index."""
+    x, index = ws.x, ws.index
+    for i in range(start, stop):
+        value = row[i]
+        x[count] = value
+        index[count] = i
+        count += 1 if value >= least else 0
+    return count
+
+
+@_kernel
 def _select_tail(ws, row, high, n_finite, length):
     """Fill ws.x[:m], ws.index[:m] with the m = min(length, n_finite) largest draws.
 
-    Returns (m, cutoff), the cutoff being the largest draw below the tail, -inf where the tail takes
-    every draw of positive weight. Of draws that tie with the smallest one of the tail the last to
-    appear belong to it, as in a stable ascending sort.
+    `_extent` has filled ws.maxima. Returns (m, cutoff), the cutoff being the largest draw below the tail,
+    -inf where the tail takes every draw of positive weight; both are relative to the maximum. Of draws
+    that tie with the smallest one of the tail the last to appear belong to it, as in a stable ascending
+    sort.
     """
     m = min(length, n_finite)
-    if m < n_finite:
-        scratch = ws.row
-        scratch[:] = row
-        cutoff = _nth_largest(scratch, m, row.size)
-        # The m largest now stand in front, so their minimum is the smallest draw of the tail.
-        least = scratch[0]
-        for i in range(1, m):
-            least = min(least, scratch[i])
-        cutoff -= high
+    whole = m == n_finite
+    least = -_LARGEST
+    count = 0
+    if not whole and ws.block < row.size:
+        # At least m + 1 draws reach the (m + 1)-th largest block maximum, and only blocks whose maximum
+        # does hold any of them.
+        blocks = (row.size - 1) // ws.block + 1
+        ws.row[:blocks] = ws.maxima[:blocks]
+        least = max(_nth_largest(ws.row, m, blocks), least)
+        for b in range(blocks):
+            if ws.maxima[b] >= least:
+                count = _gather(ws, row, b * ws.block, min((b + 1) * ws.block, row.size), least, count)
     else:
-        least = -_LARGEST
-        cutoff = -np.inf
-    above = 0
+        count = _gather(ws, row, 0, row.size, least, count)
+    cutoff = -np.inf
+    if not whole:
+        ws.row[:count] = ws.x[:count]
+        cutoff = _nth_largest(ws.row, m, count)
+        # The m largest now stand in front, so their minimum is the smallest draw of the tail.
+        least = ws.row[0]
+        for i in range(1, m):
+            least = min(least, ws.row[i])
+    ties = m
+    for i in range(count):
+        ties -= 1 if ws.x[i] > least else 0
     equal = 0
-    for i in range(row.size):
-        above += 1 if row[i] > least else 0
-        equal += 1 if row[i] == least else 0
-    skip = equal - (m - above)
+    for i in range(count):
+        equal += 1 if ws.x[i] == least else 0
+    skip = equal - ties
     k = 0
-    for i in range(row.size):
-        value = row[i]
+    for i in range(count):
+        value = ws.x[i]
         if value >= least:
             if value == least and skip > 0:
                 skip -= 1
             else:
                 ws.x[k] = value - high
-                ws.index[k] = i
+                ws.index[k] = ws.index[i]
                 k += 1
     _sort_tail(ws, m)
-    return m, cutoff
+    return m, cutoff - high
 
 
 # --------------------------------------------------------------------------------------
@@ -579,10 +684,11 @@ def _tempered(value, gamma):
 
 @_kernel
 def temper_rows(rows, gamma, normalize, out, status):
+    top = np.empty(1)
     for r in range(rows.shape[0]):
         row = rows[r]
         g = gamma[r]
-        high, _, n_finite, sound = _extent(row)
+        high, _, n_finite, sound = _extent(row, row.size, top)
         if not sound or g != g:
             status[r] = NOT_FINITE if not sound else OK
             out[r, :] = np.nan
@@ -594,7 +700,7 @@ def temper_rows(rows, gamma, normalize, out, status):
             shift = high
             total = float(n_finite)
             if g > 0.0:
-                total, _, _, _ = _power_sums(row, high, g)
+                total, _, _ = _power_sums(row, high, g)
             log_total = math.log(total)
         for i in range(row.size):
             out[r, i] = _tempered(row[i] - shift, g) - log_total
@@ -605,10 +711,11 @@ KISH, PERPLEXITY, MAX = range(3)
 
 @_kernel
 def ess_rows(rows, gamma, kind, out, status):
+    top = np.empty(1)
     for r in range(rows.shape[0]):
         row = rows[r]
         g = gamma[r]
-        high, _, n_finite, sound = _extent(row)
+        high, _, n_finite, sound = _extent(row, row.size, top)
         out[r] = np.nan
         if not sound or n_finite == 0 or g != g:
             status[r] = NOT_FINITE if not sound else (NO_WEIGHT if n_finite == 0 else OK)
@@ -617,7 +724,7 @@ def ess_rows(rows, gamma, kind, out, status):
         if g == 0.0:
             out[r] = n_finite
             continue
-        s1, s2, t1, _ = _power_sums(row, high, g)
+        s1, s2, t1 = _power_sums(row, high, g)
         if kind == KISH:
             out[r] = s1 * s1 / s2
         elif kind == PERPLEXITY:
@@ -637,7 +744,7 @@ def khat_rows(rows, n, length, gamma, eps, khat, status):
     ws = _workspace(size, length)
     for r in range(rows.shape[0]):
         row = rows[r]
-        high, low, n_finite, sound = _extent(row)
+        high, low, n_finite, sound = _extent(row, ws.block, ws.maxima)
         state = _state(high, low, n_finite, sound, n[r], gamma[r], eps)
         khat[r] = _khat_without_fit(state)
         if state == OK and gamma[r] == gamma[r]:
@@ -653,7 +760,7 @@ def psis_rows(rows, n, length, gamma, eps, normalize, out, khat, ess, tail_lengt
     for r in range(rows.shape[0]):
         row = rows[r]
         g = gamma[r]
-        high, low, n_finite, sound = _extent(row)
+        high, low, n_finite, sound = _extent(row, ws.block, ws.maxima)
         state = _state(high, low, n_finite, sound, n[r], g, eps)
         khat[r] = _khat_without_fit(state)
         tail_length[r] = min(length[r], n_finite)
@@ -683,7 +790,7 @@ def psis_rows(rows, n, length, gamma, eps, normalize, out, khat, ess, tail_lengt
                 top = ws.x[m - 1]
             else:
                 m = 0
-        s1, s2, _, _ = _power_sums(out[r], top, 1.0)
+        s1, s2, _ = _power_sums(out[r], top, 1.0)
         ess[r] = s1 * s1 / s2
         status[r] = state
         if normalize:
@@ -734,10 +841,11 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, ess, status):
     size = rows.shape[1]
     d = estimate.shape[1]
     weights = np.empty(size)
+    top = np.empty(1)
     for r in range(rows.shape[0]):
         row = rows[r]
         g = gamma[r]
-        high, _, n_finite, sound = _extent(row)
+        high, _, n_finite, sound = _extent(row, row.size, top)
         status[r] = NOT_FINITE if not sound else (NO_WEIGHT if n_finite == 0 else OK)
         if status[r] != OK or g != g:
             estimate[r, :] = np.nan
@@ -746,7 +854,8 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, ess, status):
             ess[r] = np.nan
             continue
         for i in range(size):
-            weights[i] = _exp(_tempered(row[i] - high, g))
+            v = _LOG2_E * _tempered(row[i] - high, g)
+            weights[i] = _exp2(v) if v > _LOWEST else 0.0
         s1 = 0.0
         s2 = 0.0
         for i in range(size):
@@ -787,27 +896,79 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, ess, status):
 # gamma by ESS
 # --------------------------------------------------------------------------------------
 
-# ESS is brought to [target, target (1 + _ESS_TOLERANCE)], aiming inside: an accepted gamma holds the
-# constraint as computed, and Newton's last step is not wasted on digits that nobody can see.
+# ESS is brought to [target, target (1 + _ESS_TOLERANCE)], aiming inside, so that the constraint holds
+# for whoever computes ESS at the chosen gamma again.
 _ESS_TOLERANCE = 4e-11
 _ESS_AIM = 5e-12
-_SAMPLE = 4096
+_MODEL_ERROR = 1e-12
 _MAX_STEPS = 200
 _SMALLEST_GAMMA = 1e-300
+_LARGEST_GAMMA = 1e300
 
 
 @_kernel
-def _ess_root(row, high, low, n_finite, target, start, gamma_max):
-    """The largest gamma in (0, gamma_max] with ESS >= target, and its ESS.
+def _exponential_series(c, d):
+    """Sum of c_k d^k / k! and its derivative in d."""
+    value = c[_ORDER]
+    for k in range(_ORDER, 0, -1):
+        value = c[k - 1] + value * d / k
+    slope = c[_ORDER]
+    for k in range(_ORDER - 1, 0, -1):
+        slope = c[k] + slope * d / k
+    return value, slope
 
-    Needs a row that is not flat and target < n_finite. Newton on u = sqrt(log(n_finite / ESS)), which
-    is proportional to gamma for log-normal weights, kept in a bracket: where all gamma * row lie
-    within a range R, ESS >= n_finite exp(-R) (Kantorovich), and ESS never grows with gamma.
+
+@_kernel
+def _log_ess(ws, delta):
+    """log ESS and its derivative at gamma (1 + delta), from the `_moments` at gamma.
+
+    e^(1 + delta) is e times the exponential series of delta t, so its sums are series in the moments; the
+    factor of the centre cancels in ESS.
     """
-    aim = math.log(n_finite / target) - _ESS_AIM
+    a, a_slope = _exponential_series(ws.a_sums, delta)
+    b, b_slope = _exponential_series(ws.b_sums, 2.0 * delta)
+    return 2.0 * math.log(a) - math.log(b), 2.0 * (a_slope / a - b_slope / b)
+
+
+@_kernel
+def _model_step(ws, reach, log_target):
+    """(delta that brings ESS to the target, a bound on the error in log ESS there).
+
+    The first power left out is at most abs(delta)^7 / 7! times reach, the largest abs(t - centre), times
+    the sixth moment; what follows it adds at most a factor exp(abs(delta) reach).
+    """
+    delta = 0.0
+    for _ in range(12):
+        value, slope = _log_ess(ws, delta)
+        step = (log_target - value) / slope
+        delta += step
+        if not abs(delta) < 0.5:
+            return np.nan, np.inf
+        if abs(step) < 1e-15:
+            break
+    d = abs(delta)
+    error = 2.0 * d**7 * ws.a_sums[6] / ws.a_sums[0] * math.exp(min(d * reach, 700.0))
+    d *= 2.0
+    error += d**7 * ws.b_sums[6] / ws.b_sums[0] * math.exp(min(d * reach, 700.0))
+    return delta, error * reach / 5040.0
+
+
+@_kernel
+def _ess_root(ws, row, high, low, n_finite, target, start, centre, gamma_max, error):
+    """The largest gamma in (0, gamma_max] with ESS >= target, ESS there, and centre / gamma.
+
+    Needs a row that is not flat. From the moments at one gamma the series `_log_ess` gives ESS near it;
+    where its error is below `error` that is the answer, and no pass is spent to confirm it. Far from the
+    root steps are Newton's on u = sqrt(log(n_finite / ESS)), which is proportional to gamma for log-normal
+    weights. All is kept in a bracket: where all gamma * row lie within a range R, ESS >=
+    n_finite exp(-R) (Kantorovich), and ESS never grows with gamma.
+    """
+    log_target = math.log(target) + _ESS_AIM
+    aim = math.log(n_finite) - log_target
     if aim <= 0.0:
-        return 0.0, float(n_finite)
-    feasible = min(0.5 * aim / (0.5 * high - 0.5 * low), gamma_max)
+        return 0.0, float(n_finite), centre
+    half_range = 0.5 * high - 0.5 * low
+    feasible = min(0.5 * aim / half_range, gamma_max)
     feasible_ess = np.nan
     infeasible = np.inf
     aim = math.sqrt(aim)
@@ -815,8 +976,12 @@ def _ess_root(row, high, low, n_finite, target, start, gamma_max):
     if start > gamma:  # not where it is NaN
         gamma = min(start, gamma_max)
     for step in range(_MAX_STEPS):
-        s1, s2, t1, t2 = _power_sums(row, high, gamma)
-        ess = s1 * s1 / s2
+        middle = gamma * centre
+        middle = middle if -700.0 < middle < 0.0 else 0.0
+        _moments(row, high, gamma, middle, ws)
+        a, b = ws.a_sums, ws.b_sums
+        centre = (middle + a[1] / a[0]) / gamma
+        ess = a[0] * a[0] / b[0]
         if ess >= target:
             feasible = gamma
             feasible_ess = ess
@@ -824,16 +989,21 @@ def _ess_root(row, high, low, n_finite, target, start, gamma_max):
                 break
         else:
             infeasible = gamma
+        reach = max(min(2.0 * gamma * half_range, 708.0) + middle, -middle)
+        delta, model_error = _model_step(ws, reach, log_target)
+        near = gamma * (1.0 + delta)
+        if model_error <= error and feasible <= near <= infeasible and near <= gamma_max:
+            value, _ = _log_ess(ws, delta)
+            return near, math.exp(value), centre
         u = math.sqrt(max(math.log(n_finite / ess), 0.0))
-        newton = gamma * (1.0 + (aim - u) * u / (t2 / s2 - t1 / s1))
-        newton = min(newton, gamma_max)
-        # Newton needs no help once it converges; a bisection now and then bounds the worst case.
-        if feasible < newton < infeasible and step % 8 != 7:
-            gamma = newton
-        elif newton >= gamma_max and infeasible == np.inf:
-            gamma = gamma_max
+        following = gamma * (1.0 + (aim - u) * u / (b[1] / b[0] - a[1] / a[0]))
+        if model_error < 1e-2:
+            following = near
+        # These converge by themselves; a bisection now and then bounds the worst case.
+        if feasible < following < infeasible and following < gamma_max and step % 8 != 7:
+            gamma = following
         elif infeasible == np.inf:
-            gamma = min(2.0 * gamma, gamma_max)
+            gamma = gamma_max
         elif infeasible > 2.0 * feasible:
             gamma = math.sqrt(feasible) * math.sqrt(infeasible)
         else:
@@ -841,42 +1011,64 @@ def _ess_root(row, high, low, n_finite, target, start, gamma_max):
         if not feasible < gamma < infeasible:
             break
     if feasible_ess != feasible_ess:
-        s1, s2, _, _ = _power_sums(row, high, feasible)
+        s1, s2, _ = _power_sums(row, high, feasible)
         feasible_ess = s1 * s1 / s2
         if not feasible_ess >= target:  # a range beyond float64: only gamma = 0 is left
-            return 0.0, float(n_finite)
-    return feasible, feasible_ess
+            return 0.0, float(n_finite), centre
+    return feasible, feasible_ess, centre
 
 
-@_kernel
-def _spread(row, high, n_finite):
-    """Standard deviation of the finite entries; a scale, so overflow may make it inf."""
+@_kernel(fastmath=_SUMMATION)
+def _mean_and_spread(row, high, n_finite):
+    """Mean and standard deviation of the finite entries less high; scales, so they may overflow."""
     total = 0.0
+    squares = 0.0
     for i in range(row.size):
-        total += row[i] - high if row[i] > -np.inf else 0.0
+        d = row[i] - high if row[i] > -np.inf else 0.0
+        total += d
+        squares += d * d
     mean = total / n_finite
-    total = 0.0
-    for i in range(row.size):
-        total += (row[i] - high - mean) ** 2 if row[i] > -np.inf else 0.0
-    return math.sqrt(total / n_finite)
+    return mean, math.sqrt(max(squares / n_finite - mean * mean, 0.0))
+
+
+# A sample is made of runs of this many draws, evenly spread: whole cache lines, unlike single draws.
+_RUN = 64
+_SAMPLE = 2048
+_SAMPLE_ERROR = 1e-3
 
 
 @_kernel
-def _ess_limit(row, high, low, n_finite, target, gamma_max):
-    """As `_ess_root`, started from log-normal theory or, on a long row, from the root of a sample."""
-    gamma_max = min(gamma_max, _LARGEST)
-    if row.size <= _SAMPLE:
-        start = math.sqrt(max(math.log(n_finite / target), 0.0)) / _spread(row, high, n_finite)
-        return _ess_root(row, high, low, n_finite, target, start, gamma_max)
-    sample = row[:: row.size // _SAMPLE].copy()
-    s_high, s_low, s_finite, _ = _extent(sample)
-    start = gamma_max
-    if s_finite > 1 and s_high > s_low:
-        s_target = target * (s_finite / n_finite)
-        start = math.sqrt(max(math.log(s_finite / s_target), 0.0))
-        start /= _spread(sample, s_high, s_finite)
-        start, _ = _ess_root(sample, s_high, s_low, s_finite, s_target, start, gamma_max)
-    return _ess_root(row, high, low, n_finite, target, start, gamma_max)
+def _ess_limit(ws, row, high, low, n_finite, target, gamma_max):
+    """As `_ess_root`: (gamma, ESS). A long row is started from the root of an eighth of it, and so on."""
+    gamma_max = min(gamma_max, _LARGEST_GAMMA)
+    stride = 1
+    while row.size // stride > 8 * _SAMPLE:
+        stride *= 8
+    start = np.nan
+    centre = 0.0
+    while True:
+        if stride == 1:
+            part, top, bottom, count = row, high, low, n_finite
+        else:
+            size = 0
+            for i in range(0, row.size - _RUN + 1, _RUN * stride):
+                ws.row[size : size + _RUN] = row[i : i + _RUN]
+                size += _RUN
+            part = ws.row[:size]
+            top, bottom, count, _ = _extent(part, size, ws.maxima[-1:])
+        if count > 1 and top > bottom:
+            share = target * (count / n_finite)
+            if start != start:
+                mean, spread = _mean_and_spread(part, top, count)
+                start = math.sqrt(max(math.log(count / share), 0.0)) / spread
+                centre = mean + start * spread * spread
+            error = _MODEL_ERROR if stride == 1 else _SAMPLE_ERROR
+            start, ess, centre = _ess_root(
+                ws, part, top, bottom, count, share, start, centre, gamma_max, error
+            )
+        if stride == 1:
+            return start, ess
+        stride //= 8
 
 
 # --------------------------------------------------------------------------------------
@@ -938,7 +1130,7 @@ def _refit_limit(ws, m, length, cutoff, k_max, gamma_max):
 @_kernel
 def _refit_psis(ws, m, length, cutoff, k_max, gamma_ess, gamma_max):
     """The limit that the re-fitted tail sets on gamma below gamma_max; inf where it sets none."""
-    upper = min(gamma_max, _LARGEST)
+    upper = min(gamma_max, _LARGEST_GAMMA)
     _, k, _ = _fit_tail(ws, m, length, cutoff, upper)
     if not k > k_max:
         found = np.inf
@@ -981,7 +1173,7 @@ def select_rows(
     ws = _workspace(size, length)
     for r in range(rows.shape[0]):
         row = rows[r]
-        high, low, n_finite, sound = _extent(row)
+        high, low, n_finite, sound = _extent(row, ws.block, ws.maxima)
         state = _state(high, low, n_finite, sound, n[r], 1.0, eps)
         khat[r] = _khat_without_fit(state)
         if state == NOT_FINITE or state == NO_WEIGHT:
@@ -1008,8 +1200,8 @@ def select_rows(
         elif n_finite == 1:
             gamma_ess[r], ess[r] = gamma_max, 1.0
         else:
-            gamma_ess[r], ess[r] = _ess_limit(row, high, low, n_finite, target, gamma_max)
-            if gamma_ess[r] >= min(gamma_max, _LARGEST):
+            gamma_ess[r], ess[r] = _ess_limit(ws, row, high, low, n_finite, target, gamma_max)
+            if gamma_ess[r] >= min(gamma_max, _LARGEST_GAMMA):
                 gamma_ess[r] = gamma_max
 
         # A khat that is unknown or infinite gives no limit; the status tells.
@@ -1026,7 +1218,7 @@ def select_rows(
             limit[r] = BY_PSIS
             ess[r] = n_finite
             if gamma[r] > 0.0:
-                s1, s2, _, _ = _power_sums(row, high, gamma[r])
+                s1, s2, _ = _power_sums(row, high, gamma[r])
                 ess[r] = s1 * s1 / s2
         elif gamma[r] < gamma_max:
             limit[r] = BY_ESS

@@ -17,23 +17,24 @@ def draws(rng, n, kind):
     return -rng.exponential(size=n)  # bounded weights
 
 
-@pytest.mark.parametrize("start", [-707.9, -60.0, -1.0, -1e-3])
-def test_exp_is_within_one_and_a_half_ulps(rng, start):
+@pytest.mark.parametrize("start", [-1021.0, -60.0, -1.0, -1e-3])
+def test_exp2_is_within_an_ulp(rng, start):
     worst = 0.0
     with mpmath.workprec(120):
-        for t in np.concatenate([rng.uniform(start, 0, 2000), start * np.logspace(-16, 0, 500)]):
-            exact = mpmath.exp(mpmath.mpf(float(t)))
-            error = abs(mpmath.mpf(k._exp(t)) - exact) / np.spacing(float(exact))
+        for v in np.concatenate([rng.uniform(start, 0, 3000), start * np.logspace(-16, 0, 500)]):
+            exact = mpmath.mpf(2) ** mpmath.mpf(float(v))
+            error = abs(mpmath.mpf(k._exp2(v)) - exact) / np.spacing(float(exact))
             worst = max(worst, float(error))
-    assert worst < 1.5
+    assert worst < 1.0
 
 
-def test_exp_ends():
-    assert k._exp(0.0) == 1.0
-    assert k._exp(-0.0) == 1.0
-    assert k._exp(-np.inf) == 0.0
-    assert k._exp(-708.01) == 0.0
-    assert k._exp(-5e-324) == 1.0
+def test_exp2_ends():
+    assert k._exp2(0.0) == 1.0
+    assert k._exp2(-0.0) == 1.0
+    assert k._exp2(-5e-324) == 1.0
+    assert k._exp2(-1021.0) == 2.0**-1021
+    for below in (-1021.1, -1e300, -np.inf):
+        assert k._exp2(below) == 2.0**-1021
 
 
 @pytest.mark.parametrize("n", [1, 7, 1023, 1024, 1025, 5000])
@@ -44,8 +45,47 @@ def test_power_sums(rng, n, gamma):
     high = row.max()
     t = gamma * (row[np.isfinite(row)] - high)
     e = np.exp(t)
-    expected = [e.sum(), (e**2).sum(), (e * t).sum(), (e**2 * t).sum()]
-    np.testing.assert_allclose(k._power_sums(row, high, gamma), expected, rtol=1e-14)
+    np.testing.assert_allclose(
+        k._power_sums(row, high, gamma), [e.sum(), (e**2).sum(), (e * t).sum()], rtol=1e-14
+    )
+    u = t + 1.7
+    expected = [(e**p * u**q).sum() for p in (1, 2) for q in range(7)]
+    ws = k._workspace(n, np.array([1]))
+    k._moments(row, high, gamma, -1.7, ws)
+    np.testing.assert_allclose([*ws.a_sums, *ws.b_sums], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("delta", [0.0, 1e-3, -1e-2, 0.05])
+def test_series_for_ess_keeps_its_bound(rng, delta):
+    row = rng.normal(scale=2.0, size=2000)
+    high, gamma, centre = row.max(), 0.5, -5.0
+    ws = k._workspace(row.size, np.array([1]))
+    k._moments(row, high, gamma, centre, ws)
+    expected = np.log(isdiag.ess(row, gamma=gamma * (1 + delta)))
+    found, slope = k._log_ess(ws, delta)
+    step = 1e-6
+    difference = (k._log_ess(ws, delta + step)[0] - k._log_ess(ws, delta - step)[0]) / (2 * step)
+    assert slope == pytest.approx(difference, rel=1e-7)
+    reach = gamma * (high - row.min())
+    solved, bound = k._model_step(ws, reach, found)
+    assert solved == pytest.approx(delta, abs=1e-12)
+    assert abs(found - expected) <= bound + 1e-13
+
+
+def test_ess_root_needs_few_passes(rng, monkeypatch):
+    # The point of the series: one pass over a long row, a few over a short one.
+    counted = []
+    pure = {name: getattr(k, name).py_func for name in ("_ess_root", "_ess_limit")}
+    monkeypatch.setattr(k, "_ess_root", pure["_ess_root"])
+    original = k._moments
+    monkeypatch.setattr(k, "_moments", lambda row, *rest: (counted.append(row.size), original(row, *rest))[1])
+    for n, most in ((1000, 3), (100_000, 2), (1_000_000, 2)):
+        counted.clear()
+        row = 2 * rng.normal(size=n)
+        ws = k._workspace(n, np.array([isdiag.tail_length(n)]))
+        gamma, ess = pure["_ess_limit"](ws, row, row.max(), row.min(), n, 0.3 * n, 1.0)
+        assert ess == pytest.approx(0.3 * n, rel=1e-10)
+        assert sum(counted) <= most * n * 1.2
 
 
 @pytest.mark.parametrize("n", [1, 2, 100, 1001])
@@ -53,12 +93,15 @@ def test_extent(rng, n):
     row = rng.normal(size=n)
     row[1::4] = -np.inf
     finite = row[np.isfinite(row)]
-    assert k._extent(row) == (finite.max(), finite.min(), finite.size, True)
+    maxima = np.empty(n // 8 + 1)
+    assert k._extent(row, 8, maxima) == (finite.max(), finite.min(), finite.size, True)
     for bad in (np.nan, -np.nan, np.inf):
         broken = row.copy()
         broken[n // 2] = bad
-        assert not k._extent(broken)[3]
-    assert k._extent(np.full(n, -np.inf))[2:] == (0, True)
+        assert not k._extent(broken, 8, maxima.copy())[3]
+    for b, start in enumerate(range(0, n, 8)):
+        assert maxima[b] == row[start : start + 8].max()
+    assert k._extent(np.full(n, -np.inf), n, maxima)[2:] == (0, True)
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -82,6 +125,7 @@ def test_tail_is_that_of_a_stable_sort(rng, n, ties):
     row = rng.integers(0, 12, size=n).astype(float) if ties else rng.normal(size=n)
     length = isdiag.tail_length(n)
     ws = k._workspace(n, np.array([length]))
+    k._extent(row, ws.block, ws.maxima)
     m, cutoff = k._select_tail(ws, row, row.max(), n, length)
     order = np.argsort(row, kind="stable")
     assert m == length
