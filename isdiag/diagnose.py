@@ -180,11 +180,15 @@ class Diagnosis:
 
     def _estimate_lines(self) -> list[str]:
         lines: list[str] = []
-        for name, part in (("raw", self.estimate), ("tempered", self.estimate_tempered)):
+        targets = (
+            ("estimate", self.estimate, "target"),
+            ("estimate at gamma", self.estimate_tempered, "tempered target"),
+        )
+        for name, part, target in targets:
             if part is not None and np.ndim(part.estimate) == 0:
                 lines.append(
-                    f"{'estimate, ' + name:20} {part.estimate:.6g}"
-                    f"  (standard error {part.std_error:.2g}, bias {part.bias:.2g})"
+                    f"{name:20} {part.estimate:.6g}  (mean under the {target}; "
+                    f"standard error {part.std_error:.2g}, bias {part.bias:.2g})"
                 )
         return lines
 

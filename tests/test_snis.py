@@ -112,6 +112,6 @@ def test_diagnose_estimates_at_both_gammas(rng):
     assert diagnosis.estimate_tempered.estimate[0] == tempered.estimate
     assert np.isnan(diagnosis.estimate_tempered.estimate[1])
     text = str(isdiag.diagnose(log_w[0], h[0]))
-    assert "estimate, raw" in text
-    assert "estimate, tempered" in text
+    assert f"{first.estimate:.6g}  (mean under the target;" in text
+    assert f"{tempered.estimate:.6g}  (mean under the tempered target;" in text
     assert diagnosis.to_dict()["estimate"]["estimate"][0] == first.estimate
