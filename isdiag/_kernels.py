@@ -430,6 +430,21 @@ def _sort_tail(ws, size):
         run *= 2
 
 
+class _Tail(NamedTuple):
+    """The tail that ws.x[:size] holds; all but size relative to the maximum of the row."""
+
+    size: int
+    cutoff: float  # the largest draw below the tail, -inf where it takes every draw of positive weight
+    least: float
+    quartile: float
+
+
+@_kernel
+def _quartile_rank(m):
+    """Which order statistic of m excesses, counted from 0 and from below, [ZS] scale their grid by."""
+    return int(m / 4 + 0.5) - 1
+
+
 @_kernel
 def _gather(ws, row, start, stop, least, count):
     """Append the entries >= least of row[start:stop] and their indices to ws.x, ws.index."""
@@ -444,12 +459,10 @@ def _gather(ws, row, start, stop, least, count):
 
 @_kernel
 def _select_tail(ws, row, high, n_finite, length):
-    """Fill ws.x[:m], ws.index[:m] with the m = min(length, n_finite) largest draws.
+    """Fill ws.x, ws.index with the min(length, n_finite) largest draws, in order of appearance.
 
-    `_extent` has filled ws.maxima. Returns (m, cutoff), the cutoff being the largest draw below the tail,
-    -inf where the tail takes every draw of positive weight; both are relative to the maximum. Of draws
-    that tie with the smallest one of the tail the last to appear belong to it, as in a stable ascending
-    sort.
+    `_extent` has filled ws.maxima. Of draws that tie with the smallest one of the tail the last to appear
+    belong to it, as in a stable ascending sort.
     """
     m = min(length, n_finite)
     whole = m == n_finite
@@ -467,13 +480,16 @@ def _select_tail(ws, row, high, n_finite, length):
     else:
         count = _gather(ws, row, 0, row.size, least, count)
     cutoff = -np.inf
+    ws.row[:count] = ws.x[:count]
     if not whole:
-        ws.row[:count] = ws.x[:count]
         cutoff = _nth_largest(ws.row, m, count)
-        # The m largest now stand in front, so their minimum is the smallest draw of the tail.
-        least = ws.row[0]
-        for i in range(1, m):
-            least = min(least, ws.row[i])
+    # The m largest now stand in front.
+    least = np.inf
+    for i in range(m):
+        least = min(least, ws.row[i])
+    quartile = least
+    if m >= MIN_TAIL:
+        quartile = _nth_largest(ws.row, m - 1 - _quartile_rank(m), m)
     ties = m
     for i in range(count):
         ties -= 1 if ws.x[i] > least else 0
@@ -491,8 +507,7 @@ def _select_tail(ws, row, high, n_finite, length):
                 ws.x[k] = value - high
                 ws.index[k] = ws.index[i]
                 k += 1
-    _sort_tail(ws, m)
-    return m, cutoff - high
+    return _Tail(m, cutoff - high, least - high, quartile - high)
 
 
 # --------------------------------------------------------------------------------------
@@ -518,10 +533,10 @@ def _mean(x):
 
 @_kernel
 def _mean_log1p(x, theta):
-    """mean(log1p(-theta x)) for x ascending in [0, 1], theta x < 1.
+    """mean(log1p(-theta x)) for x in [0, 1], the largest being 1, and theta < 1.
 
     The log of a product of many factors is one log instead of many. The extreme factor, that of
-    the largest x, says how many can be multiplied before the product leaves the range of a float64.
+    x = 1, says how many can be multiplied before the product leaves the range of a float64.
     """
     m = x.size
     if abs(theta) < 1e-4:
@@ -529,7 +544,7 @@ def _mean_log1p(x, theta):
         for i in range(m):
             total += math.log1p(-theta * x[i])
         return total / m
-    extreme = abs(math.log1p(-theta * x[m - 1]))
+    extreme = abs(math.log1p(-theta))
     group = m
     if extreme * m > 690.0:
         group = max(1, int(690.0 / extreme))
@@ -540,18 +555,17 @@ def _mean_log1p(x, theta):
 
 
 @_kernel
-def _gpd_fit(ws, m):
-    """Fit ascending excesses ws.excess[:m]. Returns (fitted, k, sigma, variance of k), no prior on k.
+def _gpd_fit(ws, m, least, quartile, largest):
+    """Fit m excesses ws.excess[:m], given three of their order statistics.
 
-    The excesses are overwritten by their ratio to the largest.
-    The variance is that of k under the quadrature's posterior for theta = -k/sigma, plus what k
-    still varies at given theta: there log1p(-theta x) is exponential with mean k, so k^2 / m.
+    Returns (fitted, k, sigma, variance of k), without a prior on k. The excesses are overwritten by their
+    ratio to the largest. The variance is that of k under the quadrature's posterior for
+    theta = -k/sigma, plus what k still varies at given theta: there log1p(-theta x) is exponential with
+    mean k, so k^2 / m.
     """
     x, theta, k, log_lik = ws.excess[:m], ws.theta, ws.k, ws.log_lik
-    largest = x[m - 1]
-    quartile = x[int(m / 4 + 0.5) - 1]
     # Negated, so that a NaN is no fit.
-    if not (m >= MIN_TAIL and x[0] >= 0.0 and quartile > x[0] and largest < np.inf):
+    if not (m >= MIN_TAIL and least >= 0.0 and quartile > least and largest < np.inf):
         return False, np.nan, np.nan, np.nan
     for i in range(m):
         x[i] /= largest
@@ -617,7 +631,8 @@ def gpd_fit_rows(rows, n, prior, k, sigma, k_std_error):
         k_std_error[r] = np.nan
         if m < MIN_TAIL:
             continue
-        fitted, shape, scale, variance = _gpd_fit(ws, m)
+        least, quartile, largest = rows[r, 0], rows[r, _quartile_rank(m)], rows[r, m - 1]
+        fitted, shape, scale, variance = _gpd_fit(ws, m, least, quartile, largest)
         if not fitted:
             k[r] = np.inf
             continue
@@ -653,19 +668,56 @@ def _khat_without_fit(state):
     return -np.inf if state == FLAT else np.nan
 
 
+@_kernel(fastmath={"contract"})
+def _excess(x, cutoff, gamma):
+    """exp(gamma x) - exp(gamma cutoff) for cutoff <= x <= 0.
+
+    As -exp(b) expm1(a - b): no digit is lost where weights are nearly equal, and nothing overflows where
+    they are not. Branch-free, so that a loop around it vectorises: expm1 is its Taylor polynomial down to
+    -0.35 (remainder below 1e-17 of it), a difference below.
+    """
+    t = gamma * x
+    d = max(gamma * cutoff - t, -708.0)
+    p = 1.0 / 6227020800.0
+    p = p * d + 1.0 / 479001600.0
+    p = p * d + 1.0 / 39916800.0
+    p = p * d + 1.0 / 3628800.0
+    p = p * d + 1.0 / 362880.0
+    p = p * d + 1.0 / 40320.0
+    p = p * d + 1.0 / 5040.0
+    p = p * d + 1.0 / 720.0
+    p = p * d + 1.0 / 120.0
+    p = p * d + 1.0 / 24.0
+    p = p * d + 1.0 / 6.0
+    p = p * d + 0.5
+    p = p * d + 1.0
+    loss = -d * p if d > -0.35 else 1.0 - _exp2(d * _LOG2_E)
+    return loss * _exp2(t * _LOG2_E)
+
+
 @_kernel
-def _fit_tail(ws, m, length, cutoff, gamma):
-    """Fit the tail of w^gamma that ws.x[:m] holds. Returns (status, khat with the prior, sigma)."""
+def _excesses(x, cutoff, gamma, out):
+    for i in range(x.size):
+        out[i] = _excess(x[i], cutoff, gamma)
+
+
+@_kernel
+def _fit_tail(ws, tail, length, gamma):
+    """Fit the tail of w^gamma. Returns (status, khat with the prior, sigma)."""
+    m = tail.size
     if m < MIN_TAIL:
         if m == 1 and length >= MIN_TAIL:
             return DEGENERATE_TAIL, np.inf, np.nan
         return TAIL_TOO_SHORT, np.nan, np.nan
-    # exp(b) - exp(a) = -exp(b) expm1(a - b): no digit is lost where weights are nearly equal, and
-    # nothing overflows where they are not.
-    for i in range(m):
-        t = gamma * ws.x[i]
-        ws.excess[i] = -math.expm1(gamma * cutoff - t) * math.exp(t)
-    fitted, k, sigma, _ = _gpd_fit(ws, m)
+    _excesses(ws.x[:m], tail.cutoff, gamma, ws.excess)
+    # w^gamma keeps the order of w, so order statistics are carried over.
+    fitted, k, sigma, _ = _gpd_fit(
+        ws,
+        m,
+        _excess(tail.least, tail.cutoff, gamma),
+        _excess(tail.quartile, tail.cutoff, gamma),
+        _excess(0.0, tail.cutoff, gamma),
+    )
     if not fitted:
         return DEGENERATE_TAIL, np.inf, np.nan
     return OK, _with_prior(k, m), sigma
@@ -748,8 +800,8 @@ def khat_rows(rows, n, length, gamma, eps, khat, status):
         state = _state(high, low, n_finite, sound, n[r], gamma[r], eps)
         khat[r] = _khat_without_fit(state)
         if state == OK and gamma[r] == gamma[r]:
-            m, cutoff = _select_tail(ws, row, high, n_finite, length[r])
-            state, khat[r], _ = _fit_tail(ws, m, length[r], cutoff, gamma[r])
+            tail = _select_tail(ws, row, high, n_finite, length[r])
+            state, khat[r], _ = _fit_tail(ws, tail, length[r], gamma[r])
         status[r] = state
 
 
@@ -774,10 +826,12 @@ def psis_rows(rows, n, length, gamma, eps, normalize, out, khat, ess, tail_lengt
         top = 0.0
         m = 0
         if state == OK:
-            m, cutoff = _select_tail(ws, row, high, n_finite, length[r])
-            state, khat[r], sigma = _fit_tail(ws, m, length[r], cutoff, g)
+            tail = _select_tail(ws, row, high, n_finite, length[r])
+            state, khat[r], sigma = _fit_tail(ws, tail, length[r], g)
             if state == OK:
-                base = _tempered(cutoff, g)
+                m = tail.size
+                _sort_tail(ws, m)
+                base = _tempered(tail.cutoff, g)
                 for i in range(m):
                     quantile = _gpd_quantile((i + 0.5) / m, khat[r], sigma)
                     # Two forms of one number: each keeps its digits where the other loses them.
@@ -788,8 +842,6 @@ def psis_rows(rows, n, length, gamma, eps, normalize, out, khat, ess, tail_lengt
                     ws.x[i] = min(smoothed, 0.0)
                     out[r, ws.index[i]] = ws.x[i]
                 top = ws.x[m - 1]
-            else:
-                m = 0
         s1, s2, _ = _power_sums(out[r], top, 1.0)
         ess[r] = s1 * s1 / s2
         status[r] = state
@@ -1081,7 +1133,7 @@ _REFIT_TOLERANCE = 1e-12
 
 
 @_kernel
-def _refit_limit(ws, m, length, cutoff, k_max, gamma_max):
+def _refit_limit(ws, tail, length, k_max, gamma_max):
     """The largest gamma < gamma_max whose re-fitted khat is <= k_max, khat at gamma_max being above it.
 
     Returns (gamma, whether any gamma could be fitted). Nothing proves khat monotone in gamma, so the
@@ -1096,7 +1148,7 @@ def _refit_limit(ws, m, length, cutoff, k_max, gamma_max):
     while above > gamma_max * _REFIT_DEEPEST:
         gamma = gamma_max * (1.0 - step / _REFIT_SCAN) if step < _REFIT_SCAN else 0.5 * above
         step += 1
-        status, k, _ = _fit_tail(ws, m, length, cutoff, gamma)
+        status, k, _ = _fit_tail(ws, tail, length, gamma)
         fitted = fitted or status == OK
         if k <= k_max:
             below, k_below = gamma, k
@@ -1119,7 +1171,7 @@ def _refit_limit(ws, m, length, cutoff, k_max, gamma_max):
                 room = max(reserve - 0.5 * (above - below), 0.0)
                 gamma = min(max(secant, middle - room), middle + room)
         reserve *= 0.5
-        _, k, _ = _fit_tail(ws, m, length, cutoff, gamma)
+        _, k, _ = _fit_tail(ws, tail, length, gamma)
         if k <= k_max:
             below, k_below = gamma, k
         else:
@@ -1128,20 +1180,20 @@ def _refit_limit(ws, m, length, cutoff, k_max, gamma_max):
 
 
 @_kernel
-def _refit_psis(ws, m, length, cutoff, k_max, gamma_ess, gamma_max):
+def _refit_psis(ws, tail, length, k_max, gamma_ess, gamma_max):
     """The limit that the re-fitted tail sets on gamma below gamma_max; inf where it sets none."""
     upper = min(gamma_max, _LARGEST_GAMMA)
-    _, k, _ = _fit_tail(ws, m, length, cutoff, upper)
+    _, k, _ = _fit_tail(ws, tail, length, upper)
     if not k > k_max:
         found = np.inf
     else:
-        found, fitted = _refit_limit(ws, m, length, cutoff, k_max, upper)
+        found, fitted = _refit_limit(ws, tail, length, k_max, upper)
         if not fitted:
             return np.inf
     if gamma_ess < found:
-        _, k, _ = _fit_tail(ws, m, length, cutoff, gamma_ess)
+        _, k, _ = _fit_tail(ws, tail, length, gamma_ess)
         if k > k_max:
-            found, fitted = _refit_limit(ws, m, length, cutoff, k_max, gamma_ess)
+            found, fitted = _refit_limit(ws, tail, length, k_max, gamma_ess)
     return found
 
 
@@ -1185,11 +1237,10 @@ def select_rows(
             limit[r] = BY_NONE
             status[r] = state
             continue
-        m = 0
-        cutoff = 0.0
+        tail = _Tail(0, np.nan, np.nan, np.nan)
         if state == OK:
-            m, cutoff = _select_tail(ws, row, high, n_finite, length[r])
-            state, khat[r], _ = _fit_tail(ws, m, length[r], cutoff, 1.0)
+            tail = _select_tail(ws, row, high, n_finite, length[r])
+            state, khat[r], _ = _fit_tail(ws, tail, length[r], 1.0)
 
         # ESS first: the largest gamma that it allows, and the ESS there.
         target = ess_min * n[r]
@@ -1209,7 +1260,7 @@ def select_rows(
         gamma[r] = gamma_ess[r]
         if refit:
             if state != FLAT and gamma_ess[r] > 0.0:
-                gamma_psis[r] = _refit_psis(ws, m, length[r], cutoff, k_max[r], gamma_ess[r], gamma_max)
+                gamma_psis[r] = _refit_psis(ws, tail, length[r], k_max[r], gamma_ess[r], gamma_max)
         elif 0.0 < khat[r] < np.inf:
             gamma_psis[r] = max(k_max[r], 0.0) / khat[r]
 
@@ -1228,5 +1279,5 @@ def select_rows(
         tempered = _state(high, low, n_finite, sound, n[r], gamma[r], eps)
         khat_tempered[r] = _khat_without_fit(tempered)
         if tempered == OK:
-            _, khat_tempered[r], _ = _fit_tail(ws, m, length[r], cutoff, gamma[r])
+            _, khat_tempered[r], _ = _fit_tail(ws, tail, length[r], gamma[r])
         status[r] = INFEASIBLE if n_finite / n[r] < ess_min else state

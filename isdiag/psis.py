@@ -12,7 +12,6 @@ from isdiag import _arrays
 from isdiag._result import Result
 from isdiag.gpd import tail_length as default_tail_length
 
-
 # A training loop asks for the same length at every step.
 _uniform_length = lru_cache(default_tail_length)
 

@@ -83,7 +83,7 @@ def test_ess_root_needs_few_passes(rng, monkeypatch):
         counted.clear()
         row = 2 * rng.normal(size=n)
         ws = k._workspace(n, np.array([isdiag.tail_length(n)]))
-        gamma, ess = pure["_ess_limit"](ws, row, row.max(), row.min(), n, 0.3 * n, 1.0)
+        _, ess = pure["_ess_limit"](ws, row, row.max(), row.min(), n, 0.3 * n, 1.0)
         assert ess == pytest.approx(0.3 * n, rel=1e-10)
         assert sum(counted) <= most * n * 1.2
 
@@ -126,12 +126,29 @@ def test_tail_is_that_of_a_stable_sort(rng, n, ties):
     length = isdiag.tail_length(n)
     ws = k._workspace(n, np.array([length]))
     k._extent(row, ws.block, ws.maxima)
-    m, cutoff = k._select_tail(ws, row, row.max(), n, length)
+    tail = k._select_tail(ws, row, row.max(), n, length)
     order = np.argsort(row, kind="stable")
+    m = tail.size
     assert m == length
+    np.testing.assert_array_equal(ws.index[:m], np.sort(order[-m:]))
+    ascending = row[order] - row.max()
+    assert tail[1:] == (ascending[-m - 1], ascending[-m], ascending[-m + int(m / 4 + 0.5) - 1])
+    k._sort_tail(ws, m)
     np.testing.assert_array_equal(ws.index[:m], order[-m:])
-    np.testing.assert_array_equal(ws.x[:m], row[order[-m:]] - row.max())
-    assert cutoff == row[order[-m - 1]] - row.max()
+    np.testing.assert_array_equal(ws.x[:m], ascending[-m:])
+
+
+@pytest.mark.parametrize("gamma", [1e-3, 1.0])
+def test_excess(rng, gamma):
+    with mpmath.workdps(40):
+        for cutoff in (-1e-9, -0.2, -3.0, -600.0):
+            for x in cutoff * rng.uniform(size=200):
+                a, b = (mpmath.exp(mpmath.mpf(gamma) * mpmath.mpf(float(v))) for v in (cutoff, x))
+                assert k._excess(x, cutoff, gamma) == pytest.approx(
+                    float(b - a), rel=4e-15 + 3e-16 * -gamma * x
+                )
+    assert k._excess(-1.0, -np.inf, 1.0) == pytest.approx(np.exp(-1), rel=1e-15)
+    assert k._excess(-1.0, -1.0, gamma) == 0.0
 
 
 @pytest.mark.parametrize("kind", ["normal", "pareto", "bounded"])
