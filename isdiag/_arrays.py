@@ -168,9 +168,17 @@ class Rows:
         """Whether every row counts all its draws."""
         return self._kept is None
 
-    def empty(self, dtype: type[Any] = np.float64) -> NDArray[Any]:
-        """An uninitialised entry a row."""
-        return np.empty(self.values.shape[0], dtype)
+    def floats(self) -> Floats:
+        """An uninitialised float64 a row."""
+        return np.empty(self.values.shape[0])
+
+    def counts(self) -> Ints:
+        """An uninitialised int64 a row."""
+        return np.empty(self.values.shape[0], np.int64)
+
+    def codes(self) -> Codes:
+        """An uninitialised status or limit code a row."""
+        return np.empty(self.values.shape[0], np.int8)
 
     def ravel(self, a: Any) -> Floats:
         """A `diagnostic` of these rows as one float a row again."""

@@ -87,6 +87,6 @@ def ess(
 
 def ess_rows(rows: _arrays.Rows, gamma: _arrays.Floats, kind: Kind) -> tuple[_arrays.Floats, _arrays.Codes]:
     """ESS of w^gamma and the status code, a row each."""
-    out, status = rows.empty(), rows.empty(np.int8)
+    out, status = rows.floats(), rows.codes()
     _arrays.kernels().ess_rows(rows.values, gamma, KINDS.index(kind), out, status)
     return out, status

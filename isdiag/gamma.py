@@ -154,6 +154,10 @@ def select_gamma(
     return selection
 
 
+def _limit_names(limit: _arrays.Codes, shape: tuple[int, ...]) -> Any:
+    return LIMITS[limit.item()] if shape == () else np.array(LIMITS)[limit].reshape(shape)
+
+
 def allowed_khat(n: Any, k_max: float | None) -> Any:
     """The khat allowed with n draws, of the type and shape of n."""
     if k_max is None:
@@ -178,9 +182,9 @@ def select_rows(
     _check("ess_min", ess_min, "between 0 and 1", 0 <= ess_min <= 1)
     _check("gamma_max", gamma_max, "above 0", gamma_max > 0)
     thresholds = allowed_khat(rows.n, k_max)
-    gamma, gamma_psis, gamma_ess = rows.empty(), rows.empty(), rows.empty()
-    khat, khat_tempered, ess = rows.empty(), rows.empty(), rows.empty()
-    limit, status = rows.empty(np.int8), rows.empty(np.int8)
+    gamma, gamma_psis, gamma_ess = rows.floats(), rows.floats(), rows.floats()
+    khat, khat_tempered, ess = rows.floats(), rows.floats(), rows.floats()
+    limit, status = rows.codes(), rows.codes()
     kernel = _arrays.kernels().select_rows
 
     def task(s: slice) -> None:
@@ -204,7 +208,6 @@ def select_rows(
         )
 
     _arrays.spread(task, len(rows), workers)
-    limited_by: Any = LIMITS[limit.item()] if rows.batch_shape == () else np.array(LIMITS)[limit]
     selection = GammaSelection(
         gamma=rows.diagnostic(gamma),
         gamma_psis=rows.diagnostic(gamma_psis),
@@ -214,7 +217,7 @@ def select_rows(
         ess=rows.diagnostic(ess),
         ess_ratio=rows.diagnostic(ess / np.maximum(rows.n, 1)),
         n=rows.diagnostic(rows.n),
-        limited_by=limited_by if rows.batch_shape == () else limited_by.reshape(rows.batch_shape),
+        limited_by=_limit_names(limit, rows.batch_shape),
         status=rows.status(status),
     )
     return selection, status

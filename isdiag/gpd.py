@@ -83,7 +83,7 @@ def gpd_fit(excesses: Any, *, prior: bool = True) -> GPDFit:
         msg = f"excesses must be finite and not negative, got {array[bad].flat[0]}"
         raise ValueError(msg)
     rows = _arrays.rows_of(excesses, -1, None)
-    k, sigma, k_std_error = rows.empty(), rows.empty(), rows.empty()
+    k, sigma, k_std_error = rows.floats(), rows.floats(), rows.floats()
     ascending = np.sort(rows.values, axis=1)
     _arrays.kernels().gpd_fit_rows(ascending, rows.n, prior, k, sigma, k_std_error)
     return GPDFit(rows.diagnostic(k), rows.diagnostic(sigma), rows.diagnostic(k_std_error))

@@ -160,8 +160,8 @@ def smooth_rows(
 ) -> tuple[_arrays.Floats, _arrays.Floats, _arrays.Floats, _arrays.Ints, _arrays.Codes]:
     """Smooth rows of w^gamma: (log-weights, khat, ESS, tail length, status codes), a row each."""
     out = np.empty_like(rows.values)
-    khat, ess = rows.empty(), rows.empty()
-    used, status = rows.empty(np.int64), rows.empty(np.int8)
+    khat, ess = rows.floats(), rows.floats()
+    used, status = rows.counts(), rows.codes()
     kernel = _arrays.kernels().psis_rows
 
     def task(s: slice) -> None:
@@ -252,6 +252,6 @@ def khat_rows(
     rows: _arrays.Rows, lengths: _arrays.Ints, gamma: _arrays.Floats
 ) -> tuple[_arrays.Floats, _arrays.Codes]:
     """khat of w^gamma and the status code, a row each."""
-    khat, status = rows.empty(), rows.empty(np.int8)
+    khat, status = rows.floats(), rows.codes()
     _arrays.kernels().khat_rows(rows.values, rows.n, lengths, gamma, rows.eps, khat, status)
     return khat, status

@@ -71,7 +71,7 @@ def temper(
     rows = _arrays.rows_of(log_w, axis, where)
     exponent = rows.per_row(gamma, "gamma", minimum=0)
     out = np.empty_like(rows.values)
-    status = rows.empty(np.int8)
+    status = rows.codes()
     _arrays.kernels().temper_rows(rows.values, exponent, normalize, out, status)
     _arrays.warn_not_finite(status)
     return rows.weights(out)
