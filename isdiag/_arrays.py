@@ -170,15 +170,15 @@ class Rows:
 
     def floats(self) -> Floats:
         """An uninitialised float64 a row."""
-        return np.empty(self.values.shape[0])
+        return np.empty(len(self))
 
     def counts(self) -> Ints:
         """An uninitialised int64 a row."""
-        return np.empty(self.values.shape[0], np.int64)
+        return np.empty(len(self), np.int64)
 
     def codes(self) -> Codes:
         """An uninitialised status or limit code a row."""
-        return np.empty(self.values.shape[0], np.int8)
+        return np.empty(len(self), np.int8)
 
     def ravel(self, a: Any) -> Floats:
         """A `diagnostic` of these rows as one float a row again."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from isdiag import _arrays
 
 Kind = Literal["kish", "perplexity", "max"]
