@@ -80,6 +80,8 @@ def _from_bits(typingctx, i):
 
 
 _MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
+_MANTISSA = np.int64(0x000FFFFFFFFFFFFF)
+_ONE = np.int64(0x3FF0000000000000)  # bits of 1.0
 
 
 @_kernel
@@ -132,6 +134,68 @@ def _exp2(v):
     p = p * f + 0.69314718055994533046
     p = p * f + 1.0
     return _from_bits(_bits(p) + (_bits(shifted) << 52))
+
+
+@_kernel(fastmath={"contract"})
+def _one_minus_exp(d):
+    """1 - exp(d) for d <= 0, to full relative accuracy: expm1's Taylor polynomial down to -0.35."""
+    d = max(d, -708.0)
+    p = 1.0 / 6227020800.0
+    p = p * d + 1.0 / 479001600.0
+    p = p * d + 1.0 / 39916800.0
+    p = p * d + 1.0 / 3628800.0
+    p = p * d + 1.0 / 362880.0
+    p = p * d + 1.0 / 40320.0
+    p = p * d + 1.0 / 5040.0
+    p = p * d + 1.0 / 720.0
+    p = p * d + 1.0 / 120.0
+    p = p * d + 1.0 / 24.0
+    p = p * d + 1.0 / 6.0
+    p = p * d + 0.5
+    p = p * d + 1.0
+    near = -d * p
+    far = 1.0 - _exp2(d * _LOG2_E)
+    return near if d > -0.35 else far  # both computed, one selected: a branch would not vectorise
+
+
+_SQRT_HALF = np.int64(0x3FE6A09E667F3BCD)  # bits of sqrt(1/2)
+_LN2_HIGH = 0.693147180369123816490  # ln 2 in two parts, the first short enough for exact multiples
+_LN2_LOW = 1.90821492927058770002e-10
+
+
+@_kernel(fastmath={"contract"})
+def _log_near_one(z):
+    """log(1 + z) for -0.3 <= z <= 0.42, as 2 atanh(z / (2 + z))."""
+    s = z / (2.0 + z)
+    w = s * s
+    p = 1.0 / 21.0
+    p = p * w + 1.0 / 19.0
+    p = p * w + 1.0 / 17.0
+    p = p * w + 1.0 / 15.0
+    p = p * w + 1.0 / 13.0
+    p = p * w + 1.0 / 11.0
+    p = p * w + 1.0 / 9.0
+    p = p * w + 1.0 / 7.0
+    p = p * w + 1.0 / 5.0
+    p = p * w + 1.0 / 3.0
+    return 2.0 * s + 2.0 * s * (w * p)
+
+
+@_kernel(fastmath={"contract"})
+def _log(y):
+    """log(y) for normal y > 0, branch-free."""
+    bits = _bits(y)
+    exponent = (bits - _SQRT_HALF) >> 52
+    near_one = _log_near_one(_from_bits(bits - (exponent << 52)) - 1.0)
+    return exponent * _LN2_HIGH + (near_one + exponent * _LN2_LOW)
+
+
+@_kernel(fastmath={"contract"})
+def _log1p(z):
+    """log(1 + z) for z > -1, branch-free, to full relative accuracy near 0."""
+    near = _log_near_one(z)
+    far = _log(1.0 + z)
+    return near if abs(z - 0.06) < 0.35 else far
 
 
 # --------------------------------------------------------------------------------------
@@ -253,7 +317,10 @@ _ORDER = 6
 
 @_kernel
 def _moments(row, shift, gamma, centre, ws):
-    """Sums of e u^k and of e^2 u^k over the row, k to 6, u = t - centre; e and t as in `_power_sums`."""
+    """Fill ws.a_sums and ws.b_sums: sums over the row of e u^k / k! and of e^2 u^k / k!, k to 6.
+
+    u = t - centre; e and t as in `_power_sums`.
+    """
     a, b = ws.a_sums, ws.b_sums
     a[:] = 0.0
     b[:] = 0.0
@@ -269,9 +336,11 @@ def _moments(row, shift, gamma, centre, ws):
         for j in range(_ORDER + 1):
             a[j] += p[j]
             b[j] += q[j]
-    for j in range(_ORDER + 1):
-        a[j] *= _LN_2**j
-        b[j] *= _LN_2**j
+    factor = 1.0
+    for j in range(1, _ORDER + 1):
+        factor *= _LN_2 / j
+        a[j] *= factor
+        b[j] *= factor
 
 
 # --------------------------------------------------------------------------------------
@@ -287,6 +356,8 @@ class _Workspace(NamedTuple):
     index: np.ndarray  # where in the row they stand
     x_spare: np.ndarray
     index_spare: np.ndarray
+    bucket: np.ndarray  # for `_sort_tail`
+    ends: np.ndarray
     excess: np.ndarray
     theta: np.ndarray  # the grid of the fit
     k: np.ndarray
@@ -297,10 +368,9 @@ class _Workspace(NamedTuple):
     b_sums: np.ndarray
 
 
-# Blocks are as large as leaves four of them for each draw of the tail; below _MIN_BLOCK their
-# bookkeeping costs more than it saves, and the row is one block.
-_MIN_BLOCK = 8
-_MAX_BLOCK = 64
+# Block maxima pay where there are at least two blocks for each draw of the tail: from n = 150000 on.
+# Below, the row is one block.
+_BLOCK_OF_MAXIMUM = 64
 
 
 @_kernel
@@ -308,10 +378,8 @@ def _workspace(size, lengths):
     tail = 0
     for length in lengths:
         tail = max(tail, min(size, length))
-    block = _MAX_BLOCK
-    while block >= _MIN_BLOCK and 4 * (tail + 1) * block > size:
-        block //= 2
-    if block < _MIN_BLOCK:
+    block = _BLOCK_OF_MAXIMUM
+    if 2 * (tail + 1) * block > size:
         block = max(size, 1)
     grid = 30 + int(math.sqrt(tail))
     return _Workspace(
@@ -322,7 +390,9 @@ def _workspace(size, lengths):
         np.empty(size + 1, np.int64),
         np.empty(tail),
         np.empty(tail, np.int64),
-        np.empty(tail),
+        np.empty(tail, np.int64),
+        np.empty(tail + 2, np.int64),
+        np.empty(tail + _LANES),
         np.empty(grid),
         np.empty(grid),
         np.empty(grid),
@@ -395,21 +465,9 @@ def _nth_largest(a, n, size):
 
 
 @_kernel
-def _sort_tail(ws, size):
-    """Sort ws.x[:size] ascending and stably, carrying ws.index."""
+def _merge_sort(ws, size):
     x, index, x_spare, index_spare = ws.x, ws.index, ws.x_spare, ws.index_spare
-    run = 8
-    for start in range(0, size, run):
-        for i in range(start + 1, min(start + run, size)):
-            value = x[i]
-            label = index[i]
-            j = i
-            while j > start and x[j - 1] > value:
-                x[j] = x[j - 1]
-                index[j] = index[j - 1]
-                j -= 1
-            x[j] = value
-            index[j] = label
+    run = 1
     while run < size:
         for start in range(0, size, 2 * run):
             i = start
@@ -428,6 +486,54 @@ def _sort_tail(ws, size):
         x[:size] = x_spare[:size]
         index[:size] = index_spare[:size]
         run *= 2
+
+
+_CROWDED = 32
+
+
+@_kernel
+def _sort_tail(ws, tail):
+    """Sort the tail in ws.x ascending and stably, carrying ws.index.
+
+    A tail of log-weights is close to exponential, so the increasing map t / (t + mean) spreads it evenly
+    over buckets; within them few draws are left to insert. Where one is crowded all are merged instead.
+    """
+    x, index, x_spare, index_spare = ws.x, ws.index, ws.x_spare, ws.index_spare
+    size = tail.size
+    mean = _mean(x[:size]) - tail.least
+    ends, bucket = ws.ends, ws.bucket
+    ends[: size + 2] = 0
+    for i in range(size):
+        place = 1.0 - mean / ((x[i] - tail.least) + mean)
+        bucket[i] = int(place * size) if 0.0 <= place <= 1.0 else 0
+        ends[bucket[i] + 1] += 1
+    crowd = 0
+    for b in range(size + 1):
+        crowd = max(crowd, ends[b + 1])
+    if crowd > _CROWDED:
+        _merge_sort(ws, size)
+        return
+    for b in range(size + 1):
+        ends[b + 1] += ends[b]
+    for i in range(size):
+        k = ends[bucket[i]]
+        ends[bucket[i]] += 1
+        x_spare[k] = x[i]
+        index_spare[k] = index[i]
+    for i in range(size):
+        value = x_spare[i]
+        label = index_spare[i]
+        j = i
+        while j > 0 and x[j - 1] > value:
+            x[j] = x[j - 1]
+            index[j] = index[j - 1]
+            j -= 1
+        x[j] = value
+        index[j] = label
+
+
+_SELECTION_SAMPLE = 256
+_SAMPLED_FROM = 2 * _SELECTION_SAMPLE
 
 
 class _Tail(NamedTuple):
@@ -465,38 +571,46 @@ def _select_tail(ws, row, high, n_finite, length):
     belong to it, as in a stable ascending sort.
     """
     m = min(length, n_finite)
-    whole = m == n_finite
-    least = -_LARGEST
+    size = row.size
+    pool = ws.row
+    blocks = (size - 1) // ws.block + 1
     count = 0
-    if not whole and ws.block < row.size:
+    if m < n_finite and blocks > m:
         # At least m + 1 draws reach the (m + 1)-th largest block maximum, and only blocks whose maximum
         # does hold any of them.
-        blocks = (row.size - 1) // ws.block + 1
-        ws.row[:blocks] = ws.maxima[:blocks]
-        least = max(_nth_largest(ws.row, m, blocks), least)
+        pool[:blocks] = ws.maxima[:blocks]
+        least = max(_nth_largest(pool, m, blocks), -_LARGEST)
         for b in range(blocks):
             if ws.maxima[b] >= least:
-                count = _gather(ws, row, b * ws.block, min((b + 1) * ws.block, row.size), least, count)
-    else:
-        count = _gather(ws, row, 0, row.size, least, count)
-    cutoff = -np.inf
-    ws.row[:count] = ws.x[:count]
-    if not whole:
-        cutoff = _nth_largest(ws.row, m, count)
+                count = _gather(ws, row, b * ws.block, min((b + 1) * ws.block, size), least, count)
+    elif m < n_finite and size >= _SAMPLED_FROM:
+        # An order statistic of a sample that m + 1 draws reach but for bad luck.
+        step = size // _SELECTION_SAMPLE
+        sampled = size // step
+        for i in range(sampled):
+            pool[i] = row[i * step]
+        expected = (m + 1) * sampled / size
+        rank = int(expected + 3.0 * math.sqrt(expected) + 1.0)
+        if rank < sampled:
+            least = max(_nth_largest(pool, rank, sampled), -_LARGEST)
+            count = _gather(ws, row, 0, size, least, 0)
+    if count <= m:
+        count = _gather(ws, row, 0, size, -_LARGEST, 0)
+    pool[:count] = ws.x[:count]
+    cutoff = _nth_largest(pool, m, count) if m < count else -np.inf
     # The m largest now stand in front.
     least = np.inf
     for i in range(m):
-        least = min(least, ws.row[i])
+        least = min(least, pool[i])
     quartile = least
     if m >= MIN_TAIL:
-        quartile = _nth_largest(ws.row, m - 1 - _quartile_rank(m), m)
+        quartile = _nth_largest(pool, m - 1 - _quartile_rank(m), m)
     ties = m
     for i in range(count):
         ties -= 1 if ws.x[i] > least else 0
-    equal = 0
+    skip = -ties
     for i in range(count):
-        equal += 1 if ws.x[i] == least else 0
-    skip = equal - ties
+        skip += 1 if ws.x[i] == least else 0
     k = 0
     for i in range(count):
         value = ws.x[i]
@@ -531,27 +645,67 @@ def _mean(x):
     return total / x.size
 
 
-@_kernel
-def _mean_log1p(x, theta):
-    """mean(log1p(-theta x)) for x in [0, 1], the largest being 1, and theta < 1.
+# Excesses are padded with zeros to a multiple of this: a factor 1 - theta 0 changes no product, and a
+# vectorised loop leaves no remainder to be multiplied one by one.
+_LANES = 32
 
-    The log of a product of many factors is one log instead of many. The extreme factor, that of
-    x = 1, says how many can be multiplied before the product leaves the range of a float64.
+
+@_kernel
+def _log_product(x, theta):
+    """log of the product of 1 - theta x for x in [0, 1], the largest being 1, and theta < 1.
+
+    As (mantissa, exponent) with the log being log(mantissa) + exponent log 2: one log for many factors.
+    The extreme factor, that of x = 1, says how many can be multiplied before the product leaves the range
+    of a float64, 2^-1022 to 2^1023.
     """
-    m = x.size
-    if abs(theta) < 1e-4:
+    extreme = abs((_bits(1.0 - theta) >> 52) - 1023) + 1
+    group = max(1000 // extreme, 1)
+    if group > _LANES:
+        group -= group % _LANES
+    mantissa = 1.0
+    exponent = 0
+    for start in range(0, x.size, group):
+        bits = _bits(mantissa * _product(x[start : start + group], theta))
+        exponent += (bits >> 52) - 1023
+        mantissa = _from_bits((bits & _MANTISSA) | _ONE)
+    return mantissa, exponent
+
+
+@_kernel
+def _mean_log1p(x, theta, m):
+    """mean(log1p(-theta x)) over m excesses, x as in `_log_product`."""
+    if abs(theta) < _SMALL_THETA:
         total = 0.0
         for i in range(m):
             total += math.log1p(-theta * x[i])
         return total / m
-    extreme = abs(math.log1p(-theta))
-    group = m
-    if extreme * m > 690.0:
-        group = max(1, int(690.0 / extreme))
-    total = 0.0
-    for start in range(0, m, group):
-        total += math.log(_product(x[start : start + group], theta))
-    return total / m
+    mantissa, exponent = _log_product(x, theta)
+    return (_log(mantissa) + exponent * _LN_2) / m
+
+
+_SMALL_THETA = 1e-4  # nearer to 0 the rounding of 1 - theta x would show in its log
+
+
+@_kernel(fastmath={"contract"})
+def _profile(theta, k, exponent, m, mean):
+    """From mantissa (in k) and exponent of each product to k and the profile log-likelihood (in exponent)."""
+    for j in range(theta.size):
+        mean_log = (_log(k[j]) + exponent[j] * _LN_2) / m
+        shape = mean_log if abs(theta[j]) >= _SMALL_THETA else k[j]
+        rate = -theta[j] / shape
+        rate = rate if theta[j] != 0.0 else 1.0 / mean
+        k[j] = shape
+        exponent[j] = m * (_log(rate) - shape - 1.0)
+
+
+@_kernel(fastmath={"contract"})
+def _zhang_stephens_grid(theta, quartile):
+    size = theta.size
+    for j in range(size):
+        theta[j] = 1.0 + (1.0 - math.sqrt(size / (j + 0.5))) / (3.0 * quartile)
+
+
+_SMALLEST_QUARTILE = 1e-290
 
 
 @_kernel
@@ -563,39 +717,44 @@ def _gpd_fit(ws, m, least, quartile, largest):
     theta = -k/sigma, plus what k still varies at given theta: there log1p(-theta x) is exponential with
     mean k, so k^2 / m.
     """
-    x, theta, k, log_lik = ws.excess[:m], ws.theta, ws.k, ws.log_lik
     # Negated, so that a NaN is no fit.
     if not (m >= MIN_TAIL and least >= 0.0 and quartile > least and largest < np.inf):
         return False, np.nan, np.nan, np.nan
+    quartile /= largest
+    if not quartile > _SMALLEST_QUARTILE:  # theta, of the order of its inverse, would overflow
+        return False, np.nan, np.nan, np.nan
+    x = ws.excess[: m + (-m) % _LANES]
     for i in range(m):
         x[i] /= largest
-    quartile /= largest
-    if not quartile > 0.0:
-        return False, np.nan, np.nan, np.nan
-    mean = _mean(x)
+    x[m:] = 0.0
+    mean = _mean(x) * x.size / m
     size = 30 + int(math.sqrt(m))
+    theta, k, log_lik = ws.theta[:size], ws.k[:size], ws.log_lik[:size]
+    _zhang_stephens_grid(theta, quartile)
+    for j in range(size):
+        if abs(theta[j]) < _SMALL_THETA:
+            k[j] = _mean_log1p(x, theta[j], m)
+        else:
+            k[j], log_lik[j] = _log_product(x, theta[j])
+    _profile(theta, k, log_lik, m, mean)
     top = -np.inf
     for j in range(size):
-        theta[j] = 1.0 + (1.0 - math.sqrt(size / (j + 0.5))) / (3.0 * quartile)
-        k[j] = _mean_log1p(x, theta[j])
-        rate = -theta[j] / k[j] if theta[j] != 0.0 else 1.0 / mean
-        log_lik[j] = m * (math.log(rate) - k[j] - 1.0)
         top = max(top, log_lik[j])
     total = 0.0
     theta_hat = 0.0
     k_bar = 0.0
+    weights = log_lik
     for j in range(size):
-        weight = math.exp(log_lik[j] - top)
-        total += weight
-        theta_hat += weight * theta[j]
-        k_bar += weight * k[j]
+        weights[j] = _exp2((log_lik[j] - top) * _LOG2_E)
+        total += weights[j]
+        theta_hat += weights[j] * theta[j]
+        k_bar += weights[j] * k[j]
     theta_hat /= total
     k_bar /= total
     variance = 0.0
     for j in range(size):
-        weight = math.exp(log_lik[j] - top) / total
-        variance += weight * ((k[j] - k_bar) ** 2 + k[j] ** 2 / m)
-    k_hat = _mean_log1p(x, theta_hat)
+        variance += weights[j] / total * ((k[j] - k_bar) ** 2 + k[j] ** 2 / m)
+    k_hat = _mean_log1p(x, theta_hat, m)
     sigma = -k_hat / theta_hat if theta_hat != 0.0 else mean
     fitted = abs(k_hat) < np.inf and abs(sigma) < np.inf
     return fitted, k_hat, sigma * largest, variance
@@ -612,11 +771,28 @@ def _with_prior(k, m):
 
 
 @_kernel
-def _gpd_quantile(p, k, sigma):
-    log_survival = math.log1p(-p)
-    if k == 0.0:
-        return -sigma * log_survival
-    return sigma * math.expm1(-k * log_survival) / k
+def _smoothed_tail(k, sigma, base, out):
+    """Logs of exp(base) + the quantiles of a generalised Pareto law at (i + 1/2) / m, at most 0.
+
+    base <= 0 is the cutoff. Two forms of one number: each keeps its digits where the other loses them.
+    """
+    m = out.size
+    for i in range(m):
+        t = -_log1p(-(i + 0.5) / m)  # minus the log of the survival function
+        y = abs(k) * t
+        # expm1(k t) / k for either sign of k, by a difference that is accurate near 0
+        growth = _one_minus_exp(-y)
+        if k > 0.0:
+            growth = growth / _exp2(-y * _LOG2_E)
+        out[i] = sigma * t if k == 0.0 else sigma * growth / abs(k)
+    if base > -0.5:
+        below_one = math.expm1(base)
+        for i in range(m):
+            out[i] = min(_log1p(below_one + out[i]), 0.0)
+    else:
+        cutoff = math.exp(base)
+        for i in range(m):
+            out[i] = min(_log(cutoff + out[i]), 0.0)
 
 
 @_kernel
@@ -668,31 +844,15 @@ def _khat_without_fit(state):
     return -np.inf if state == FLAT else np.nan
 
 
-@_kernel(fastmath={"contract"})
+@_kernel
 def _excess(x, cutoff, gamma):
     """exp(gamma x) - exp(gamma cutoff) for cutoff <= x <= 0.
 
-    As -exp(b) expm1(a - b): no digit is lost where weights are nearly equal, and nothing overflows where
-    they are not. Branch-free, so that a loop around it vectorises: expm1 is its Taylor polynomial down to
-    -0.35 (remainder below 1e-17 of it), a difference below.
+    As exp(b) (1 - exp(a - b)): no digit is lost where weights are nearly equal, and nothing overflows
+    where they are not.
     """
     t = gamma * x
-    d = max(gamma * cutoff - t, -708.0)
-    p = 1.0 / 6227020800.0
-    p = p * d + 1.0 / 479001600.0
-    p = p * d + 1.0 / 39916800.0
-    p = p * d + 1.0 / 3628800.0
-    p = p * d + 1.0 / 362880.0
-    p = p * d + 1.0 / 40320.0
-    p = p * d + 1.0 / 5040.0
-    p = p * d + 1.0 / 720.0
-    p = p * d + 1.0 / 120.0
-    p = p * d + 1.0 / 24.0
-    p = p * d + 1.0 / 6.0
-    p = p * d + 0.5
-    p = p * d + 1.0
-    loss = -d * p if d > -0.35 else 1.0 - _exp2(d * _LOG2_E)
-    return loss * _exp2(t * _LOG2_E)
+    return _one_minus_exp(gamma * cutoff - t) * _exp2(t * _LOG2_E)
 
 
 @_kernel
@@ -830,16 +990,9 @@ def psis_rows(rows, n, length, gamma, eps, normalize, out, khat, ess, tail_lengt
             state, khat[r], sigma = _fit_tail(ws, tail, length[r], g)
             if state == OK:
                 m = tail.size
-                _sort_tail(ws, m)
-                base = _tempered(tail.cutoff, g)
+                _sort_tail(ws, tail)
+                _smoothed_tail(khat[r], sigma, _tempered(tail.cutoff, g), ws.x[:m])
                 for i in range(m):
-                    quantile = _gpd_quantile((i + 0.5) / m, khat[r], sigma)
-                    # Two forms of one number: each keeps its digits where the other loses them.
-                    if base > -0.5:
-                        smoothed = math.log1p(math.expm1(base) + quantile)
-                    else:
-                        smoothed = math.log(math.exp(base) + quantile)
-                    ws.x[i] = min(smoothed, 0.0)
                     out[r, ws.index[i]] = ws.x[i]
                 top = ws.x[m - 1]
         s1, s2, _ = _power_sums(out[r], top, 1.0)
@@ -959,14 +1112,13 @@ _LARGEST_GAMMA = 1e300
 
 
 @_kernel
-def _exponential_series(c, d):
-    """Sum of c_k d^k / k! and its derivative in d."""
+def _series(c, d):
+    """Sum of c_k d^k and its derivative in d."""
     value = c[_ORDER]
-    for k in range(_ORDER, 0, -1):
-        value = c[k - 1] + value * d / k
-    slope = c[_ORDER]
-    for k in range(_ORDER - 1, 0, -1):
-        slope = c[k] + slope * d / k
+    slope = 0.0
+    for k in range(_ORDER - 1, -1, -1):
+        slope = value + slope * d
+        value = c[k] + value * d
     return value, slope
 
 
@@ -977,8 +1129,8 @@ def _log_ess(ws, delta):
     e^(1 + delta) is e times the exponential series of delta t, so its sums are series in the moments; the
     factor of the centre cancels in ESS.
     """
-    a, a_slope = _exponential_series(ws.a_sums, delta)
-    b, b_slope = _exponential_series(ws.b_sums, 2.0 * delta)
+    a, a_slope = _series(ws.a_sums, delta)
+    b, b_slope = _series(ws.b_sums, 2.0 * delta)
     return 2.0 * math.log(a) - math.log(b), 2.0 * (a_slope / a - b_slope / b)
 
 
@@ -1002,7 +1154,7 @@ def _model_step(ws, reach, log_target):
     error = 2.0 * d**7 * ws.a_sums[6] / ws.a_sums[0] * math.exp(min(d * reach, 700.0))
     d *= 2.0
     error += d**7 * ws.b_sums[6] / ws.b_sums[0] * math.exp(min(d * reach, 700.0))
-    return delta, error * reach / 5040.0
+    return delta, error * reach / 7.0
 
 
 @_kernel
