@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
 from types import ModuleType
@@ -67,6 +67,9 @@ def _check_on_cpu(x: Any, name: str) -> None:
 
 def _to_numpy(x: Any, name: str) -> tuple[NDArray[Any], str]:
     """The array in CPU memory, and the name of its dtype before any widening to one NumPy has."""
+    if isinstance(x, np.ma.MaskedArray):
+        msg = f"{name} is a masked array: pass {name}.data and where=~{name}.mask"
+        raise TypeError(msg)
     if type(x) is np.ndarray:
         return x, "float64" if x.dtype is _FLOAT64 else x.dtype.name
     if _is_torch(x):
@@ -180,20 +183,27 @@ class Rows:
         """An uninitialised status or limit code a row."""
         return np.empty(len(self), np.int8)
 
+    def numpy(self) -> Rows:
+        """The same rows, whose results are NumPy arrays."""
+        return replace(self, _write=_write_numpy)
+
     def ravel(self, a: Any) -> Floats:
         """A `diagnostic` of these rows as one float a row again."""
         return np.asarray(a, np.float64).reshape(len(self))
 
-    def per_row(self, value: Any, name: str, *, minimum: float, exclusive: bool = False) -> Floats:
-        """A scalar or an array of the batch shape as one float a row.
+    def gamma(self, value: Any) -> Floats:
+        """An exponent a row; NaN passes in an array, as a row that cannot be diagnosed has gamma NaN."""
+        return self.per_row(value, "gamma", 0.0, exclusive=False, unknown=True)
 
-        NaN passes in an array (a row that could not be diagnosed has gamma NaN) but not as a scalar.
-        """
+    def per_row(
+        self, value: Any, name: str, minimum: float, *, exclusive: bool, unknown: bool = False
+    ) -> Floats:
+        """A scalar or an array of the batch shape as one float a row, checked against its bound."""
         if type(value) is float and minimum < value < np.inf:
             return np.full(len(self), value)
         array = real_array(value, name)[0].astype(np.float64)
         bad = (array <= minimum if exclusive else array < minimum) | np.isposinf(array)
-        if array.ndim == 0:
+        if array.ndim == 0 or not unknown:
             bad |= np.isnan(array)
         if bad.any():
             bound = "above" if exclusive else "at least"
@@ -225,7 +235,8 @@ class Rows:
         count, draws = self.values.shape
         cube = values.reshape(count, draws, values.shape[1] // draws)
         kept = True if self._kept is None else self._kept[:, :, None]
-        total = np.sum(cube, axis=1, where=kept)
+        with np.errstate(all="ignore"):  # h may hold anything
+            total = np.sum(cube, axis=1, where=kept)
         return total / np.maximum(self.n, 1)[:, None]
 
     def diagnostic(self, a: NDArray[Any], own: tuple[int, ...] = ()) -> Any:
@@ -247,7 +258,7 @@ class Rows:
         return self._write(a, self._dtype)
 
 
-def rows_of(log_w: Any, axis: Axis, where: Any) -> Rows:
+def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
     """Check log-weights and lay them out as rows.
 
     Raises
@@ -257,11 +268,11 @@ def rows_of(log_w: Any, axis: Axis, where: Any) -> Rows:
     ValueError
         If `axis` does not fit, the sample axis is empty, or `where` does not broadcast.
     """
-    array, dtype = real_array(log_w, "log_w")
+    array, dtype = real_array(log_w, name)
     if array.ndim == 0:
-        msg = "log_w must have at least one axis, got a scalar"
+        msg = f"{name} must have at least one axis, got a scalar"
         raise ValueError(msg)
-    if not isinstance(axis, (int, tuple, np.integer)) or axis == ():  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(axis, (int, tuple, np.integer)) or (isinstance(axis, tuple) and not axis):  # pyright: ignore[reportUnnecessaryIsInstance]
         msg = f"axis must be an int or a non-empty tuple of ints, got {axis!r}"
         raise ValueError(msg)
     full_shape = array.shape
@@ -275,7 +286,7 @@ def rows_of(log_w: Any, axis: Axis, where: Any) -> Rows:
     batch_shape, sample_shape = shape[:-sample_axes], shape[-sample_axes:]
     draws = prod(sample_shape)
     if draws == 0:
-        msg = f"log_w has no draws: axis {axis} of shape {full_shape} is empty"
+        msg = f"{name} has no draws: axis {axis} of shape {full_shape} is empty"
         raise ValueError(msg)
     count = prod(batch_shape)
     if axes != _AXES[array.ndim]:

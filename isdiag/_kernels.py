@@ -46,7 +46,7 @@ def _kernel(function=None, *, fastmath=False):
         return njit(**options)(function)
 
 
-# Status codes: the values of isdiag.Status (tests/test_status.py holds them together).
+# Status codes: the values of isdiag.Status (tests/test_edge_cases.py holds them together).
 OK, FLAT, TAIL_TOO_SHORT, DEGENERATE_TAIL, INFEASIBLE, NO_WEIGHT, NOT_FINITE = range(7)
 
 # Which constraint set gamma: indices into isdiag.gamma.LIMITS.
@@ -237,12 +237,14 @@ def _extent(row, block, maxima):
 def _is_flat(high, low, gamma, eps):
     """Whether gamma * log-weights differ by no more than rounding of the input can explain.
 
-    Either of two roundings can: that of the log-weights (ulps of their size) and that of weights
-    near each other (ulps of 1).
+    Either of two roundings can: that of the log-weights (an ulp of their size) and that of weights near
+    each other (a few ulps of 1).
     """
-    spread = gamma * (0.5 * high - 0.5 * low)
+    if high == low:
+        return True
+    half_range = gamma * (0.5 * high - 0.5 * low)
     size = gamma * max(abs(high), abs(low))
-    return spread <= 2.0 * eps * max(1.0, size)
+    return half_range < np.inf and half_range <= 0.5 * eps * max(4.0, size)
 
 
 @_kernel(fastmath=_SUMMATION)
@@ -343,6 +345,11 @@ def _moments(row, shift, gamma, centre, ws):
         b[j] *= factor
 
 
+@_kernel
+def _kish(s1, s2):
+    return s1 * s1 / s2
+
+
 # --------------------------------------------------------------------------------------
 # Scratch memory, allocated once a call and not once a row
 # --------------------------------------------------------------------------------------
@@ -374,6 +381,11 @@ _BLOCK_OF_MAXIMUM = 64
 
 
 @_kernel
+def _grid_size(m):
+    return 30 + int(math.sqrt(m))
+
+
+@_kernel
 def _workspace(size, lengths):
     tail = 0
     for length in lengths:
@@ -381,7 +393,7 @@ def _workspace(size, lengths):
     block = _BLOCK_OF_MAXIMUM
     if 2 * (tail + 1) * block > size:
         block = max(size, 1)
-    grid = 30 + int(math.sqrt(tail))
+    grid = _grid_size(tail)
     return _Workspace(
         block,
         np.empty(size // block + 1),
@@ -728,7 +740,7 @@ def _gpd_fit(ws, m, least, quartile, largest):
         x[i] /= largest
     x[m:] = 0.0
     mean = _mean(x) * x.size / m
-    size = 30 + int(math.sqrt(m))
+    size = _grid_size(m)
     theta, k, log_lik = ws.theta[:size], ws.k[:size], ws.log_lik[:size]
     _zhang_stephens_grid(theta, quartile)
     for j in range(size):
@@ -848,11 +860,10 @@ def _khat_without_fit(state):
 def _excess(x, cutoff, gamma):
     """exp(gamma x) - exp(gamma cutoff) for cutoff <= x <= 0.
 
-    As exp(b) (1 - exp(a - b)): no digit is lost where weights are nearly equal, and nothing overflows
-    where they are not.
+    As exp(b) (1 - exp(a - b)): no digit is lost where weights are nearly equal, nothing overflows where
+    they are not, and a draw that ties with the cutoff has excess 0 whatever gamma.
     """
-    t = gamma * x
-    return _one_minus_exp(gamma * cutoff - t) * _exp2(t * _LOG2_E)
+    return _one_minus_exp(gamma * (cutoff - x)) * _exp2(gamma * x * _LOG2_E)
 
 
 @_kernel
@@ -938,7 +949,7 @@ def ess_rows(rows, gamma, kind, out, status):
             continue
         s1, s2, t1 = _power_sums(row, high, g)
         if kind == KISH:
-            out[r] = s1 * s1 / s2
+            out[r] = _kish(s1, s2)
         elif kind == PERPLEXITY:
             out[r] = s1 * math.exp(-t1 / s1)
         else:
@@ -996,7 +1007,7 @@ def psis_rows(rows, n, length, gamma, eps, normalize, out, khat, ess, tail_lengt
                     out[r, ws.index[i]] = ws.x[i]
                 top = ws.x[m - 1]
         s1, s2, _ = _power_sums(out[r], top, 1.0)
-        ess[r] = s1 * s1 / s2
+        ess[r] = _kish(s1, s2)
         status[r] = state
         if normalize:
             log_total = top + math.log(s1)
@@ -1066,7 +1077,7 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, ess, status):
         for i in range(size):
             s1 += weights[i]
             s2 += weights[i] * weights[i]
-        ess[r] = s1 * s1 / s2
+        ess[r] = _kish(s1, s2)
         if d == 1:
             estimate[r, 0] = _weighted_sum(weights, h[r]) / s1
             squares, pull = _weighted_residuals(weights, h[r], estimate[r, 0])
@@ -1136,7 +1147,7 @@ def _log_ess(ws, delta):
 
 @_kernel
 def _model_step(ws, reach, log_target):
-    """(delta that brings ESS to the target, a bound on the error in log ESS there).
+    """(delta that brings ESS to the target, a bound on how far log ESS is from it there).
 
     The first power left out is at most abs(delta)^7 / 7! times reach, the largest abs(t - centre), times
     the sixth moment; what follows it adds at most a factor exp(abs(delta) reach).
@@ -1150,11 +1161,13 @@ def _model_step(ws, reach, log_target):
             return np.nan, np.inf
         if abs(step) < 1e-15:
             break
+    value, _ = _log_ess(ws, delta)
+    unsolved = abs(log_target - value)
     d = abs(delta)
     error = 2.0 * d**7 * ws.a_sums[6] / ws.a_sums[0] * math.exp(min(d * reach, 700.0))
     d *= 2.0
     error += d**7 * ws.b_sums[6] / ws.b_sums[0] * math.exp(min(d * reach, 700.0))
-    return delta, error * reach / 7.0
+    return delta, error * reach / 7.0 + unsolved
 
 
 @_kernel
@@ -1185,7 +1198,7 @@ def _ess_root(ws, row, high, low, n_finite, target, start, centre, gamma_max, er
         _moments(row, high, gamma, middle, ws)
         a, b = ws.a_sums, ws.b_sums
         centre = (middle + a[1] / a[0]) / gamma
-        ess = a[0] * a[0] / b[0]
+        ess = _kish(a[0], b[0])
         if ess >= target:
             feasible = gamma
             feasible_ess = ess
@@ -1216,7 +1229,7 @@ def _ess_root(ws, row, high, low, n_finite, target, start, centre, gamma_max, er
             break
     if feasible_ess != feasible_ess:
         s1, s2, _ = _power_sums(row, high, feasible)
-        feasible_ess = s1 * s1 / s2
+        feasible_ess = _kish(s1, s2)
         if not feasible_ess >= target:  # a range beyond float64: only gamma = 0 is left
             return 0.0, float(n_finite), centre
     return feasible, feasible_ess, centre
@@ -1398,10 +1411,9 @@ def select_rows(
         target = ess_min * n[r]
         if n_finite / n[r] < ess_min:
             gamma_ess[r], ess[r] = 0.0, n_finite
-        elif state == FLAT:
-            gamma_ess[r], ess[r] = gamma_max, n_finite
-        elif n_finite == 1:
-            gamma_ess[r], ess[r] = gamma_max, 1.0
+        elif state == FLAT or n_finite == 1:
+            s1, s2, _ = _power_sums(row, high, min(gamma_max, _LARGEST_GAMMA))
+            gamma_ess[r], ess[r] = gamma_max, _kish(s1, s2)
         else:
             gamma_ess[r], ess[r] = _ess_limit(ws, row, high, low, n_finite, target, gamma_max)
             if gamma_ess[r] >= min(gamma_max, _LARGEST_GAMMA):
@@ -1422,7 +1434,7 @@ def select_rows(
             ess[r] = n_finite
             if gamma[r] > 0.0:
                 s1, s2, _ = _power_sums(row, high, gamma[r])
-                ess[r] = s1 * s1 / s2
+                ess[r] = _kish(s1, s2)
         elif gamma[r] < gamma_max:
             limit[r] = BY_ESS
         else:

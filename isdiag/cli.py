@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 
@@ -11,8 +12,14 @@ import isdiag
 NEEDS_RICH = "isdiag: the command line needs rich: pip install 'isdiag[cli]'"
 
 
-def _threshold(text: str) -> float | None:
+def _k_max(text: str) -> float | None:
     return None if text == "auto" else float(text)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -29,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--k-max",
-        type=_threshold,
+        type=_k_max,
         default=0.7,
         metavar="K",
         help="largest khat allowed, or 'auto' for the one that n draws can cope with (default 0.7)",
@@ -45,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         "--r-eff", type=float, default=1.0, metavar="E", help="relative efficiency (default 1)"
     )
     options.add_argument(
-        "--top", type=int, default=20, metavar="N", help="how many columns to list (default 20)"
+        "--top", type=_count, default=20, metavar="N", help="how many columns to list (default 20)"
     )
     options.add_argument(
         "--workers", type=int, default=1, metavar="N", help="threads, -1 for one a CPU (default 1)"
@@ -82,8 +89,6 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        from rich.console import Console
-
         from isdiag import report
     except ModuleNotFoundError as error:
         if error.name != "rich":
@@ -113,12 +118,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"isdiag: {error}", file=sys.stderr)
         return 2
 
-    if arguments.json:
-        print(report.to_json(reports))
-    else:
-        console = Console()
-        for source, diagnosis in reports:
-            report.show(source, diagnosis, console, arguments.top)
+    try:
+        print(report.to_json(reports) if arguments.json else report.to_text(reports, arguments.top))
+        sys.stdout.flush()
+    except OSError as error:  # the reader went away, or the disk is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"isdiag: {error}", file=sys.stderr)
+        return 2
     for error in errors:
         print(f"isdiag: {error}", file=sys.stderr)
     if errors:

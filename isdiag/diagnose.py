@@ -37,6 +37,10 @@ def _advice(record: dict[str, Any]) -> str:
         parts.append(f"ESS is {record['ess_ratio']:.1%} of n, below {record['ess_min']:.0%}.")
     if record["limited_by"] in ("psis", "ess"):
         parts.append(f"To go on with these draws, temper: gamma = {gamma:.3f}.")
+    if record["khat_tempered"] > k_max:
+        parts.append(
+            f"Re-fitted there khat is {record['khat_tempered']:.2f}, still above: rule refit goes further."
+        )
     return " ".join(parts)
 
 
@@ -293,14 +297,14 @@ def diagnose(
     ESS at gamma         1200.0  (30.0% of n), khat 0.316
     advice               ESS is 18.6% of n, below 30%. To go on with these draws, temper: gamma = 0.849.
     """
-    rows = _arrays.rows_of(_arrays.real_array(log_w, "log_w")[0], axis, where)
+    rows = _arrays.rows_of(log_w, axis, where).numpy()
     lengths = tail_lengths(rows, r_eff, tail_length)
     selection, status = select_rows(rows, lengths, k_max, ess_min, gamma_max, rule, workers)
     raw = np.ones(len(rows))
     estimate = tempered = None
     if h is not None:
-        estimate, _ = snis_rows(rows, h, raw, smooth=False)
-        tempered, _ = snis_rows(rows, h, rows.ravel(selection.gamma), smooth=False)
+        estimate, _ = snis_rows(rows, h, raw, lengths, smooth=False)
+        tempered, _ = snis_rows(rows, h, rows.ravel(selection.gamma), lengths, smooth=False)
     _arrays.warn_not_finite(status)
     return Diagnosis(
         n=selection.n,

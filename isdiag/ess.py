@@ -78,7 +78,7 @@ def ess(
         msg = f"kind must be one of {KINDS}, got {kind!r}"
         raise ValueError(msg)
     rows = _arrays.rows_of(log_w, axis, where)
-    out, status = ess_rows(rows, rows.per_row(gamma, "gamma", minimum=0), kind)
+    out, status = ess_rows(rows, rows.gamma(gamma), kind)
     _arrays.warn_not_finite(status)
     return rows.diagnostic(out)
 

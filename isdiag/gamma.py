@@ -59,10 +59,17 @@ class GammaSelection(Result):
     status: Any
 
 
-def _check(name: str, value: float, allowed: str, ok: bool) -> None:
-    if not ok:
+def _bounded(name: str, value: Any, low: float, high: float) -> float:
+    """The value as a float, which must lie in [low, high], or above 0 for low = 0 and high = inf."""
+    if isinstance(value, (str, bytes)) or np.ndim(value) != 0 or value is None:
+        msg = f"{name} must be a number, got {value!r}"
+        raise TypeError(msg)
+    number = float(value)
+    if not (low <= number <= high) or (high == np.inf and number == 0):
+        allowed = "above 0" if high == np.inf else f"between {low:g} and {high:g}"
         msg = f"{name} must be {allowed}, got {value!r}"
         raise ValueError(msg)
+    return number
 
 
 def select_gamma(
@@ -126,7 +133,8 @@ def select_gamma(
     Notes
     -----
     * The ESS constraint holds as computed, and within 1e-10 of `ess_min` where it is what set gamma.
-    * An unknown or infinite khat sets no limit; `status` says so and gamma rests on ESS alone.
+    * An unknown or infinite khat sets no limit; `status` says so and gamma rests on ESS alone. (A tail
+      that cannot be fitted at gamma = 1 may be at a smaller one: there the rule "refit" does set a limit.)
     * If fewer than ``ess_min * n`` draws have positive weight gamma is 0: `Status.INFEASIBLE`.
     * Equal weights: gamma = `gamma_max`, `Status.FLAT`.
     * The rule is one for stability. It does not minimise the error of an estimate.
@@ -162,8 +170,8 @@ def allowed_khat(n: Any, k_max: float | None) -> Any:
     """The khat allowed with n draws, of the type and shape of n."""
     if k_max is None:
         return khat_threshold(np.maximum(n, 1))
-    _check("k_max", k_max, "above 0", k_max > 0)
-    return float(k_max) if np.ndim(n) == 0 else np.full(np.shape(n), float(k_max))
+    k_max = _bounded("k_max", k_max, 0.0, np.inf)
+    return k_max if np.ndim(n) == 0 else np.full(np.shape(n), k_max)
 
 
 def select_rows(
@@ -179,8 +187,8 @@ def select_rows(
     if rule not in RULES:
         msg = f"rule must be one of {RULES}, got {rule!r}"
         raise ValueError(msg)
-    _check("ess_min", ess_min, "between 0 and 1", 0 <= ess_min <= 1)
-    _check("gamma_max", gamma_max, "above 0", gamma_max > 0)
+    ess_min = _bounded("ess_min", ess_min, 0.0, 1.0)
+    gamma_max = _bounded("gamma_max", gamma_max, 0.0, np.inf)
     thresholds = allowed_khat(rows.n, k_max)
     gamma, gamma_psis, gamma_ess = rows.floats(), rows.floats(), rows.floats()
     khat, khat_tempered, ess = rows.floats(), rows.floats(), rows.floats()
@@ -193,8 +201,8 @@ def select_rows(
             rows.n[s],
             lengths[s],
             thresholds[s],
-            float(ess_min),
-            float(gamma_max),
+            ess_min,
+            gamma_max,
             rule == "refit",
             rows.eps,
             gamma[s],

@@ -82,7 +82,7 @@ def gpd_fit(excesses: Any, *, prior: bool = True) -> GPDFit:
     if bad.any():
         msg = f"excesses must be finite and not negative, got {array[bad].flat[0]}"
         raise ValueError(msg)
-    rows = _arrays.rows_of(excesses, -1, None)
+    rows = _arrays.rows_of(excesses, -1, None, "excesses")
     k, sigma, k_std_error = rows.floats(), rows.floats(), rows.floats()
     ascending = np.sort(rows.values, axis=1)
     _arrays.kernels().gpd_fit_rows(ascending, rows.n, prior, k, sigma, k_std_error)
@@ -95,8 +95,8 @@ def _like_scalar(a: Any) -> Any:
 
 def _count(n: Any) -> Any:
     array = _arrays.real_array(n, "n")[0]
-    if not (array >= 1).all():
-        msg = f"n must be at least 1, got {n}"
+    if not ((array >= 1) & np.isfinite(array)).all():
+        msg = f"n must be finite and at least 1, got {n}"
         raise ValueError(msg)
     return array
 
@@ -140,7 +140,9 @@ def tail_length(n: Any, r_eff: Any = 1.0) -> Any:
     if not ((efficiency > 0) & np.isfinite(efficiency)).all():
         msg = f"r_eff must be positive and finite, got {r_eff}"
         raise ValueError(msg)
-    return _like_scalar(np.minimum(draws / 5, 3 * np.sqrt(draws / efficiency)).astype(np.int64))
+    with np.errstate(over="ignore"):
+        by_root = 3 * np.sqrt(draws / efficiency)
+    return _like_scalar(np.minimum(draws / 5, by_root).astype(np.int64))
 
 
 def khat_threshold(n: Any) -> Any:
@@ -248,6 +250,6 @@ def convergence_rate(khat: Any, n: Any) -> Any:
     inside = (k > 0) & (k < 1) & (k != 0.5)
     e = np.where(inside, 2 * k - 1, 1.0)
     rate = draws / (draws - 1) + e / np.expm1(-e * np.log(draws))
-    rate = np.where(k == 0.5, 1 - 1 / np.log(draws), np.maximum(rate, 0.0))
+    rate = np.maximum(np.where(k == 0.5, 1 - 1 / np.log(draws), rate), 0.0)
     rate = np.where(k <= 0, 1.0, np.where(k >= 1, 0.0, rate))
     return _like_scalar(np.where(np.isnan(k), np.nan, rate))

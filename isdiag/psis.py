@@ -21,8 +21,7 @@ def tail_lengths(rows: _arrays.Rows, r_eff: Any, tail_length: int | None) -> _ar
     if tail_length is None:
         if rows.uniform and type(r_eff) is float:
             return np.full(len(rows), _uniform_length(rows.values.shape[1], r_eff))
-        efficiency = rows.per_row(r_eff, "r_eff", minimum=0, exclusive=True)
-        efficiency = np.where(np.isnan(efficiency), 1.0, efficiency)
+        efficiency = rows.per_row(r_eff, "r_eff", 0.0, exclusive=True)
         return np.where(rows.n > 0, default_tail_length(np.maximum(rows.n, 1), efficiency), 0)
     if not isinstance(tail_length, (int, np.integer)) or tail_length < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         msg = f"tail_length must be a positive int, got {tail_length!r}"
@@ -242,7 +241,7 @@ def pareto_khat(
     (0.688952, 0.321681)
     """
     rows = _arrays.rows_of(log_w, axis, where)
-    exponent = rows.per_row(gamma, "gamma", minimum=0)
+    exponent = rows.gamma(gamma)
     khat, status = khat_rows(rows, tail_lengths(rows, r_eff, tail_length), exponent)
     _arrays.warn_not_finite(status)
     return rows.diagnostic(khat)

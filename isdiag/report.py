@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from isdiag.diagnose import Diagnosis, diagnose
 
 ADVICE_ROWS = 5
+MIN_WIDTH = 88
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +40,11 @@ def _source(name: str, array: NDArray[Any], columns: list[str] | None = None) ->
     if array.dtype.kind not in "fiu":
         msg = f"{name}: expected real numbers, got dtype {array.dtype}"
         raise ValueError(msg)
-    if array.ndim not in (1, 2) or array.shape[0] == 0:
+    if array.ndim not in (1, 2) or array.size == 0:
         msg = f"{name}: expected one vector or draws x columns, got shape {array.shape}"
         raise ValueError(msg)
+    if array.ndim == 2 and array.shape[0] == 1:  # a vector on one line, not many columns of one draw
+        array = array[0]
     if array.ndim == 1:
         return Source(name, array, None)
     names = columns or [str(j) for j in range(array.shape[1])]
@@ -49,6 +52,9 @@ def _source(name: str, array: NDArray[Any], columns: list[str] | None = None) ->
         msg = f"{name}: {len(names)} names for {array.shape[1]} columns"
         raise ValueError(msg)
     return Source(name, array, names)
+
+
+MISSING = ("", "na", "n/a", "null", "none")
 
 
 def _is_number(text: str) -> bool:
@@ -59,23 +65,34 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _header(path: Path, fields: list[str]) -> list[str] | None:
+    """The names in the first line, or None if it holds numbers."""
+    if all(map(_is_number, fields)):
+        return None
+    if any(_is_number(field) or field.lower() in MISSING for field in fields):
+        msg = f"{path}: line 1 is neither numbers nor names of columns (an index must be left out): {fields}"
+        raise ValueError(msg)
+    return fields
+
+
 def _load_csv(path: Path) -> Source:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = [row for row in csv.reader(file) if row and not row[0].lstrip().startswith("#")]
+        lines = [[field.strip() for field in line] for line in csv.reader(file, skipinitialspace=True)]
+    lines = [line for line in lines if any(line) and not line[0].startswith("#")]
     if not lines:
         msg = f"{path}: holds no numbers"
         raise ValueError(msg)
-    header = None if all(map(_is_number, lines[0])) else [name.strip() for name in lines[0]]
+    if ";" in lines[-1][0]:
+        msg = f"{path}: fields must be separated by commas, not semicolons"
+        raise ValueError(msg)
+    header = _header(path, lines[0])
     try:
         array = np.array(lines[1:] if header else lines, dtype=np.float64)
     except ValueError as error:
         msg = f"{path}: {error}"
         raise ValueError(msg) from None
-    if array.size == 0:
-        msg = f"{path}: holds no numbers"
-        raise ValueError(msg)
-    if array.shape[1] == 1:
-        return _source(str(path), array[:, 0])
+    if array.size and array.shape[1] == 1:
+        array = array[:, 0]
     return _source(str(path), array, header)
 
 
@@ -159,7 +176,7 @@ def to_json(reports: list[tuple[Source, Diagnosis]]) -> str:
     """The reports as strict JSON: a list of sources, each with a list of columns in file order."""
     result: list[dict[str, Any]] = []
     for source, diagnosis in reports:
-        names = source.columns or [None]
+        names = [None] if source.columns is None else source.columns
         columns = [
             {"column": name} | {key: _strict(value) for key, value in record.items()}
             for name, record in zip(names, diagnosis.records(), strict=True)
@@ -174,27 +191,41 @@ def _badness(record: dict[str, Any]) -> tuple[bool, float]:
     return record["ok"], -math.inf if math.isnan(khat) else -khat
 
 
-def show(source: Source, diagnosis: Diagnosis, console: Console, top: int) -> None:
-    """Print a report: a block for one vector, a table for columns with the worst first."""
+def _plain(name: str) -> Text:
+    """A name as it stands: no markup, and no control characters for the terminal."""
+    return Text("".join(c if c.isprintable() else "?" for c in name))
+
+
+def to_text(reports: list[tuple[Source, Diagnosis]], top: int) -> str:
+    """The reports for a person: a block for one vector, a table for columns with the worst first."""
+    console = Console()
+    console.width = max(console.width, MIN_WIDTH)  # a line that wraps is better than a number cut short
+    with console.capture() as captured:
+        for source, diagnosis in reports:
+            _show(source, diagnosis, console, top)
+    return captured.get().rstrip("\n")
+
+
+def _show(source: Source, diagnosis: Diagnosis, console: Console, top: int) -> None:
     console.print()
-    console.print(f"[bold]{escape(source.name)}[/bold]")
+    console.print(_plain(source.name), style="bold")
     if source.columns is None:
         console.print(str(diagnosis), markup=False, highlight=False)
         return
     records = list(zip(source.columns, diagnosis.records(), strict=True))
     records.sort(key=lambda pair: _badness(pair[1]))
     table = Table(box=None, pad_edge=False)
-    table.add_column("column")
+    table.add_column("column", overflow="fold")
     for heading in ("n", "ESS", "khat", "gamma"):
-        table.add_column(heading, justify="right")
-    table.add_column("set by")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("set by", no_wrap=True)
     for heading in ("ESS after", "khat after"):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for name, record in records[:top]:
         failed = record["status"] if record["status"] not in ("OK", "FLAT") else "temper"
         table.add_row(
-            escape(name),
+            _plain(name),
             str(record["n"]),
             f"{record['ess']:.0f}",
             f"{record['khat']:.2f}",
@@ -212,7 +243,7 @@ def show(source: Source, diagnosis: Diagnosis, console: Console, top: int) -> No
     console.print(f"{counts[True]} of {len(records)} columns can be trusted as they are.")
     for name, record in records[:ADVICE_ROWS]:
         if not record["ok"]:
-            console.print(f"{name}: {record['advice']}", markup=False, highlight=False)
+            console.print(f"{_plain(name)}: {record['advice']}", markup=False, highlight=False)
     rest = counts[False] - ADVICE_ROWS
     if rest > 0:
         console.print(f"(and {rest} more columns to look at; --json has the advice for each)")

@@ -123,15 +123,17 @@ def snis(
     SNIS(estimate=1.0257, std_error=0.0555714, bias=-0.00153041, ess=693.759, khat=0.246046, status=OK)
     """
     rows = _arrays.rows_of(log_w, axis, where)
-    result, status = snis_rows(rows, h, rows.per_row(gamma, "gamma", minimum=0), smooth)
+    lengths = tail_lengths(rows, 1.0, None)
+    result, status = snis_rows(rows, h, rows.gamma(gamma), lengths, smooth)
     _arrays.warn_not_finite(status)
     return result
 
 
-def snis_rows(rows: _arrays.Rows, h: Any, gamma: _arrays.Floats, smooth: bool) -> tuple[SNIS, _arrays.Codes]:
+def snis_rows(
+    rows: _arrays.Rows, h: Any, gamma: _arrays.Floats, lengths: _arrays.Ints, smooth: bool
+) -> tuple[SNIS, _arrays.Codes]:
     """Estimates under w^gamma, and the status code a row."""
     values, own = rows.trailing(h)
-    lengths = tail_lengths(rows, 1.0, None)
     if smooth:
         log_weights, khat, _, _, status = smooth_rows(rows, lengths, gamma, True, 1)
         moments = _moments(_arrays.read_only(log_weights), np.ones(len(rows)), values)
@@ -224,10 +226,11 @@ def kong_owen_bias(
         msg = f"covariance must be one of {COVARIANCES}, got {covariance!r}"
         raise ValueError(msg)
     rows = _arrays.rows_of(log_w, axis, where)
-    exponent = rows.per_row(gamma, "gamma", minimum=0)
+    exponent = rows.gamma(gamma)
     values, own = rows.trailing(h)
     estimate, _, bias, _, status = _moments(rows.values, exponent, values)
     _arrays.warn_not_finite(status)
     if covariance == "proposal":
-        bias = -(estimate - rows.mean(values)) / np.maximum(rows.n, 1)[:, None]
+        with np.errstate(invalid="ignore"):
+            bias = (rows.mean(values) - estimate) / np.maximum(rows.n, 1)[:, None]
     return rows.diagnostic(bias, own)

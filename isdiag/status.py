@@ -10,8 +10,8 @@ class NonFiniteWarning(RuntimeWarning):
 class Status(IntEnum):
     """What became of a row, one code a row; `Status(code).message` says it in a sentence.
 
-    Codes compare with integers, so ``result.status == Status.OK`` works on a batch. A row that is
-    neither `OK` nor `FLAT` passes no threshold test.
+    Codes compare with integers, so ``result.status == Status.OK`` works on a batch. Only `OK` and `FLAT`
+    rows can be trusted; `diagnose(...).ok` also asks for their khat and ESS.
     """
 
     OK = 0

@@ -69,7 +69,7 @@ def temper(
     array([0.2, 0.4, 0.4])
     """
     rows = _arrays.rows_of(log_w, axis, where)
-    exponent = rows.per_row(gamma, "gamma", minimum=0)
+    exponent = rows.gamma(gamma)
     out = np.empty_like(rows.values)
     status = rows.codes()
     _arrays.kernels().temper_rows(rows.values, exponent, normalize, out, status)

@@ -41,6 +41,7 @@ def test_axis(cube, name):
             got = result[i, :, j] if name in GIVES_WEIGHTS else result[i, j]
             np.testing.assert_array_equal(got, expected)
     np.testing.assert_array_equal(function(cube, axis=-2), result)
+    np.testing.assert_array_equal(function(cube, axis=np.int64(1)), result)
 
 
 @each_by_name
@@ -162,6 +163,7 @@ def test_empty_batch(name):
         (np.zeros(9, bool), {}, TypeError, "bool"),
         (["a", "b"], {}, TypeError, "str"),
         (None, {}, TypeError, "object"),
+        (np.ma.masked_invalid([1.0, np.nan]), {}, TypeError, "masked array"),
     ],
 )
 def test_wrong_arguments(function, log_w, options, error, match):
@@ -239,6 +241,25 @@ def test_gamma_and_r_eff_per_row(rng):
         for j in range(3):
             np.testing.assert_array_equal(tempered[i, j], isdiag.temper(log_w[i, j], gamma[i, j]))
             assert result.khat[i, j] == isdiag.psis(log_w[i, j], r_eff=r_eff[j]).khat
+
+
+def test_unknown_r_eff_is_refused(rng):
+    with pytest.raises(ValueError, match="r_eff must be finite and above 0, got nan"):
+        isdiag.psis(rng.normal(size=(2, 100)), r_eff=[1.0, np.nan])
+
+
+def test_diagnose_hands_its_options_on(rng):
+    log_w = 2 * rng.normal(size=1000)
+    for options in ({"r_eff": 0.3}, {"tail_length": 50}):
+        diagnosis = isdiag.diagnose(log_w, log_w, **options)
+        assert diagnosis.estimate.khat == diagnosis.khat == isdiag.pareto_khat(log_w, **options)
+
+
+def test_infinite_h_warns_nobody(rng):
+    log_w, h = rng.normal(size=100), rng.normal(size=100)
+    h[3], h[4] = np.inf, -np.inf
+    assert np.isnan(isdiag.kong_owen_bias(log_w, h, covariance="proposal"))
+    assert np.isnan(isdiag.snis(log_w, h).estimate)
 
 
 def test_a_selection_can_be_passed_on_whatever_its_rows(rng):
@@ -387,6 +408,10 @@ def test_torch_details(rng):
         assert result.log_weights.dtype == dtype
         assert result.khat == isdiag.psis(half.double()).khat
     assert isdiag.psis(torch.ones(100, dtype=torch.bfloat16)).status == isdiag.Status.FLAT
+    # within an ulp of bfloat16 (2 at 300): all functions must know the dtype that came in
+    coarse = torch.where(torch.arange(200) % 2 == 0, 300.0, 302.0).to(torch.bfloat16)
+    for function in (isdiag.psis, isdiag.select_gamma, isdiag.diagnose):
+        assert function(coarse).status == isdiag.Status.FLAT
     assert isdiag.temper(torch.arange(5)).dtype == torch.float64
     with pytest.raises(TypeError, match=r"log_w is on device 'meta'.*log_w\.cpu\(\)"):
         isdiag.ess(torch.empty(5, device="meta"))

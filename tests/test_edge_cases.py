@@ -190,6 +190,25 @@ def test_a_row_does_not_touch_its_neighbours(log_w, status):
     np.testing.assert_array_equal(quiet(isdiag.psis, batch).log_weights[:2], expected)
 
 
+def test_no_gamma_makes_the_worst_case_look_flat():
+    # gamma * range overflows: everything on one draw, not equal weights
+    for gamma in (1e300, 1e307, 1e308):
+        assert isdiag.pareto_khat(NORMAL, gamma=gamma) == np.inf
+        assert isdiag.ess(NORMAL, gamma=gamma) == 1
+    unlimited = isdiag.select_gamma(NORMAL, gamma_max=np.inf, ess_min=0.0, k_max=np.inf)
+    assert (unlimited.gamma, unlimited.ess, unlimited.khat_tempered) == (np.inf, 1.0, np.inf)
+    equal = isdiag.select_gamma(np.zeros(100), gamma_max=np.inf)
+    assert (equal.gamma, equal.ess, equal.khat_tempered) == (np.inf, 100.0, -np.inf)
+
+
+def test_log_weights_some_ulps_apart_are_not_flat():
+    # 8 is one ulp of float32 at 1e8 and a factor of 3000 between weights
+    coarse = (1e8 + 8 * np.random.default_rng(0).integers(0, 5, size=200)).astype(np.float32)
+    assert isdiag.psis(coarse).status == DEGENERATE
+    chosen = isdiag.select_gamma(coarse)
+    assert chosen.ess == pytest.approx(isdiag.ess(coarse, gamma=chosen.gamma), rel=1e-12)
+
+
 def test_the_table_covers_every_status():
     reached = {status for _, status in CASES.values()}
     assert reached | {Status.INFEASIBLE} == set(Status)

@@ -47,6 +47,17 @@ def test_demo(run):
     assert run("demo", "--check")[0] == 1
 
 
+def test_advice_follows_the_refit(run):
+    _, out, _ = run("demo", "--json")
+    school = json.loads(out)[0]["columns"][5]
+    assert school["khat_tempered"] > 0.7
+    assert "rule refit goes further" in school["advice"]
+    _, out, _ = run("demo", "--json", "--rule", "refit")
+    school = json.loads(out)[0]["columns"][5]
+    assert school["khat_tempered"] <= 0.7
+    assert "goes further" not in school["advice"]
+
+
 def test_demo_as_json_is_the_api(run):
     _, out, _ = run("demo", "--json")
     schools, days = json.loads(out)
@@ -134,6 +145,67 @@ def test_json_is_strict(run, tmp_path):
     assert float(source["columns"][0]["khat"]) == -np.inf
 
 
+def test_one_row_is_a_vector(run, tmp_path, good):
+    np.save(tmp_path / "a.npy", good[None, :])
+    (tmp_path / "a.csv").write_text(",".join(map(repr, good.tolist())))
+    for name in ("a.npy", "a.csv"):
+        _, out, _ = run("report", tmp_path / name, "--json")
+        (record,) = columns(out)
+        assert record["n"] == good.size
+
+
+def test_csv_dialects(run, tmp_path, good):
+    body = [f"{v!r},{2 * v!r}" for v in good.tolist()]
+    expected = None
+    for text in (
+        "a,b\n" + "\n".join(body),
+        '\ufeff"a" , "b"\r\n' + "\r\n".join(body) + "\r\n",
+        "# by hand\n\na,b\n  \n , \n" + "\n\n".join(body),
+    ):
+        (tmp_path / "a.csv").write_text(text, newline="")
+        code, out, err = run("report", tmp_path / "a.csv", "--json")
+        assert (code, err) == (0, "")
+        expected = expected or out
+        assert out == expected
+
+
+def test_names_are_shown_as_they_are(run, tmp_path, good):
+    names = ["[bold]x[/bold]", "b\\", "bell\a", "a very long name of a column " * 4]
+    np.savez(tmp_path / "[red].npz", w=np.column_stack([good] * 4), columns=names)
+    _, out, _ = run("report", tmp_path / "[red].npz")
+    assert "[red].npz" in out
+    assert "[bold]x[/bold] " in out
+    assert "b\\ " in out
+    assert "bell? " in out
+    assert "\a" not in out
+
+
+@pytest.mark.parametrize("width", [20, 80, 300])
+def test_no_number_is_cut_short(run, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    _, out, _ = run("demo")
+    assert "…" not in out
+    assert "Lawrenceville" in out
+
+
+def test_reader_that_goes_away():
+    for arguments in ("demo --json", "demo"):
+        command = f"{sys.executable} -m isdiag {arguments}; echo $? >&2"
+        result = subprocess.run(
+            ["bash", "-c", f"({command}) | true"], capture_output=True, text=True, check=True
+        )
+        assert "Traceback" not in result.stderr
+        assert result.stderr.strip() in ("0", "2")  # 0 where all was written before the reader left
+    result = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m isdiag demo > /dev/full"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("isdiag: ")
+
+
 FILES = {
     "missing.npy": None,
     "wrong.txt": b"1\n2\n",
@@ -141,6 +213,10 @@ FILES = {
     "header_only.csv": b"a,b\n",
     "words.csv": b"1,2\n3,x\n",
     "ragged.csv": b"1,2\n3\n",
+    "index.csv": b",a\n0,1.5\n1,2.5\n",
+    "damaged_first.csv": b"1,0.5.2\n1,2\n",
+    "missing_first.csv": b"NA\n1\n2\n",
+    "semicolons.csv": b"1;2\n3;4\n",
     "binary.csv": b"\xff\xfe\x00",
     "broken.npy": b"no array",
     "broken.npz": b"no archive",
@@ -159,7 +235,15 @@ def test_unreadable_files(run, tmp_path, good, name):
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((2, 2, 2)), np.float64(1.0), np.empty(0), np.zeros(3, complex), np.array(["a"])]
+    "array",
+    [
+        np.zeros((2, 2, 2)),
+        np.float64(1.0),
+        np.empty(0),
+        np.empty((5, 0)),
+        np.zeros(3, complex),
+        np.array(["a"]),
+    ],
 )
 def test_arrays_that_are_no_log_weights(run, tmp_path, array):
     np.save(tmp_path / "a.npy", array)
@@ -174,7 +258,15 @@ def test_pickles_are_refused(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["report"], ["demo", "--rule", "best"], ["demo", "--k-max", "-1"], ["demo", "--nope"]]
+    "arguments",
+    [
+        [],
+        ["report"],
+        ["demo", "--rule", "best"],
+        ["demo", "--k-max", "-1"],
+        ["demo", "--nope"],
+        ["demo", "--top", "0"],
+    ],
 )
 def test_bad_usage(run, arguments):
     code, _, err = run(*arguments)
