@@ -67,11 +67,11 @@ def _check_on_cpu(x: Any, name: str) -> None:
 
 def _to_numpy(x: Any, name: str) -> tuple[NDArray[Any], str]:
     """The array in CPU memory, and the name of its dtype before any widening to one NumPy has."""
+    if type(x) is np.ndarray:
+        return x, "float64" if x.dtype is _FLOAT64 else x.dtype.name
     if isinstance(x, np.ma.MaskedArray):
         msg = f"{name} is a masked array: pass {name}.data and where=~{name}.mask"
         raise TypeError(msg)
-    if type(x) is np.ndarray:
-        return x, "float64" if x.dtype is _FLOAT64 else x.dtype.name
     if _is_torch(x):
         _check_on_cpu(x, name)
         x = x.detach().resolve_conj().resolve_neg()

@@ -346,6 +346,13 @@ def _moments(row, shift, gamma, centre, ws):
 
 
 @_kernel
+def _copy(source, target):
+    # target[:n] = source would have Numba compile its shape errors: 3 s of a first call
+    for i in range(source.size):
+        target[i] = source[i]
+
+
+@_kernel
 def _kish(s1, s2):
     return s1 * s1 / s2
 
@@ -359,7 +366,7 @@ class _Workspace(NamedTuple):
     block: int  # draws a block maximum stands for
     maxima: np.ndarray
     row: np.ndarray  # a copy of (some of) the row, free to be reordered
-    x: np.ndarray  # candidates for the tail, then the tail: relative to the maximum, ascending
+    x: np.ndarray  # candidates for the tail, then the tail relative to the maximum
     index: np.ndarray  # where in the row they stand
     x_spare: np.ndarray
     index_spare: np.ndarray
@@ -416,7 +423,7 @@ def _workspace(size, lengths):
 
 
 # --------------------------------------------------------------------------------------
-# The tail: the largest draws, ascending, ties in order of appearance
+# The tail: the largest draws, in order of appearance
 # --------------------------------------------------------------------------------------
 
 
@@ -495,8 +502,8 @@ def _merge_sort(ws, size):
                     x_spare[k] = x[j]
                     index_spare[k] = index[j]
                     j += 1
-        x[:size] = x_spare[:size]
-        index[:size] = index_spare[:size]
+        _copy(x_spare[:size], x)
+        _copy(index_spare[:size], index)
         run *= 2
 
 
@@ -590,7 +597,7 @@ def _select_tail(ws, row, high, n_finite, length):
     if m < n_finite and blocks > m:
         # At least m + 1 draws reach the (m + 1)-th largest block maximum, and only blocks whose maximum
         # does hold any of them.
-        pool[:blocks] = ws.maxima[:blocks]
+        _copy(ws.maxima[:blocks], pool)
         least = max(_nth_largest(pool, m, blocks), -_LARGEST)
         for b in range(blocks):
             if ws.maxima[b] >= least:
@@ -608,7 +615,7 @@ def _select_tail(ws, row, high, n_finite, length):
             count = _gather(ws, row, 0, size, least, 0)
     if count <= m:
         count = _gather(ws, row, 0, size, -_LARGEST, 0)
-    pool[:count] = ws.x[:count]
+    _copy(ws.x[:count], pool)
     cutoff = _nth_largest(pool, m, count) if m < count else -np.inf
     # The m largest now stand in front.
     least = np.inf
@@ -813,7 +820,7 @@ def gpd_fit_rows(rows, n, prior, k, sigma, k_std_error):
     ws = _workspace(rows.shape[1], n)
     for r in range(rows.shape[0]):
         m = n[r]
-        ws.excess[:m] = rows[r, :m]
+        _copy(rows[r, :m], ws.excess)
         k[r] = np.nan
         sigma[r] = np.nan
         k_std_error[r] = np.nan
@@ -1269,7 +1276,7 @@ def _ess_limit(ws, row, high, low, n_finite, target, gamma_max):
         else:
             size = 0
             for i in range(0, row.size - _RUN + 1, _RUN * stride):
-                ws.row[size : size + _RUN] = row[i : i + _RUN]
+                _copy(row[i : i + _RUN], ws.row[size:])
                 size += _RUN
             part = ws.row[:size]
             top, bottom, count, _ = _extent(part, size, ws.maxima[-1:])

@@ -110,7 +110,8 @@ def main(argv: list[str] | None = None) -> int:
     names = ("k_max", "ess_min", "gamma_max", "rule", "r_eff", "workers")
     options = {name: getattr(arguments, name) for name in names}
     try:
-        with warnings.catch_warnings():
+        # On a terminal only: compiling takes seconds, once.
+        with report.waiting("diagnosing (the first run compiles)"), warnings.catch_warnings():
             # The report shows such rows by their status.
             warnings.simplefilter("ignore", isdiag.NonFiniteWarning)
             reports = [(source, source.diagnose(**options)) for source in sources]

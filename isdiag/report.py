@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -194,6 +195,11 @@ def _badness(record: dict[str, Any]) -> tuple[bool, float]:
 def _plain(name: str) -> Text:
     """A name as it stands: no markup, and no control characters for the terminal."""
     return Text("".join(c if c.isprintable() else "?" for c in name))
+
+
+def waiting(text: str) -> Status:
+    """A sign of life on stderr while a block runs; silent where that is no terminal."""
+    return Console(stderr=True).status(text)
 
 
 def to_text(reports: list[tuple[Source, Diagnosis]], top: int) -> str:
