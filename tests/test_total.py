@@ -117,7 +117,9 @@ def test_gpd_fit_is_total(excesses):
     if excesses.size < 6:
         assert np.isnan([fit.k, fit.sigma, fit.k_std_error]).all()
     else:
-        assert np.isfinite([fit.k, fit.sigma, fit.k_std_error]).all() or fit.k == np.inf
+        assert np.isfinite([fit.k, fit.k_std_error]).all() or fit.k == np.inf
+        # sigma is in the units of the excesses, so it may leave the range of a float64
+        assert np.isfinite(fit.sigma) or fit.k == np.inf or excesses.max() > 1e300
 
 
 # Log-weights whose sums with small integers are exact, so that a shift changes no bit.
