@@ -37,7 +37,7 @@ def _advice(record: dict[str, Any]) -> str:
         parts.append(f"ESS is {record['ess_ratio']:.1%} of n, below {record['ess_min']:.0%}.")
     if record["limited_by"] in ("psis", "ess"):
         parts.append(f"To go on with these draws, temper: gamma = {gamma:.3f}.")
-    if record["khat_tempered"] > k_max:
+    if k_max < record["khat_tempered"] < np.inf:
         parts.append(
             f"Re-fitted there khat is {record['khat_tempered']:.2f}, still above: rule refit goes further."
         )
