@@ -357,6 +357,14 @@ def _kish(s1, s2):
     return s1 * s1 / s2
 
 
+@_kernel
+def _kish_ess(row, high, n_finite, gamma):
+    if gamma == 0.0:
+        return float(n_finite)
+    s1, s2, _ = _power_sums(row, high, gamma)
+    return _kish(s1, s2)
+
+
 # --------------------------------------------------------------------------------------
 # Scratch memory, allocated once a call and not once a row
 # --------------------------------------------------------------------------------------
@@ -846,12 +854,19 @@ def gpd_fit_rows(rows, n, prior, k, sigma, k_std_error):
 
 
 @_kernel
-def _state(high, low, n_finite, sound, n, gamma, eps):
-    """The status that the weights w^gamma alone decide, or OK where the tail has to be looked at."""
+def _presence(n_finite, sound):
+    """Whether there are weights to work on: NOT_FINITE, NO_WEIGHT or OK."""
     if not sound:
         return NOT_FINITE
-    if n_finite == 0:
-        return NO_WEIGHT
+    return NO_WEIGHT if n_finite == 0 else OK
+
+
+@_kernel
+def _state(high, low, n_finite, sound, n, gamma, eps):
+    """The status that the weights w^gamma alone decide, or OK where the tail has to be looked at."""
+    presence = _presence(n_finite, sound)
+    if presence != OK:
+        return presence
     # One draw with all the mass among others with none is not the flat, best case.
     if (n_finite > 1 or n == 1) and _is_flat(high, low, gamma, eps):
         return FLAT
@@ -919,11 +934,10 @@ def temper_rows(rows, gamma, normalize, out, status):
         row = rows[r]
         g = gamma[r]
         high, _, n_finite, sound = _extent(row, row.size, top)
-        if not sound or g != g:
-            status[r] = NOT_FINITE if not sound else OK
+        status[r] = _presence(n_finite, sound)
+        if status[r] == NOT_FINITE or g != g:
             out[r, :] = np.nan
             continue
-        status[r] = OK if n_finite > 0 else NO_WEIGHT
         shift = 0.0
         log_total = 0.0
         if normalize and n_finite > 0:
@@ -947,10 +961,9 @@ def ess_rows(rows, gamma, kind, out, status):
         g = gamma[r]
         high, _, n_finite, sound = _extent(row, row.size, top)
         out[r] = np.nan
-        if not sound or n_finite == 0 or g != g:
-            status[r] = NOT_FINITE if not sound else (NO_WEIGHT if n_finite == 0 else OK)
+        status[r] = _presence(n_finite, sound)
+        if status[r] != OK or g != g:
             continue
-        status[r] = OK
         if g == 0.0:
             out[r] = n_finite
             continue
@@ -1069,7 +1082,7 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, ess, status):
         row = rows[r]
         g = gamma[r]
         high, _, n_finite, sound = _extent(row, row.size, top)
-        status[r] = NOT_FINITE if not sound else (NO_WEIGHT if n_finite == 0 else OK)
+        status[r] = _presence(n_finite, sound)
         if status[r] != OK or g != g:
             estimate[r, :] = np.nan
             std_error[r, :] = np.nan
@@ -1235,8 +1248,7 @@ def _ess_root(ws, row, high, low, n_finite, target, start, centre, gamma_max, er
         if not feasible < gamma < infeasible:
             break
     if feasible_ess != feasible_ess:
-        s1, s2, _ = _power_sums(row, high, feasible)
-        feasible_ess = _kish(s1, s2)
+        feasible_ess = _kish_ess(row, high, n_finite, feasible)
         if not feasible_ess >= target:  # a range beyond float64: only gamma = 0 is left
             return 0.0, float(n_finite), centre
     return feasible, feasible_ess, centre
@@ -1419,8 +1431,8 @@ def select_rows(
         if n_finite / n[r] < ess_min:
             gamma_ess[r], ess[r] = 0.0, n_finite
         elif state == FLAT or n_finite == 1:
-            s1, s2, _ = _power_sums(row, high, min(gamma_max, _LARGEST_GAMMA))
-            gamma_ess[r], ess[r] = gamma_max, _kish(s1, s2)
+            gamma_ess[r] = gamma_max
+            ess[r] = _kish_ess(row, high, n_finite, min(gamma_max, _LARGEST_GAMMA))
         else:
             gamma_ess[r], ess[r] = _ess_limit(ws, row, high, low, n_finite, target, gamma_max)
             if gamma_ess[r] >= min(gamma_max, _LARGEST_GAMMA):
@@ -1438,10 +1450,7 @@ def select_rows(
         if gamma_psis[r] < gamma[r]:
             gamma[r] = gamma_psis[r]
             limit[r] = BY_PSIS
-            ess[r] = n_finite
-            if gamma[r] > 0.0:
-                s1, s2, _ = _power_sums(row, high, gamma[r])
-                ess[r] = _kish(s1, s2)
+            ess[r] = _kish_ess(row, high, n_finite, gamma[r])
         elif gamma[r] < gamma_max:
             limit[r] = BY_ESS
         else:

@@ -50,7 +50,7 @@ def test_equal_weights_are_the_best_case(arviz_stats):
     assert isdiag.diagnose(np.zeros(1000)).ok
 
 
-def test_a_nan_does_not_spread(arviz_stats):
+def test_a_nan_does_not_spread():
     log_w = np.random.default_rng(1).normal(size=(2, 200))
     log_w[0, 0] = np.nan
     with pytest.warns(isdiag.NonFiniteWarning, match="1 of 2 rows"):
@@ -59,8 +59,8 @@ def test_a_nan_does_not_spread(arviz_stats):
     assert np.isnan(ours.khat[0])
 
 
-def test_zeros_are_not_fitted(arviz_stats):
-    # 50 weights among 435 zeros: peers fit the zeros too and report khat = -1.1 to -1.4
+def test_zeros_are_not_fitted():
+    # 50 weights among 435 zeros: arviz-stats 0.8 fits the zeros too and says 3.9
     log_w = np.full(485, -np.inf)
     log_w[:50] = 2 * np.random.default_rng(2).normal(size=50)
     khat = isdiag.pareto_khat(log_w)
@@ -68,7 +68,7 @@ def test_zeros_are_not_fitted(arviz_stats):
     assert isdiag.psis(log_w).tail_length == 50
 
 
-def test_weights_that_differ_by_less_than_1e12(arviz_stats):
+def test_weights_that_differ_by_less_than_1e12():
     # exp(x) - exp(c) has lost four digits here, -exp(x) expm1(c - x) none
     noise = np.random.default_rng(3).normal(size=1000)
     assert isdiag.pareto_khat(noise * 1e-12) == pytest.approx(isdiag.pareto_khat(noise * 1e-9), abs=1e-6)
