@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from isdiag import _arrays
+from isdiag import _arrays, _threads
 from isdiag._result import Result
 from isdiag.gpd import tail_length as default_tail_length
 
@@ -20,7 +20,8 @@ def tail_lengths(rows: _arrays.Rows, r_eff: Any, tail_length: int | None) -> _ar
     """The tail length of each row; a pinned one is cut to leave a draw below the tail."""
     if tail_length is None:
         if rows.uniform and type(r_eff) is float:
-            return np.full(len(rows), _uniform_length(rows.values.shape[1], r_eff))
+            length = _uniform_length(rows.values.shape[1], r_eff)
+            return _arrays.filled(len(rows), length, np.int64)
         efficiency = rows.per_row(r_eff, "r_eff", 0.0, exclusive=True)
         return np.where(rows.n > 0, default_tail_length(np.maximum(rows.n, 1), efficiency), 0)
     if not isinstance(tail_length, (int, np.integer)) or tail_length < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -161,24 +162,8 @@ def smooth_rows(
     out = np.empty_like(rows.values)
     khat, ess = rows.floats(), rows.floats()
     used, status = rows.counts(), rows.codes()
-    kernel = _arrays.kernels().psis_rows
-
-    def task(s: slice) -> None:
-        kernel(
-            rows.values[s],
-            rows.n[s],
-            lengths[s],
-            gamma[s],
-            rows.eps,
-            normalize,
-            out[s],
-            khat[s],
-            ess[s],
-            used[s],
-            status[s],
-        )
-
-    _arrays.spread(task, len(rows), workers)
+    by_row = (rows.values, rows.n, lengths, gamma, out, khat, ess, used, status)
+    _threads.spread(_arrays.kernels().psis_rows, by_row, (rows.eps, normalize), workers)
     return out, khat, ess, used, status
 
 

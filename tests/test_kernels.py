@@ -1,10 +1,13 @@
 """Each kernel against its naive twin or a closed form."""
 
 import math
+import re
 
 import mpmath
 import numpy as np
 import pytest
+from llvmlite.binding import get_host_cpu_features
+from numba import njit
 
 import isdiag
 from isdiag import _kernels as k
@@ -87,58 +90,102 @@ def test_power_sums(rng, n, gamma):
     )
     u = t + 1.7
     expected = [(e**p * u**q).sum() / math.factorial(q) for p in (1, 2) for q in range(7)]
-    ws = k._workspace(n, np.array([1]))
-    k._moments(row, high, gamma, -1.7, ws)
-    np.testing.assert_allclose([*ws.a_sums, *ws.b_sums], expected, rtol=1e-12)
+    ws = k.workspace(n, np.array([1]))
+    k._moments(row, 1, high, gamma, -1.7, ws)
+    np.testing.assert_allclose(ws.moments, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 1024, 1025, 70_000, 600_001])
+@pytest.mark.parametrize("stride", [1, 8])
+def test_moments_of_every_nth_block(rng, n, stride):
+    row = rng.normal(size=n)
+    kept = (np.arange(n) // k._BLOCK) % stride == 0
+    ws = k.workspace(n, np.array([1]))
+    k._moments(row, stride, row.max(), 0.7, -1.0, ws)
+    e = np.exp(0.7 * (row[kept] - row.max()))
+    assert k._sampled(n, stride) == kept.sum()
+    np.testing.assert_allclose(ws.moments[[0, 7]], [e.sum(), (e**2).sum()], rtol=1e-13)
 
 
 @pytest.mark.parametrize("delta", [0.0, 1e-3, -1e-2, 0.05])
 def test_series_for_ess_keeps_its_bound(rng, delta):
     row = rng.normal(scale=2.0, size=2000)
     high, gamma, centre = row.max(), 0.5, -5.0
-    ws = k._workspace(row.size, np.array([1]))
-    k._moments(row, high, gamma, centre, ws)
+    ws = k.workspace(row.size, np.array([1]))
+    k._moments(row, 1, high, gamma, centre, ws)
     expected = np.log(isdiag.ess(row, gamma=gamma * (1 + delta)))
-    found, slope = k._log_ess(ws, delta)
+    found, slope = k._log_ess(ws.moments, delta)
     step = 1e-6
-    difference = (k._log_ess(ws, delta + step)[0] - k._log_ess(ws, delta - step)[0]) / (2 * step)
+    difference = (k._log_ess(ws.moments, delta + step)[0] - k._log_ess(ws.moments, delta - step)[0]) / (2 * step)
     assert slope == pytest.approx(difference, rel=1e-7)
     reach = gamma * (high - row.min())
-    solved, bound = k._model_step(ws, reach, found)
+    solved, bound = k._model_step(ws.moments, reach, found)
     assert solved == pytest.approx(delta, abs=1e-12)
     assert abs(found - expected) <= bound + 1e-13
 
 
-def test_ess_root_needs_few_passes(rng, monkeypatch):
-    # The point of the series: one pass over a long row, a few over a short one.
-    counted = []
-    pure = {name: getattr(k, name).py_func for name in ("_ess_root", "_ess_limit")}
-    monkeypatch.setattr(k, "_ess_root", pure["_ess_root"])
-    original = k._moments
-    monkeypatch.setattr(k, "_moments", lambda row, *rest: (counted.append(row.size), original(row, *rest))[1])
-    for n, most in ((1000, 3), (100_000, 2), (1_000_000, 2)):
-        counted.clear()
-        row = 2 * rng.normal(size=n)
-        ws = k._workspace(n, np.array([isdiag.tail_length(n)]))
-        _, ess = pure["_ess_limit"](ws, row, row.max(), row.min(), n, 0.3 * n, 1.0)
-        assert ess == pytest.approx(0.3 * n, rel=1e-10)
-        assert sum(counted) <= most * n * 1.2
+def survey(row, ws, length=1):
+    return k._survey(ws, row, length)
 
 
-@pytest.mark.parametrize("n", [1, 2, 100, 1001])
+def workspace(row, length=1):
+    return k.workspace(row.size, np.array([length]))
+
+
+@pytest.mark.parametrize(("n", "most"), [(1000, 3), (100_000, 2), (1_000_000, 2)])
+def test_ess_search_needs_few_passes(rng, n, most):
+    # The point of the series: one or two passes over a long row, two or three over a short one.
+    row = 2 * rng.normal(size=n)
+    ws = workspace(row)
+    seen = survey(row, ws)
+    task, search = k.begin_ess_search(row, seen, 0.3 * n, 1.0)
+    passed = 0
+    while search.stride > 0:
+        k._moments(row, search.stride, seen.high, search.gamma, search.middle, ws)
+        passed += k._sampled(n, search.stride)
+        search = k.step_ess_search(task, search, ws.moments)
+    assert search.ess == pytest.approx(0.3 * n, rel=1e-10)
+    assert isdiag.ess(row, gamma=search.gamma) == pytest.approx(search.ess, rel=4e-11)
+    assert passed <= most * n * 1.2
+
+
+def test_ess_search_survives_a_sample_without_weight(rng):
+    # All blocks that a sample looks at lie far below the others.
+    n = 200_000
+    row = 2 * rng.normal(size=n)
+    row[(np.arange(n) // k._BLOCK) % 8 == 0] -= 1e5
+    chosen = isdiag.select_gamma(row)
+    assert chosen.ess_ratio == pytest.approx(0.3, abs=1e-10)
+
+
+@pytest.mark.parametrize("n", [1, 2, 100, 1001, 3000])
 def test_extent(rng, n):
     row = rng.normal(size=n)
     row[1::4] = -np.inf
     finite = row[np.isfinite(row)]
-    maxima = np.empty(n // 8 + 1)
-    assert k._extent(row, 8, maxima) == (finite.max(), finite.min(), finite.size, True)
+    expected = (finite.max(), finite.min(), finite.size, True)
+    assert k._extent(row) == expected
+    ws = workspace(row)
+    assert survey(row, ws)[:4] == expected
     for bad in (np.nan, -np.nan, np.inf):
         broken = row.copy()
         broken[n // 2] = bad
-        assert not k._extent(broken, 8, maxima.copy())[3]
-    for b, start in enumerate(range(0, n, 8)):
-        assert maxima[b] == row[start : start + 8].max()
-    assert k._extent(np.full(n, -np.inf), n, maxima)[2:] == (0, True)
+        assert not k._extent(broken)[3]
+        assert not survey(broken, ws).sound
+    assert k._extent(np.full(n, -np.inf))[2:] == (0, True)
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 1000])
+def test_gather_finds_what_reaches_the_bound(rng, n):
+    row = rng.normal(size=n)
+    row[::5] = [-np.inf, np.inf, np.nan, 0.5, 0.5][n % 5]
+    x, index = np.empty(n), np.empty(n, np.int64)
+    for start, stop in ((0, n), (n // 3, n), (n // 3, n // 2)):
+        with np.errstate(invalid="ignore"):
+            expected = start + np.flatnonzero(row[start:stop] >= 0.5)
+        count = k._gather(row, start, stop, 0.5, x, index, 0)
+        np.testing.assert_array_equal(index[:count], expected)
+        np.testing.assert_array_equal(x[:count], row[expected])
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -147,13 +194,29 @@ def test_nth_largest(rng, n, ties):
     for _ in range(20):
         a = rng.integers(0, 5, size=n).astype(float) if ties else rng.normal(size=n)
         a[:: n // 3 + 1] = -np.inf
+        a[1 :: n // 2 + 1] *= 1e300
         nth = int(rng.integers(0, n))
-        assert k._nth_largest(a.copy(), nth, n) == np.sort(a)[::-1][nth]
+        assert k._from_order_key(k._nth_largest(keys(a), nth)) == np.sort(a)[::-1][nth]
 
 
-def test_nth_largest_of_equal_values_is_fast():
-    # 3e5 equal values would take 1e10 steps if ties did not leave the search
-    assert k._nth_largest(np.zeros(300_000), 1000, 300_000) == 0
+def keys(a):
+    return np.array([k._order_key(x) for x in a])
+
+
+@pytest.mark.parametrize("kind", ["equal", "outlier", "wide"])
+def test_nth_largest_takes_few_counts(kind, monkeypatch):
+    # Interpolation alone would creep where the counts are far from exponential.
+    a = np.zeros(3000)
+    if kind == "outlier":
+        a = np.append(np.linspace(0, 1e-9, 2999), 1e300)
+    elif kind == "wide":
+        a = np.concatenate([-np.logspace(-300, 300, 1500), np.logspace(-300, 300, 1500)])
+    counts = []
+    original = k._census
+    monkeypatch.setattr(k, "_census", lambda *given: (counts.append(1), original(*given))[1])
+    found = k._nth_largest.py_func(keys(a), 1000)
+    assert k._from_order_key(found) == np.sort(a)[::-1][1000]
+    assert len(counts) <= 3 * 64
 
 
 @pytest.mark.parametrize("n", [30, 200, 1000, 20_000, 200_000])
@@ -163,18 +226,18 @@ def test_tail_is_that_of_a_stable_sort(rng, n, ties, order):
     row = rng.integers(0, 12, size=n).astype(float) if ties else rng.normal(size=n)
     if order == "sorted":
         row.sort()
-    elif order == "unlucky":  # only the draws that a strided sample sees are large
-        row[:: max(n // 256, 1)] += 100
+    elif order == "unlucky":  # only the draws that the strided sample sees are large
+        row[:: max(int(math.sqrt(n) / 4), 1)] += 100
     length = isdiag.tail_length(n)
-    ws = k._workspace(n, np.array([length]))
-    k._extent(row, ws.block, ws.maxima)
-    tail = k._select_tail(ws, row, row.max(), n, length)
+    ws = workspace(row, length)
+    tail = k._select_tail(ws, row, survey(row, ws, length), length)
     order = np.argsort(row, kind="stable")
     m = tail.size
     assert m == length
     np.testing.assert_array_equal(ws.index[:m], np.sort(order[-m:]))
     ascending = row[order] - row.max()
-    assert tail[1:] == (ascending[-m - 1], ascending[-m], ascending[-m + int(m / 4 + 0.5) - 1])
+    assert tail.cutoff == ascending[-m - 1]
+    np.testing.assert_array_equal(ws.marks, ascending[[-m, -m + int(m / 4 + 0.5) - 1, -1]])
     k._sort_tail(ws, tail)
     np.testing.assert_array_equal(ws.index[:m], order[-m:])
     np.testing.assert_array_equal(ws.x[:m], ascending[-m:])
@@ -192,24 +255,53 @@ def test_sort_is_stable_whatever_the_tail(rng, kind):
         x = np.round(x)
     elif kind == "overflow":
         x[::3] = -np.inf
-    ws = k._workspace(4 * m, np.array([m]))
-    ws.x[:m], ws.index[:m] = x, np.arange(m)
-    k._sort_tail(ws, k._Tail(m, -np.inf, x.min(), x.min()))
+    ws = k.workspace(4 * m, np.array([m]))
+    ws.x[:m], ws.index[:m], ws.marks[0] = x, np.arange(m), x.min()
+    k._sort_tail(ws, k._Tail(m, -np.inf))
     np.testing.assert_array_equal(ws.index[:m], np.argsort(x, kind="stable"))
     np.testing.assert_array_equal(ws.x[:m], np.sort(x))
 
 
 @pytest.mark.parametrize("gamma", [1e-3, 1.0])
-def test_excess(rng, gamma):
+def test_excesses(rng, gamma):
+    out = np.empty(200)
     with mpmath.workdps(40):
         for cutoff in (-1e-9, -0.2, -3.0, -600.0):
-            for x in cutoff * rng.uniform(size=200):
-                a, b = (mpmath.exp(mpmath.mpf(gamma) * mpmath.mpf(float(v))) for v in (cutoff, x))
-                assert k._excess(x, cutoff, gamma) == pytest.approx(
-                    float(b - a), rel=4e-15 + 3e-16 * -gamma * x
-                )
-    assert k._excess(-1.0, -np.inf, 1.0) == pytest.approx(np.exp(-1), rel=1e-15)
-    assert k._excess(-1.0, -1.0, gamma) == 0.0
+            x = cutoff * rng.uniform(size=200)
+            k._excesses(x, cutoff, gamma, out)
+            for value, found in zip(x, out, strict=True):
+                a, b = (mpmath.exp(mpmath.mpf(gamma) * mpmath.mpf(float(v))) for v in (cutoff, value))
+                assert found == pytest.approx(float(b - a), rel=4e-15 + 3e-16 * -gamma * value)
+    k._excesses(np.full(3, -1.0), -np.inf, 1.0, out)
+    assert out[0] == pytest.approx(np.exp(-1), rel=1e-15)
+    k._excesses(np.full(3, -1.0), -1.0, gamma, out)
+    assert out[0] == 0.0
+
+
+@pytest.mark.skipif(not re.search(r"\+avx2", "".join(get_host_cpu_features().flatten())), reason="no AVX2")
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [
+        ("_block_extent", "(f8[::1],)"),
+        ("_census", "i8[::1], i8"),
+        ("_block_power_sums", "f8[::1], f8, f8"),
+        ("_block_moments", "f8[::1], f8, f8, f8, f8[::1], f8[::1]"),
+        ("_block_mean", "f8[::1], f8"),
+        ("_excesses", "f8[::1], f8, f8, f8[::1]"),
+        ("_multiply", "f8[::1], f8[::1], f8[::1]"),
+        ("_profiles", "f8[::1], i8, f8, f8[::1], f8[::1], f8[::1]"),
+        ("_posterior_mean", "f8[::1], f8[::1], f8"),
+        ("_smoothed_tail", "f8, f8, f8, f8[::1]"),
+    ],
+)
+def test_hot_loops_are_vectorised(name, signature):
+    # Nothing but the speed tells when LLVM stops to vectorise a loop: it did so unnoticed for `_excesses`.
+    kernel = getattr(k, name)
+    compiled = njit(signature if signature[0] == "(" else f"({signature})", **k._FLAGS, fastmath=kernel.targetoptions["fastmath"])(kernel.py_func)
+    assembly = compiled.inspect_asm(compiled.signatures[0])
+    wide = re.findall(r"\tv(?:add|mul|fn?m(?:add|sub)\d+)pd\t.*[yz]mm", assembly)
+    integer = re.findall(r"\tvp(?:cmp|max|min|add)\w*\t.*[yz]mm", assembly)
+    assert len(wide) + len(integer) >= 4
 
 
 @pytest.mark.parametrize("kind", ["normal", "pareto", "bounded"])

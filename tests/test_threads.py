@@ -1,0 +1,79 @@
+"""Rows shared out to threads, and one long row shared out to them."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import isdiag
+from isdiag import Status, _threads
+
+
+def fields(selection):
+    return {name: getattr(selection, name) for name in selection.__dataclass_fields__}
+
+
+def assert_same(a, b):
+    for (name, x), y in zip(fields(a).items(), fields(b).values(), strict=True):
+        np.testing.assert_array_equal(x, y, err_msg=name)
+
+
+@pytest.mark.parametrize("rule", ["joint", "refit"])
+@pytest.mark.parametrize("kind", ["ess", "psis", "max", "flat", "few", "none", "nan", "one"])
+@pytest.mark.parametrize("n", [5000, 700_001])
+def test_a_long_row_gives_the_numbers_of_a_short_one(rng, monkeypatch, n, kind, rule):
+    row = 2 * rng.normal(size=n)
+    if kind == "psis":
+        row = 1.2 * rng.exponential(size=n)
+    elif kind == "max":
+        row *= 0.1
+    elif kind == "flat":
+        row[:] = 3.0
+    elif kind == "few":
+        row[n // 5 :] = -np.inf
+    elif kind == "none":
+        row[:] = -np.inf
+    elif kind == "nan":
+        row[-1] = np.nan
+    elif kind == "one":
+        row[1:] = -np.inf
+    options = {"rule": rule, "ess_min": 0.01 if kind == "psis" else 0.3}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", isdiag.NonFiniteWarning)
+        short = isdiag.select_gamma(row, **options)
+        monkeypatch.setattr(_threads, "LONG", 1)
+        long = [isdiag.select_gamma(row, **options, workers=workers) for workers in (1, 2, 3)]
+    for other in long[1:]:
+        assert_same(long[0], other)
+    assert short.status == long[0].status
+    assert short.limited_by == long[0].limited_by
+    for name in ("gamma", "gamma_ess", "gamma_psis", "khat", "khat_tempered", "ess"):
+        assert getattr(long[0], name) == pytest.approx(getattr(short, name), rel=1e-13, nan_ok=True)
+    if kind == "psis" and rule == "joint":
+        assert short.limited_by == "psis"
+
+
+def test_long_rows_in_a_batch_are_the_rows_alone(rng):
+    n = _threads.LONG + 12_345
+    rows = rng.normal(size=(3, n)) * [[0.5], [1.5], [3.0]]
+    rows[1, ::7] = -np.inf
+    batch = isdiag.select_gamma(rows, workers=2)
+    for r in range(3):
+        alone = isdiag.select_gamma(rows[r])
+        for name, value in fields(alone).items():
+            assert getattr(batch, name)[r] == value
+    assert set(batch.status.tolist()) == {Status.OK}
+
+
+@pytest.mark.parametrize("workers", [0, -2, 1.5, "2"])
+def test_workers_are_checked(workers):
+    with pytest.raises(ValueError, match="workers must be"):
+        isdiag.psis(np.zeros(10), workers=workers)
+
+
+def test_a_kernel_that_fails_in_a_thread_is_heard():
+    def kernel(rows):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        _threads.spread(kernel, (np.zeros((8, 2)),), (), 2)
