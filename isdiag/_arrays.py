@@ -259,14 +259,44 @@ class Rows:
         """Status codes in the batch shape; a `Status` if 0-d."""
         return Status(codes.item()) if self.batch_shape == () else self.diagnostic(codes.copy())
 
-    def weights(self, a: Floats) -> Any:
-        """Log-weights in the caller's layout, kind and float dtype."""
+    def target(self, out: Any = None) -> Floats:
+        """Uninitialised rows to write log-weights to: a view of `out` where its layout allows.
+
+        Raises
+        ------
+        TypeError
+            If `out` is not a NumPy array.
+        ValueError
+            If `out` is read-only or not of the shape and dtype that `weights` returns.
+        """
+        if out is None:
+            return np.empty_like(self.values)
+        if not isinstance(out, np.ndarray):
+            msg = f"out must be a NumPy array, got {type(out).__name__}"
+            raise TypeError(msg)
+        if out.shape != self._shape or out.dtype.name != self._dtype or not out.flags.writeable:
+            found = f"{'' if out.flags.writeable else 'read-only '}{out.dtype.name} of shape {out.shape}"
+            msg = f"out must be writable {self._dtype} of shape {self._shape}, got {found}"
+            raise ValueError(msg)
+        direct = self._dtype == "float64" and out.flags.c_contiguous and self._axes == _AXES[out.ndim]
+        if direct and out.ctypes.data != self.values.ctypes.data:
+            direct = not np.may_share_memory(out, self.values)  # rows shifted against each other
+        return out.reshape(self.values.shape) if direct else np.empty_like(self.values)
+
+    def weights(self, a: Floats, out: NDArray[Any] | None = None) -> Any:
+        """Log-weights in the caller's layout, kind and float dtype; in `out` if given."""
         if self._kept is not None:
             a[~self._kept] = -np.inf
+        rows = a
         a = a.reshape(self.batch_shape + self._sample_shape)
         if self._axes != _AXES[a.ndim]:
             a = a.transpose(np.argsort(self._axes))
-        return self._write(a, self._dtype)
+        if out is None:
+            return self._write(a, self._dtype)
+        if not np.may_share_memory(rows, out):
+            with np.errstate(over="ignore"):
+                out[...] = a
+        return out
 
 
 def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:

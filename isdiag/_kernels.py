@@ -38,9 +38,15 @@ _SUMMATION = {"contract", "reassoc", "nsz"}
 
 
 def _kernel(function=None, *, fastmath=False):
+    """Compile; what begins with an underscore can only be called by kernels and is cached within them.
+
+    Wrappers and cache files for those would cost a cold start four of its 17 seconds.
+    """
     if function is None:
         return lambda f: _kernel(f, fastmath=fastmath)
-    options = {**_FLAGS, "fastmath": fastmath}
+    options = {**_FLAGS, "fastmath": fastmath, "no_cfunc_wrapper": True}
+    if function.__name__.startswith("_"):
+        return njit(**options, no_cpython_wrapper=True)(function)
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no folder it may write a cache to
@@ -57,6 +63,10 @@ BY_NONE, BY_PSIS, BY_ESS, BY_MAX = range(4)
 MIN_TAIL = 6
 
 _LARGEST = np.finfo(np.float64).max
+
+# Typed: Numba would compile a callee anew for each literal int it is given.
+_NONE = np.int64(0)
+_EVERY = np.int64(1)  # block of a row, and not each so many
 
 
 # --------------------------------------------------------------------------------------
@@ -78,6 +88,21 @@ def _from_bits(typingctx, i):
         return builder.bitcast(args[0], context.get_value_type(types.float64))
 
     return types.float64(types.int64), codegen
+
+
+@intrinsic
+def _apart(typingctx):
+    """Keeps the function it stands in from being inlined.
+
+    Where LLVM may choose the order of a sum it must choose it once: copies inlined into different kernels
+    differed in the last bit, and so did a first run (which links the copies otherwise) from the next.
+    """
+
+    def codegen(context, builder, signature, args):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.none(), codegen
 
 
 @intrinsic
@@ -271,8 +296,9 @@ def _extent(row):
 
 
 @_kernel
-def _gather(row, start, stop, bound, x, index, count):
-    """Append the entries >= bound of row[start:stop] and their indices to x and index at count."""
+def _gather(row, start, stop, bound, x, index):
+    """Write the entries >= bound of row[start:stop] and their indices to x and index; return how many."""
+    count = 0
     words_end = stop - (stop - start) % _WORD
     for first in range(start, words_end, _WORD):
         word = _reach_bound(row, first, bound)
@@ -372,7 +398,7 @@ def survey_part(row, start, stop, bound, x, index):
         high = max(high, top)
         low = min(low, bottom)
         n_finite += finite
-        count = _gather(row, first, end, bound, x, index, count)
+        count += _gather(row, first, end, bound, x[count:], index[count:])
     return high, low, n_finite, count
 
 
@@ -439,57 +465,78 @@ def total_of(sums, segments, total):
 
 
 @_kernel(fastmath=_SUMMATION)
-def _block_power_sums(part, shift, rate):
+def _block_power_sums(part, shift, rate, top, below):
+    _apart()
     s1 = 0.0
     s2 = 0.0
+    for i in range(part.size):
+        e = _exp2(rate * (part[i] - shift) - top)
+        e = e if part[i] < below else 0.0
+        s1 += e
+        s2 += e * e
+    return s1, s2
+
+
+@_kernel
+def _segment_power_sums(row, segment, shift, gamma, top, below):
+    s1 = 0.0
+    s2 = 0.0
+    for first in _first_draws(row.size, _EVERY, segment):
+        part = row[first : first + _BLOCK]
+        a, b = _block_power_sums(part, shift, gamma * _LOG2_E, top * _LOG2_E, below)
+        s1 += a
+        s2 += b
+    return s1, s2
+
+
+@_kernel
+def _body_sums(row, shift, gamma, top, below):
+    """Sums of e and e^2 over the entries < below, with e = exp(gamma (row - shift) - top) <= 1; gamma > 0."""
+    s1 = 0.0
+    s2 = 0.0
+    for segment in range(segments_of(row.size, _EVERY)):
+        a, b = _segment_power_sums(row, segment, shift, gamma, top, below)
+        s1 += a
+        s2 += b
+    return s1, s2
+
+
+@_kernel
+def _power_sums(row, high, gamma):
+    """Sums of e and e^2 over the row, with e = exp(gamma (row - high)) and gamma > 0: ESS = s1^2 / s2."""
+    return _body_sums(row, high, gamma, 0.0, np.inf)
+
+
+@_kernel
+def power_sums_part(row, first, last, high, gamma, sums):
+    """Fill sums[segment] with what a range of segments adds to the `_power_sums`."""
+    for segment in range(first, last):
+        sums[segment, 0], sums[segment, 1] = _segment_power_sums(row, segment, high, gamma, 0.0, np.inf)
+
+
+@_kernel(fastmath=_SUMMATION)
+def _block_entropy(part, shift, rate):
+    _apart()
+    s1 = 0.0
     t1 = 0.0
     for i in range(part.size):
         v = max(rate * (part[i] - shift), _LOWEST)
         e = _exp2(v)
         s1 += e
-        s2 += e * e
         t1 += e * v
-    return s1, s2, t1
+    return s1, t1 * _LN_2
 
 
 @_kernel
-def _segment_power_sums(row, segment, shift, gamma):
+def _perplexity(row, shift, gamma):
+    """exp of the entropy of the normalised weights."""
     s1 = 0.0
-    s2 = 0.0
     t1 = 0.0
-    for first in _first_draws(row.size, 1, segment):
-        a, b, c = _block_power_sums(row[first : first + _BLOCK], shift, gamma * _LOG2_E)
+    for first in range(0, row.size, _BLOCK):
+        a, b = _block_entropy(row[first : first + _BLOCK], shift, gamma * _LOG2_E)
         s1 += a
-        s2 += b
-        t1 += c
-    return s1, s2, t1 * _LN_2
-
-
-@_kernel
-def _power_sums(row, shift, gamma):
-    """Sums over the row of e, e^2 and e t, with t = gamma (row - shift) and e = exp(t).
-
-    gamma > 0 and shift = max(row), so all is finite: ESS = s1^2 / s2, entropy = log s1 - t1 / s1.
-    """
-    s1 = 0.0
-    s2 = 0.0
-    t1 = 0.0
-    for segment in range(segments_of(row.size, 1)):
-        a, b, c = _segment_power_sums(row, segment, shift, gamma)
-        s1 += a
-        s2 += b
-        t1 += c
-    return s1, s2, t1
-
-
-@_kernel
-def power_sums_part(row, first, last, shift, gamma, sums):
-    """Fill sums[segment] with what a range of segments adds to the `_power_sums`."""
-    for segment in range(first, last):
-        a, b, c = _segment_power_sums(row, segment, shift, gamma)
-        sums[segment, 0] = a
-        sums[segment, 1] = b
-        sums[segment, 2] = c
+        t1 += b
+    return s1 * math.exp(-t1 / s1)
 
 
 @_kernel
@@ -501,7 +548,7 @@ def kish(s1, s2):
 def _kish_ess(row, high, n_finite, gamma):
     if gamma == 0.0:
         return float(n_finite)
-    s1, s2, _ = _power_sums(row, high, gamma)
+    s1, s2 = _power_sums(row, high, gamma)
     return kish(s1, s2)
 
 
@@ -512,6 +559,7 @@ _MOMENTS = 2 * (_ORDER + 1)
 
 @_kernel(fastmath=_SUMMATION)
 def _block_moments(part, shift, rate, centre, e_block, u_block):
+    _apart()
     # Two loops over buffers that stay in the first cache: LLVM does not vectorise so many sums together
     # with the polynomial (2.2 ns a draw against 1.0). Their end is padded with zeros, which change no sum,
     # so that the second loop leaves no remainder.
@@ -629,7 +677,7 @@ def _padded(size, lanes):
 @_kernel
 def workspace(size, lengths):
     # Memory of the order of a row is touched only as far as there are candidates for the tail.
-    tail = 0
+    tail = _NONE
     for length in lengths:
         tail = max(tail, min(size, length))
     grid = _padded(_grid_size(tail), _GRID_LANES)
@@ -649,7 +697,7 @@ def workspace(size, lengths):
         np.empty(grid),
         np.empty(_BLOCK),
         np.empty(_BLOCK),
-        np.empty((segments_of(size, 1), _MOMENTS)),
+        np.empty((segments_of(size, _EVERY), _MOMENTS)),
         np.empty(_MOMENTS),
     )
 
@@ -729,13 +777,15 @@ def _sort_tail(ws, tail):
 
 
 class _Tail(NamedTuple):
-    """The tail that ws.x[:size] holds, relative to the maximum of the row.
+    """The tail that ws.x[:size] holds, relative to the maximum of the row; ws.index tells where it stands.
 
     ws.marks holds its order statistics that a fit is scaled by: the least, the lower quartile, the largest.
     """
 
     size: int
     cutoff: float  # the largest draw below the tail, -inf where it takes every draw of positive weight
+    least: float  # not relative
+    ties: int  # how many draws outside the tail equal its least
 
 
 @_kernel
@@ -755,7 +805,7 @@ def _select_tail(ws, row, survey, length):
     high, n_finite, count = survey.high, survey.n_finite, survey.count
     m = min(length, n_finite)
     if count <= m and count < n_finite:
-        count = _gather(row, 0, row.size, -_LARGEST, x, index, 0)
+        _, _, _, count = survey_part(row, 0, row.size, -_LARGEST, x, index)
     keys = ws.keys[:count]
     for i in range(count):
         keys[i] = _order_key(x[i])
@@ -768,9 +818,10 @@ def _select_tail(ws, row, survey, length):
         quartile = _nth_largest(keys, m - 1 - _quartile_rank(m))
     least = _from_order_key(least)
     quartile = _from_order_key(quartile)
-    skip = -m  # draws that tie with the least but are not of the tail
+    ties = -m
     for i in range(count):
-        skip += 1 if x[i] >= least else 0
+        ties += 1 if x[i] >= least else 0
+    skip = ties
     k = 0
     for i in range(count):
         value = x[i]
@@ -784,7 +835,7 @@ def _select_tail(ws, row, survey, length):
     ws.marks[0] = least - high
     ws.marks[1] = quartile - high
     ws.marks[2] = 0.0
-    return _Tail(m, _from_order_key(cutoff) - high)
+    return _Tail(m, _from_order_key(cutoff) - high, least, ties)
 
 
 # --------------------------------------------------------------------------------------
@@ -794,6 +845,7 @@ def _select_tail(ws, row, survey, length):
 
 @_kernel(fastmath=_SUMMATION)
 def _product(x, theta):
+    _apart()
     product = 1.0
     for i in range(x.size):
         product *= 1.0 - theta * x[i]
@@ -802,6 +854,7 @@ def _product(x, theta):
 
 @_kernel(fastmath=_SUMMATION)
 def _mean(x):
+    _apart()
     total = 0.0
     for i in range(x.size):
         total += x[i]
@@ -844,6 +897,7 @@ def _log_product(x, theta):
 
 @_kernel(fastmath=_SUMMATION)
 def _multiply(products, theta, x):
+    _apart()
     x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
     for j in range(theta.size):
         t = theta[j]
@@ -920,6 +974,7 @@ def _zhang_stephens_grid(theta, size, quartile):
 @_kernel(fastmath=_SUMMATION)
 def _posterior_mean(theta, log_lik, top):
     """Mean of theta under the weights exp(log_lik - top), which replace log_lik."""
+    _apart()
     total = 0.0
     theta_hat = 0.0
     for j in range(theta.size):
@@ -1135,35 +1190,41 @@ def temper_rows(rows, gamma, normalize, out, status):
             shift = high
             total = float(n_finite)
             if g > 0.0:
-                total, _, _ = _power_sums(row, high, g)
+                total, _ = _power_sums(row, high, g)
             log_total = math.log(total)
         for i in range(row.size):
             out[r, i] = _tempered(row[i] - shift, g) - log_total
 
 
-KISH, PERPLEXITY, MAX = range(3)
-
-
 @_kernel
-def ess_rows(rows, gamma, kind, out, status):
+def ess_rows(rows, gamma, by_kish, by_max, status):
+    """The effective sample sizes that power sums tell."""
     for r in range(rows.shape[0]):
         row = rows[r]
         g = gamma[r]
         high, _, n_finite, sound = _extent(row)
-        out[r] = np.nan
         status[r] = _presence(n_finite, sound)
-        if status[r] != OK or g != g:
-            continue
-        if g == 0.0:
-            out[r] = n_finite
-            continue
-        s1, s2, t1 = _power_sums(row, high, g)
-        if kind == KISH:
-            out[r] = kish(s1, s2)
-        elif kind == PERPLEXITY:
-            out[r] = s1 * math.exp(-t1 / s1)
-        else:
-            out[r] = s1
+        by_kish[r] = by_max[r] = np.nan
+        if status[r] == OK and g == 0.0:
+            by_kish[r] = by_max[r] = n_finite
+        elif status[r] == OK and g == g:
+            s1, s2 = _power_sums(row, high, g)
+            by_kish[r] = kish(s1, s2)
+            by_max[r] = s1
+
+
+@_kernel
+def perplexity_rows(rows, gamma, perplexity, status):
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        g = gamma[r]
+        high, _, n_finite, sound = _extent(row)
+        status[r] = _presence(n_finite, sound)
+        perplexity[r] = np.nan
+        if status[r] == OK and g == 0.0:
+            perplexity[r] = n_finite
+        elif status[r] == OK and g == g:
+            perplexity[r] = _perplexity(row, high, g)
 
 
 # --------------------------------------------------------------------------------------
@@ -1187,7 +1248,18 @@ def khat_rows(rows, n, length, gamma, eps, khat, status):
 
 
 @_kernel
+def _smoothed_sums(row, high, gamma, tail, x):
+    """`_power_sums` with the tail replaced by x, relative to its largest entry: (s1, s2, that entry)."""
+    top = x[-1]
+    s1, s2 = _body_sums(row, high, gamma, top, tail.least)
+    a, b = _power_sums(x, top, 1.0)
+    tied = math.exp(gamma * (tail.least - high) - top)
+    return s1 + a + tail.ties * tied, s2 + b + tail.ties * tied * tied, top
+
+
+@_kernel
 def psis_rows(rows, n, length, gamma, out, khat, ess, tail_length, status, eps, normalize):
+    """Rows may be smoothed in place: one is written when all of it has been read."""
     size = rows.shape[1]
     ws = workspace(size, length)
     for r in range(rows.shape[0]):
@@ -1195,40 +1267,38 @@ def psis_rows(rows, n, length, gamma, out, khat, ess, tail_length, status, eps, 
         g = gamma[r]
         survey = _survey(ws, row, length[r])
         state = _state(survey, n[r], g, eps)
-        high = survey.high
         khat[r] = _khat_without_fit(state)
         tail_length[r] = min(length[r], survey.n_finite)
+        status[r] = state
         if state == NOT_FINITE or state == NO_WEIGHT or g != g:
             out[r, :] = -np.inf if state == NO_WEIGHT else np.nan
             ess[r] = np.nan
-            status[r] = state
             continue
-        for i in range(size):
-            out[r, i] = _tempered(row[i] - high, g)
-        top = 0.0
+        high = survey.high
         m = 0
+        sigma = np.nan
+        tail = _Tail(0, np.nan, np.nan, 0)
         if state == OK:
             tail = _select_tail(ws, row, survey, length[r])
-            state, khat[r], sigma = _fit_tail(ws, tail, length[r], g)
-            if state == OK:
-                m = tail.size
-                _sort_tail(ws, tail)
-                _smoothed_tail(khat[r], sigma, _tempered(tail.cutoff, g), ws.x[:m])
-                for i in range(m):
-                    out[r, ws.index[i]] = ws.x[i]
-                top = ws.x[m - 1]
-        s1, s2, _ = _power_sums(out[r], top, 1.0)
-        ess[r] = kish(s1, s2)
-        status[r] = state
-        if normalize:
-            log_total = top + math.log(s1)
-            for i in range(size):
-                out[r, i] -= log_total
+            status[r], khat[r], sigma = _fit_tail(ws, tail, length[r], g)
+        top = 0.0
+        if g == 0.0:
+            s1 = s2 = float(survey.n_finite)
+        elif state == OK and status[r] == OK:
+            m = tail.size
+            _sort_tail(ws, tail)
+            _smoothed_tail(khat[r], sigma, _tempered(tail.cutoff, g), ws.x[:m])
+            s1, s2, top = _smoothed_sums(row, high, g, tail, ws.x[:m])
         else:
-            for i in range(size):
-                out[r, i] = _tempered(row[i], g)
-            for i in range(m):
-                out[r, ws.index[i]] = g * high + ws.x[i]
+            s1, s2 = _power_sums(row, high, g)
+        ess[r] = kish(s1, s2)
+        origin = high if normalize else 0.0
+        log_total = top + math.log(s1) if normalize else 0.0
+        for i in range(size):
+            out[r, i] = _tempered(row[i] - origin, g) - log_total
+        base = g * (high - origin) - log_total
+        for i in range(m):
+            out[r, ws.index[i]] = base + ws.x[i]
 
 
 # --------------------------------------------------------------------------------------
@@ -1238,6 +1308,7 @@ def psis_rows(rows, n, length, gamma, out, khat, ess, tail_length, status, eps, 
 
 @_kernel(fastmath=_SUMMATION)
 def _weighted_sum(weights, h):
+    _apart()
     total = 0.0
     for i in range(h.size):
         e = weights[i]
@@ -1247,6 +1318,7 @@ def _weighted_sum(weights, h):
 
 @_kernel(fastmath=_SUMMATION)
 def _weighted_residuals(weights, h, centre):
+    _apart()
     squares = 0.0
     pull = 0.0
     for i in range(h.size):
@@ -1333,11 +1405,11 @@ _LARGEST_GAMMA = 1e300
 
 
 @_kernel
-def _series(c, first, d):
-    """Sum of c_k d^k and its derivative in d; c_0 to c_6 begin at first."""
-    value = c[first + _ORDER]
+def _series(c, d):
+    """Sum of c_k d^k and its derivative in d."""
+    value = c[_ORDER]
     slope = 0.0
-    for k in range(first + _ORDER - 1, first - 1, -1):
+    for k in range(_ORDER - 1, -1, -1):
         slope = value + slope * d
         value = c[k] + value * d
     return value, slope
@@ -1350,8 +1422,8 @@ def _log_ess(moments, delta):
     e^(1 + delta) is e times the exponential series of delta t, so its sums are series in the moments; the
     factor of the centre cancels in ESS.
     """
-    a, a_slope = _series(moments, 0, delta)
-    b, b_slope = _series(moments, _ORDER + 1, 2.0 * delta)
+    a, a_slope = _series(moments[: _ORDER + 1], delta)
+    b, b_slope = _series(moments[_ORDER + 1 :], 2.0 * delta)
     return 2.0 * math.log(a) - math.log(b), 2.0 * (a_slope / a - b_slope / b)
 
 
@@ -1419,6 +1491,7 @@ def _sampled(size, stride):
 
 @_kernel(fastmath=_SUMMATION)
 def _block_mean(part, high):
+    _apart()
     total = 0.0
     squares = 0.0
     for i in range(part.size):
@@ -1466,9 +1539,14 @@ def _middle(t):
 
 
 @_kernel
+def _ended(gamma, ess):
+    return EssSearch(0, gamma, 0.0, ess, gamma, ess, np.inf, 0)
+
+
+@_kernel
 def _end_level(task, stride, gamma, ess, centre):
     if stride == 1:
-        return EssSearch(0, gamma, 0.0, ess, gamma, ess, np.inf, 0)
+        return _ended(gamma, ess)
     return _begin_level(task, stride // _LEVEL, gamma, centre)
 
 
@@ -1479,7 +1557,7 @@ def begin_ess_search(row, survey, target, gamma_max):
     task = EssTask(row.size, half_range, survey.n_finite, target, min(gamma_max, _LARGEST_GAMMA))
     aim = math.log(survey.n_finite) - math.log(target) - _ESS_AIM
     if aim <= 0.0:
-        return task, _end_level(task, 1, 0.0, float(survey.n_finite), 0.0)
+        return task, _ended(0.0, float(survey.n_finite))
     stride = 1
     while row.size // stride > _FIRST_LEVEL:
         stride *= _LEVEL
@@ -1501,7 +1579,7 @@ def step_ess_search(task, search, moments):
     feasible, feasible_ess, infeasible = search.feasible, search.feasible_ess, search.infeasible
     target, gamma_max = task.target, task.gamma_max
     if not (moments[0] > 0.0 and moments[7] > 0.0):  # all that was sampled is negligible
-        return _begin_level(task, 1, gamma, 0.0)
+        return _end_level(task, stride, gamma, np.nan, 0.0)
     share = _sampled(task.size, stride) / task.size
     log_target = math.log(target) + _ESS_AIM
     a_mean = moments[1] / moments[0]
@@ -1672,7 +1750,7 @@ def select_row(
     codes[STATUS] = state
     if state == NOT_FINITE or state == NO_WEIGHT:
         return np.nan
-    tail = _Tail(0, np.nan)
+    tail = _Tail(0, np.nan, np.nan, 0)
     if state == OK:
         tail = _select_tail(ws, row, survey, length)
         state, numbers[KHAT], _ = _fit_tail(ws, tail, length, 1.0)

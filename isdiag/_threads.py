@@ -103,7 +103,7 @@ class _LongRow:
 
     def ess(self, gamma: float, high: float) -> float:
         kernels, segments = self.kernels, self.segments(1)
-        sums, total = np.empty((segments, 3)), np.empty(3)
+        sums, total = np.empty((segments, 2)), np.empty(2)
 
         def add(first: int, last: int) -> None:
             kernels.power_sums_part(self.row, first, last, high, gamma, sums)

@@ -305,11 +305,12 @@ def diagnose(
     if h is not None:
         estimate, _ = snis_rows(rows, h, raw, lengths, smooth=False)
         tempered, _ = snis_rows(rows, h, rows.ravel(selection.gamma), lengths, smooth=False)
+    by_kish, by_max, _ = ess_rows(rows, raw)
     _arrays.warn_not_finite(status)
     return Diagnosis(
         n=selection.n,
-        ess=rows.diagnostic(ess_rows(rows, raw, "kish")[0]),
-        max_weight=rows.diagnostic(1 / ess_rows(rows, raw, "max")[0]),
+        ess=rows.diagnostic(by_kish),
+        max_weight=rows.diagnostic(1 / by_max),
         k_max=allowed_khat(selection.n, k_max),
         ess_min=ess_min,
         selection=selection,

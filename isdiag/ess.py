@@ -78,13 +78,27 @@ def ess(
         msg = f"kind must be one of {KINDS}, got {kind!r}"
         raise ValueError(msg)
     rows = _arrays.rows_of(log_w, axis, where)
-    out, status = ess_rows(rows, rows.gamma(gamma), kind)
+    exponent = rows.gamma(gamma)
+    if kind == "perplexity":
+        out, status = perplexity_rows(rows, exponent)
+    else:
+        by_kish, by_max, status = ess_rows(rows, exponent)
+        out = by_kish if kind == "kish" else by_max
     _arrays.warn_not_finite(status)
     return rows.diagnostic(out)
 
 
-def ess_rows(rows: _arrays.Rows, gamma: _arrays.Floats, kind: Kind) -> tuple[_arrays.Floats, _arrays.Codes]:
-    """ESS of w^gamma and the status code, a row each."""
-    out, status = rows.floats(), rows.codes()
-    _arrays.kernels().ess_rows(rows.values, gamma, KINDS.index(kind), out, status)
-    return out, status
+def ess_rows(
+    rows: _arrays.Rows, gamma: _arrays.Floats
+) -> tuple[_arrays.Floats, _arrays.Floats, _arrays.Codes]:
+    """ESS of w^gamma, kinds kish and max, and the status code, a row each."""
+    by_kish, by_max, status = rows.floats(), rows.floats(), rows.codes()
+    _arrays.kernels().ess_rows(rows.values, gamma, by_kish, by_max, status)
+    return by_kish, by_max, status
+
+
+def perplexity_rows(rows: _arrays.Rows, gamma: _arrays.Floats) -> tuple[_arrays.Floats, _arrays.Codes]:
+    """ESS of w^gamma, kind perplexity, and the status code, a row each."""
+    perplexity, status = rows.floats(), rows.codes()
+    _arrays.kernels().perplexity_rows(rows.values, gamma, perplexity, status)
+    return perplexity, status

@@ -73,6 +73,7 @@ def psis(
     axis: _arrays.Axis = -1,
     where: Any = None,
     workers: int = 1,
+    out: Any = None,
 ) -> PSIS:
     """Pareto smoothed importance sampling.
 
@@ -96,6 +97,10 @@ def psis(
         Entries to count, broadcast to `log_w`; the others come back as -inf.
     workers : int, default 1
         Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+    out : ndarray, optional
+        NumPy array of `log_w`'s shape and float dtype that takes the smoothed log-weights; may be `log_w`
+        itself, which is then overwritten. Where it is float64, C-contiguous and the sample axis is the
+        last, no other memory of that size is used.
 
     Returns
     -------
@@ -105,9 +110,10 @@ def psis(
     Raises
     ------
     ValueError
-        If `r_eff` or `tail_length` is out of range, the sample axis is empty, or shapes do not fit.
+        If `r_eff` or `tail_length` is out of range, the sample axis is empty, or shapes do not fit; if
+        `out` is read-only or differs from `log_w` in shape or from the result in dtype.
     TypeError
-        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
+        If `log_w` is not real or not in CPU memory, `where` is not boolean, or `out` is not a NumPy array.
 
     Warns
     -----
@@ -138,11 +144,12 @@ def psis(
     """
     rows = _arrays.rows_of(log_w, axis, where)
     lengths = tail_lengths(rows, r_eff, tail_length)
+    target = rows.target(out)
     gamma = np.ones(len(rows))
-    log_weights, khat, ess, used, status = smooth_rows(rows, lengths, gamma, normalize, workers)
+    khat, ess, used, status = smooth_rows(rows, lengths, gamma, normalize, workers, target)
     _arrays.warn_not_finite(status)
     return PSIS(
-        log_weights=rows.weights(log_weights),
+        log_weights=rows.weights(target, out),
         khat=rows.diagnostic(khat),
         ess=rows.diagnostic(ess),
         tail_length=rows.diagnostic(used),
@@ -157,14 +164,14 @@ def smooth_rows(
     gamma: _arrays.Floats,
     normalize: bool,
     workers: int,
-) -> tuple[_arrays.Floats, _arrays.Floats, _arrays.Floats, _arrays.Ints, _arrays.Codes]:
-    """Smooth rows of w^gamma: (log-weights, khat, ESS, tail length, status codes), a row each."""
-    out = np.empty_like(rows.values)
+    out: _arrays.Floats,
+) -> tuple[_arrays.Floats, _arrays.Floats, _arrays.Ints, _arrays.Codes]:
+    """Write smoothed rows of w^gamma to `out`: (khat, ESS, tail length, status codes), a row each."""
     khat, ess = rows.floats(), rows.floats()
     used, status = rows.counts(), rows.codes()
     by_row = (rows.values, rows.n, lengths, gamma, out, khat, ess, used, status)
     _threads.spread(_arrays.kernels().psis_rows, by_row, (rows.eps, normalize), workers)
-    return out, khat, ess, used, status
+    return khat, ess, used, status
 
 
 def pareto_khat(

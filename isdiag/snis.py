@@ -135,7 +135,8 @@ def snis_rows(
     """Estimates under w^gamma, and the status code a row."""
     values, own = rows.trailing(h)
     if smooth:
-        log_weights, khat, _, _, status = smooth_rows(rows, lengths, gamma, True, 1)
+        log_weights = rows.target()
+        khat, _, _, status = smooth_rows(rows, lengths, gamma, True, 1, log_weights)
         moments = _moments(_arrays.read_only(log_weights), np.ones(len(rows)), values)
     else:
         khat, status = khat_rows(rows, lengths, gamma)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from isdiag import _arrays
 
 
@@ -70,7 +68,7 @@ def temper(
     """
     rows = _arrays.rows_of(log_w, axis, where)
     exponent = rows.gamma(gamma)
-    out = np.empty_like(rows.values)
+    out = rows.target()
     status = rows.codes()
     _arrays.kernels().temper_rows(rows.values, exponent, normalize, out, status)
     _arrays.warn_not_finite(status)

@@ -297,6 +297,41 @@ def test_h_is_not_looked_at_where_the_weight_is_zero(rng):
     assert np.isnan(isdiag.snis(log_w, h).estimate[0])
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("masked", [True, False])
+def test_psis_into_given_memory(rng, normalize, dtype, axis, masked):
+    log_w = (2 * rng.normal(size=(60, 50))).astype(dtype)
+    log_w[3], log_w[:, 4] = -np.inf, np.round(log_w[:, 4])
+    options = {"normalize": normalize, "axis": axis, "where": rng.uniform(size=(60, 50)) < 0.9 if masked else None}
+    expected = isdiag.psis(log_w, **options)
+    for out in (np.empty_like(log_w), np.empty_like(log_w.T).T, np.empty((60, 100), dtype)[:, ::2], log_w):
+        result = isdiag.psis(log_w, **options, out=out)
+        assert result.log_weights is out
+        np.testing.assert_array_equal(out, expected.log_weights)
+        np.testing.assert_array_equal(result.khat, expected.khat)
+        np.testing.assert_array_equal(result.ess, expected.ess)
+
+
+def test_psis_into_memory_that_overlaps(rng):
+    memory = rng.normal(size=200)
+    log_w, out = memory[:-1], memory[1:]
+    expected = isdiag.psis(log_w.copy()).log_weights
+    np.testing.assert_array_equal(isdiag.psis(log_w, out=out).log_weights, expected)
+
+
+def test_psis_refuses_memory_that_does_not_fit():
+    log_w = np.arange(40.0)
+    frozen = np.empty(40)
+    frozen.flags.writeable = False
+    for out, error in (([0.0] * 40, TypeError), (np.empty(39), ValueError), (np.empty(40, "f4"), ValueError)):
+        with pytest.raises(error, match="out must be"):
+            isdiag.psis(log_w, out=out)
+    with pytest.raises(ValueError, match="read-only float64"):
+        isdiag.psis(log_w, out=frozen)
+
+
 @pytest.mark.parametrize("workers", [2, 3, -1])
 def test_workers_do_not_change_a_bit(rng, workers):
     log_w = rng.normal(scale=rng.uniform(0.1, 5, size=(37, 1)), size=(37, 500))
