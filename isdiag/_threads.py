@@ -91,10 +91,10 @@ class _LongRow:
         kernels, ws = self.kernels, self.ws
 
         def add(first: int, last: int) -> None:
-            e_block, u_block = np.empty((2, ws.e_block.size))
             kernels.moments_part(
-                self.row, search.stride, first, last, high, search.gamma, search.middle, e_block, u_block, ws.sums
-            )
+                self.row, search.stride, first, last, high, search.gamma, search.middle,
+                np.empty_like(ws.blocks), ws.sums,
+            )  # fmt: skip
 
         segments = self.segments(search.stride)
         self.share(add, segments)
@@ -106,7 +106,7 @@ class _LongRow:
         sums, total = np.empty((segments, 2)), np.empty(2)
 
         def add(first: int, last: int) -> None:
-            kernels.power_sums_part(self.row, first, last, high, gamma, sums)
+            kernels.power_sums_part(self.row, first, last, high, gamma, np.empty_like(self.ws.blocks), sums)
 
         self.share(add, segments)
         kernels.total_of(sums, segments, total)
@@ -137,10 +137,10 @@ def select_long(
             gamma_ess = ess = np.nan
             if kernels.searches_ess(survey, count, ess_min, eps):
                 target = ess_min * count
-                task, search = kernels.begin_ess_search(row, survey, target, gamma_max)
+                task, search = kernels.begin_ess_search(row, survey, target, gamma_max, long_row.ws.blocks)
                 while search.stride > 0:
                     search = kernels.step_ess_search(task, search, long_row.moments(search, survey.high))
-                gamma_ess, ess = kernels.ess_limit(row, survey, search, target)
+                gamma_ess, ess = kernels.ess_limit(row, survey, search, target, long_row.ws.blocks)
             pending = kernels.select_row(
                 long_row.ws, row, survey, gamma_ess, ess, count, length, thresholds[r], numbers[r], codes[r],
                 ess_min, gamma_max, refit, eps,

@@ -15,6 +15,9 @@ from tests import kernels as k
 from tests import naive
 
 
+BLOCKS = np.empty((2, _kernels._BLOCK))
+
+
 def draws(rng, n, kind):
     if kind == "normal":
         return rng.normal(scale=2.0, size=n)
@@ -78,6 +81,22 @@ def test_smoothed_tail(shape, base):
             assert out[i] == pytest.approx(exact, rel=4e-15, abs=4e-16)
 
 
+@pytest.mark.parametrize(("lanes", "powers"), [(32, 1), (8, 1), (8, 6)])
+def test_sums_are_those_of_lanes(rng, lanes, powers):
+    # The order is part of the result: lanes side by side, then halves of them added to each other.
+    x, y = rng.normal(size=(2, 4 * lanes))
+    sums = {(32, 1): k._sums, (8, 1): k._grid_sums, (8, 6): k._moment_sums}[lanes, powers]
+    found = njit(lambda a, b: sums(a, b, a.size))(x, y)
+    terms = [x * y**p for p in range(powers + 1)]
+    np.testing.assert_allclose(found, [t.sum() for t in terms + [x * t for t in terms]], rtol=1e-12)
+    total = np.zeros(lanes)
+    for part in x.reshape(-1, lanes):
+        total = total + part
+    while total.size > 1:
+        total = total[: total.size // 2] + total[total.size // 2 :]
+    assert found[0] == total[0]
+
+
 @pytest.mark.parametrize("n", [1, 7, 1023, 1024, 1025, 5000])
 @pytest.mark.parametrize("gamma", [1e-9, 0.3, 1.0, 2.5])
 def test_power_sums(rng, n, gamma):
@@ -87,9 +106,9 @@ def test_power_sums(rng, n, gamma):
     t = gamma * (row[np.isfinite(row)] - high)
     e = np.exp(t)
     np.testing.assert_allclose(
-        k._power_sums(row, high, gamma), [e.sum(), (e**2).sum()], rtol=1e-14
+        k._power_sums(row, high, gamma, BLOCKS), [e.sum(), (e**2).sum()], rtol=1e-14
     )
-    assert k._perplexity(row, high, gamma) == pytest.approx(e.sum() * np.exp(-(e * t).sum() / e.sum()), rel=1e-13)
+    assert k._perplexity(row, high, gamma, BLOCKS) == pytest.approx(e.sum() * np.exp(-(e * t).sum() / e.sum()), rel=1e-13)
     u = t + 1.7
     expected = [(e**p * u**q).sum() / math.factorial(q) for p in (1, 2) for q in range(7)]
     ws = k.workspace(n, np.array([1]))
@@ -140,7 +159,7 @@ def test_ess_search_needs_few_passes(rng, n, most):
     row = 2 * rng.normal(size=n)
     ws = workspace(row)
     seen = survey(row, ws)
-    task, search = k.begin_ess_search(row, seen, 0.3 * n, 1.0)
+    task, search = k.begin_ess_search(row, seen, 0.3 * n, 1.0, BLOCKS)
     passed = 0
     while search.stride > 0:
         k._moments(row, search.stride, seen.high, search.gamma, search.middle, ws)
@@ -289,12 +308,10 @@ def test_excesses(rng, gamma):
     [
         ("_block_extent", "(f8[::1],)"),
         ("_census", "i8[::1], i8"),
-        ("_block_power_sums", "f8[::1], f8, f8, f8, f8"),
-        ("_block_moments", "f8[::1], f8, f8, f8, f8[::1], f8[::1]"),
-        ("_block_mean", "f8[::1], f8"),
+        ("_block_power_sums", "f8[::1], f8, f8, f8, f8, f8[:, ::1]"),
+        ("_segment_moments", "f8[::1], i8, i8, f8, f8, f8, f8[:, ::1], f8[::1]"),
         ("_excesses", "f8[::1], f8, f8, f8[::1]"),
         ("_multiply", "f8[::1], f8[::1], f8[::1]"),
-        ("_profiles", "f8[::1], i8, f8, f8[::1], f8[::1], f8[::1]"),
         ("_posterior_mean", "f8[::1], f8[::1], f8"),
         ("_smoothed_tail", "f8, f8, f8, f8[::1]"),
     ],
