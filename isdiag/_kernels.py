@@ -1704,17 +1704,16 @@ LIMIT, STATUS = range(2)
 
 
 @_kernel
-def select_row(
-    ws, row, survey, gamma_ess, ess, n, length, k_max, numbers, codes, ess_min, gamma_max, refit, eps
-):
+def select_row(ws, row, survey, gamma_ess, ess, n, length, k_max, numbers, codes, ess_min, gamma_max, eps):
     """Fill numbers and codes, given gamma_ess and the ESS there if the row `searches_ess`.
 
     Returns the gamma at which a pass over the row has yet to tell the ESS; NaN if none.
     """
     n_finite = survey.n_finite
     state = _state(survey, n, 1.0, eps)
+    khat = _khat_without_fit(state)
     numbers[:] = np.nan
-    numbers[KHAT] = _khat_without_fit(state)
+    numbers[KHAT] = khat
     codes[LIMIT] = BY_NONE
     codes[STATUS] = state
     if state == NOT_FINITE or state == NO_WEIGHT:
@@ -1722,41 +1721,38 @@ def select_row(
     tail = _Tail(0, np.nan, np.nan, 0)
     if state == OK:
         tail = _select_tail(ws, row, survey, length)
-        state, numbers[KHAT], _ = _fit_tail(ws, tail, length, 1.0)
-    khat = numbers[KHAT]
-
-    feasible = n_finite / n >= ess_min
-    if not feasible:
-        gamma_ess, ess = 0.0, float(n_finite)
+        state, khat, _ = _fit_tail(ws, tail, length, 1.0)
+    if n_finite / n < ess_min:
+        state, gamma_ess, ess = INFEASIBLE, 0.0, float(n_finite)
     elif state == FLAT or n_finite == 1:
         gamma_ess, ess = gamma_max, np.nan
     elif gamma_ess >= min(gamma_max, _LARGEST_GAMMA):
         gamma_ess = gamma_max
-
+    numbers[KHAT] = khat
+    numbers[GAMMA_ESS] = gamma_ess
+    codes[STATUS] = state
     # A khat that is unknown or infinite gives no limit; the status tells.
-    gamma_psis = np.inf
-    if refit:
-        if state != FLAT and gamma_ess > 0.0:
-            gamma_psis = _refit_psis(ws, tail, length, k_max, gamma_ess, gamma_max)
-    elif 0.0 < khat < np.inf:
-        gamma_psis = max(k_max, 0.0) / khat
+    gamma_psis = max(k_max, 0.0) / khat if 0.0 < khat < np.inf else np.inf
+    return _settle(ws, survey, tail, gamma_psis, ess, n, length, numbers, codes, gamma_max, eps)
 
-    gamma = gamma_ess
+
+@_kernel
+def _settle(ws, survey, tail, gamma_psis, ess, n, length, numbers, codes, gamma_max, eps):
+    """Take the least of the limits, ess being the ESS at numbers[GAMMA_ESS]; returns as `select_row`."""
+    gamma = numbers[GAMMA_ESS]
     limit = BY_ESS if gamma < gamma_max else BY_MAX
     if gamma_psis < gamma:
         gamma, ess, limit = gamma_psis, np.nan, BY_PSIS
-
     tempered = _state(survey, n, gamma, eps)
-    numbers[KHAT_TEMPERED] = _khat_without_fit(tempered)
+    khat = _khat_without_fit(tempered)
     if tempered == OK:
-        _, numbers[KHAT_TEMPERED], _ = _fit_tail(ws, tail, length, gamma)
+        _, khat, _ = _fit_tail(ws, tail, length, gamma)
     numbers[GAMMA] = gamma
     numbers[GAMMA_PSIS] = gamma_psis
-    numbers[GAMMA_ESS] = gamma_ess
+    numbers[KHAT_TEMPERED] = khat
     codes[LIMIT] = limit
-    codes[STATUS] = state if feasible else INFEASIBLE
     if gamma == 0.0:
-        ess = float(n_finite)
+        ess = float(survey.n_finite)
     store_ess(ess, n, numbers)
     return min(gamma, _LARGEST_GAMMA) if ess != ess else np.nan
 
@@ -1768,7 +1764,7 @@ def store_ess(ess, n, numbers):
 
 
 @_kernel
-def select_rows(rows, n, length, k_max, numbers, codes, ess_min, gamma_max, refit, eps):
+def select_rows(rows, n, length, k_max, numbers, codes, ess_min, gamma_max, eps):
     """A row of numbers and codes for each row of log-weights."""
     ws = workspace(rows.shape[1], length)
     for r in range(rows.shape[0]):
@@ -1779,7 +1775,27 @@ def select_rows(rows, n, length, k_max, numbers, codes, ess_min, gamma_max, refi
             gamma_ess, ess = _ess_limit(ws, row, survey, ess_min * n[r], gamma_max)
         pending = select_row(
             ws, row, survey, gamma_ess, ess, n[r], length[r], k_max[r], numbers[r], codes[r],
-            ess_min, gamma_max, refit, eps,
+            ess_min, gamma_max, eps,
         )  # fmt: skip
+        if pending == pending:
+            store_ess(_kish_ess(row, survey.high, survey.n_finite, pending, ws.blocks), n[r], numbers[r])
+
+
+@_kernel
+def refit_rows(rows, n, length, k_max, numbers, codes, gamma_max, eps):
+    """Replace the limit that `select_rows` took the tail to set by that of the re-fitted tail."""
+    ws = workspace(rows.shape[1], length)
+    for r in range(rows.shape[0]):
+        gamma_ess, state = numbers[r, GAMMA_ESS], codes[r, STATUS]
+        if state == FLAT or not gamma_ess > 0.0:
+            continue
+        row = rows[r]
+        survey = _survey(ws, row, length[r])
+        tail = _select_tail(ws, row, survey, length[r])
+        gamma_psis = _refit_psis(ws, tail, length[r], k_max[r], gamma_ess, gamma_max)
+        ess = numbers[r, ESS] if numbers[r, GAMMA] == gamma_ess else np.nan
+        pending = _settle(
+            ws, survey, tail, gamma_psis, ess, n[r], length[r], numbers[r], codes[r], gamma_max, eps
+        )
         if pending == pending:
             store_ess(_kish_ess(row, survey.high, survey.n_finite, pending, ws.blocks), n[r], numbers[r])

@@ -122,7 +122,6 @@ def select_long(
     codes: _arrays.Codes,
     ess_min: float,
     gamma_max: float,
-    refit: bool,
     eps: float,
     workers: int,
 ) -> None:
@@ -143,7 +142,7 @@ def select_long(
                 gamma_ess, ess = kernels.ess_limit(row, survey, search, target, long_row.ws.blocks)
             pending = kernels.select_row(
                 long_row.ws, row, survey, gamma_ess, ess, count, length, thresholds[r], numbers[r], codes[r],
-                ess_min, gamma_max, refit, eps,
+                ess_min, gamma_max, eps,
             )  # fmt: skip
             if not isnan(pending):
                 kernels.store_ess(long_row.ess(pending, survey.high), count, numbers[r])

@@ -194,11 +194,13 @@ def select_rows(
     thresholds = allowed_khat(rows.n, k_max)
     numbers, codes = np.empty((len(rows), 7)), np.empty((len(rows), 2), np.int8)
     by_row = (rows.values, rows.n, lengths, thresholds, numbers, codes)
-    shared = (ess_min, gamma_max, rule == "refit", rows.eps)
+    shared = (ess_min, gamma_max, rows.eps)
     if rows.values.shape[1] >= _threads.LONG:
         _threads.select_long(*by_row, *shared, workers)
     else:
         _threads.spread(_arrays.kernels().select_rows, by_row, shared, workers)
+    if rule == "refit":
+        _threads.spread(_arrays.kernels().refit_rows, by_row, shared[1:], workers)
     limit, status = codes[:, 0], codes[:, 1]
     gamma, gamma_psis, gamma_ess, khat, khat_tempered, ess, ess_ratio = rows.columns(numbers)
     selection = GammaSelection(

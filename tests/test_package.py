@@ -183,6 +183,25 @@ def test_an_upgrade_does_not_return_old_numbers(copy):
     assert float(before) - float(after) == pytest.approx(0.4 * 10 / 18)
 
 
+def test_warmup_leaves_nothing_to_compile(copy):
+    package, environment = copy
+    said = python("import sys, isdiag.cli; sys.exit(isdiag.cli.main(['warmup']))", **environment)
+    assert str(package / "__pycache__") in said
+    script = (
+        "import numpy as np, isdiag; from isdiag import _kernels, _threads, Status\n"
+        "x = np.random.default_rng(0).normal(size=(3, 400)); h = x[..., None]\n"
+        "isdiag.diagnose(x, x, rule='refit'); isdiag.psis(x, out=x.copy()); isdiag.pareto_khat(x, gamma=0.5)\n"
+        "isdiag.snis(x, h, smooth=True); isdiag.temper(x, 0.5); isdiag.gpd_fit(np.exp(x)); isdiag.ess(x)\n"
+        "isdiag.ess(x, kind='perplexity'); isdiag.kong_owen_bias(x, h)\n"
+        "_threads.LONG = 1; isdiag.select_gamma(x, workers=2); isdiag.select_gamma(x[0], k_max=1e-3)\n"
+        "entries = [v for k, v in vars(_kernels).items() if hasattr(v, 'stats') and k[0] != '_']\n"
+        "print(sum(sum(e.stats.cache_misses.values()) for e in entries), len(entries))"
+    )
+    misses, kernels = python(script, **environment).split()
+    assert int(misses) == 0
+    assert int(kernels) >= 15
+
+
 def test_no_writable_cache_breaks_nothing(copy):
     package, environment = copy
     (package / "__pycache__").write_text("a file where Numba would make its folder")

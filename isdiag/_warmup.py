@@ -1,0 +1,27 @@
+"""Compile every kernel ahead of its first use, for images and machines that should not wait."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import isdiag
+from isdiag import _arrays, _threads
+
+
+def warmup() -> str | None:
+    """Call whatever compiles; returns the folder that the kernels were cached in, None if there is none."""
+    log_w = -np.log(np.arange(1.0, 101.0))  # khat about 1
+    isdiag.diagnose(log_w, np.stack([log_w, log_w], axis=1), rule="refit")
+    isdiag.snis(log_w, log_w, smooth=True)
+    isdiag.temper(log_w)
+    isdiag.ess(log_w, kind="perplexity")
+    isdiag.gpd_fit(np.exp(log_w))
+    kernels = _arrays.kernels()
+    rows = _arrays.rows_of(log_w, -1, None)
+    one = np.ones(1)
+    # Once limited by ESS, once by the tail: the latter asks for one kernel more.
+    for ess_min, k_max in ((0.9, one), (0.1, 1e-3 * one)):
+        numbers, codes = np.empty((1, 7)), np.empty((1, 2), np.int8)
+        by_row = (rows.values, rows.n, np.array([30]), k_max, numbers, codes)
+        _threads.select_long(*by_row, ess_min, 1.0, rows.eps, 1)
+    return kernels.select_rows.stats.cache_path
