@@ -2,7 +2,8 @@
 
 `COMPARISONS[operation][name]` is a `Contestant`, called with log-weights: float64, C-contiguous, of shape
 (n,) or (rows, n) with the draws last. Contestants for "psis" return (log-weights, khat), those for
-"select_gamma" return gamma; floors return something that the operation cannot do without.
+"select_gamma" return gamma; floors return something that the operation cannot do without. `SHAPES` says on
+which shapes an operation is compared.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
 Call = Callable[[], Any]
 
-SHAPES: tuple[Shape, ...] = ((1000,), (10_000,), (100_000,), (1_000_000,), (4000, 1000), (4000, 10_000))
+_VECTORS: tuple[Shape, ...] = ((1000,), (10_000,), (100_000,), (1_000_000,))
+_FEW: tuple[Shape, ...] = ((1000,), (1_000_000,), (4000, 1000))
+SHAPES: Mapping[str, tuple[Shape, ...]] = {
+    "psis": (*_VECTORS, (4000, 1000), (4000, 10_000)),
+    "select_gamma": (*_VECTORS, (10_000_000,), (64, 1024), (4000, 1000), (4000, 10_000)),
+    "pareto_khat": _FEW,
+    "ess": _FEW,
+    "temper": _FEW,
+    "snis": _FEW,
+    "kong_owen_bias": _FEW,
+}
 
 ESS_MIN = 0.3  # the default of isdiag.select_gamma
 
@@ -97,6 +108,19 @@ def _psis(workers: int) -> Callable[[Floats], Call]:
     return prepare
 
 
+def _psis_into(workers: int) -> Callable[[Floats], Call]:
+    def prepare(log_w: Floats) -> Call:
+        out = np.ones_like(log_w)  # written to, so that its memory is there
+
+        def call() -> tuple[Any, Any]:
+            result = isdiag.psis(log_w, workers=workers, out=out)
+            return result.log_weights, result.khat
+
+        return call
+
+    return prepare
+
+
 def _psis_arviz_stats(log_w: Floats) -> Call:
     from arviz_stats.base import array_stats
 
@@ -143,18 +167,46 @@ def _tempering_particles(log_w: Floats) -> Call:
     return lambda: 1.0 if surplus(1.0) > 0 else brentq(surplus, 1e-12, 1.0)
 
 
+def _tempering_blackjax(log_w: Floats) -> Call:
+    import jax
+    from blackjax.smc.ess import ess_solver
+    from blackjax.smc.solver import dichotomy
+
+    with jax.enable_x64(True):
+        given = jax.numpy.asarray(log_w)
+        solve = jax.jit(lambda x: ess_solver(lambda particles: particles, x, ESS_MIN, 1.0, dichotomy))
+
+    def call() -> float:
+        with jax.enable_x64(True):
+            return float(solve(given))
+
+    return call
+
+
+def _with_values(function: Callable[..., Any]) -> Callable[[Floats], Call]:
+    def prepare(log_w: Floats) -> Call:
+        h = np.cos(log_w)
+        return lambda: function(log_w, h)
+
+    return prepare
+
+
+def _plain(function: Callable[..., Any], *given: float) -> Callable[[Floats], Call]:
+    return lambda log_w: lambda: function(log_w, *given)
+
+
 def _exp_sum(log_w: Floats) -> Call:
     exp = _exp(log_w)
     return lambda: exp().sum(axis=-1)
 
 
-_ONE_ROW: Mapping[Shape, str] = {
-    shape: "one row: workers share out rows" for shape in SHAPES if len(shape) == 1
-}
+_ONE_ROW: Mapping[Shape, str] = dict.fromkeys(_VECTORS, "one row: workers share out rows")
+_SHORT_ROW: Mapping[Shape, str] = dict.fromkeys(_VECTORS, "one row: shared out to workers from 2^20 draws on")
 
 COMPARISONS: Mapping[str, Mapping[str, Contestant]] = {
     "psis": {
         "isdiag": Contestant("isdiag", _psis(workers=1), remark="also ESS and status"),
+        "isdiag, out=": Contestant("isdiag", _psis_into(workers=1), remark="into memory given to it"),
         "isdiag, 2 workers": Contestant("isdiag", _psis(workers=2), skips=_ONE_ROW),
         "arviz-stats": Contestant("peer", _psis_arviz_stats, ("arviz_stats.base",)),
         "arviz": Contestant("peer", _psis_arviz, ("arviz",), remark="tail one draw longer: ceil, not floor"),
@@ -166,7 +218,7 @@ COMPARISONS: Mapping[str, Mapping[str, Contestant]] = {
             "isdiag", _select_gamma("joint"), remark="also khat before and after, ESS, status"
         ),
         "isdiag refit": Contestant("isdiag", _select_gamma("refit")),
-        "isdiag, 2 workers": Contestant("isdiag", _select_gamma("joint", workers=2), skips=_ONE_ROW),
+        "isdiag, 2 workers": Contestant("isdiag", _select_gamma("joint", workers=2), skips=_SHORT_ROW),
         "particles": Contestant(
             "peer",
             _tempering_particles,
@@ -174,6 +226,35 @@ COMPARISONS: Mapping[str, Mapping[str, Contestant]] = {
             batches=False,
             remark="gamma by ESS alone",
         ),
+        "blackjax": Contestant(
+            "peer",
+            _tempering_blackjax,
+            ("blackjax.smc.ess",),
+            batches=False,
+            skips=dict.fromkeys(((64, 1024), (4000, 1000), (4000, 10000)), "thousands of dispatches"),
+            remark="x64, jit; gamma by ESS alone, to 1e-4 in log ESS",
+        ),
+        "np.exp(out=).sum()": Contestant("floor", _exp_sum),
+    },
+    "pareto_khat": {
+        "isdiag": Contestant("isdiag", _plain(isdiag.pareto_khat)),
+        "np.partition": Contestant("floor", _partition),
+    },
+    "ess": {
+        "isdiag": Contestant("isdiag", _plain(isdiag.ess)),
+        "np.exp(out=).sum()": Contestant("floor", _exp_sum),
+    },
+    "temper": {
+        "isdiag": Contestant("isdiag", _plain(isdiag.temper, 0.5), remark="allocates what it returns"),
+        "np.exp(out=).sum()": Contestant("floor", _exp_sum),
+    },
+    "snis": {
+        "isdiag": Contestant("isdiag", _with_values(isdiag.snis), remark="also std_error, bias, ESS, khat"),
+        "np.exp(out=).sum()": Contestant("floor", _exp_sum),
+        "np.partition": Contestant("floor", _partition),
+    },
+    "kong_owen_bias": {
+        "isdiag": Contestant("isdiag", _with_values(isdiag.kong_owen_bias)),
         "np.exp(out=).sum()": Contestant("floor", _exp_sum),
     },
 }

@@ -10,7 +10,7 @@ from comparisons import COMPARISONS, SHAPES, draw, label
 CASES = [
     pytest.param(operation, name, shape, id=f"{operation}-{label(shape)}-{name}")
     for operation, table in COMPARISONS.items()
-    for shape in SHAPES
+    for shape in SHAPES[operation]
     for name in table
 ]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from isdiag.status import NonFiniteWarning, Status
 
 Floats = NDArray[np.float64]
+Values = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 Codes = NDArray[np.int8]
 Axis = int | tuple[int, ...]
@@ -136,7 +137,7 @@ def read_only(a: NDArray[Any]) -> NDArray[Any]:
 
 def filled(count: int, value: float, dtype: type = np.float64) -> NDArray[Any]:
     """`numpy.full`, without half a microsecond of Python."""
-    array = np.empty(count, dtype)
+    array = cast("NDArray[Any]", np.empty(count, dtype))
     array.fill(value)
     return array
 
@@ -223,8 +224,11 @@ class Rows:
             raise ValueError(msg) from None
         return np.array(array, order="C").reshape(-1)
 
-    def trailing(self, h: Any) -> tuple[Floats, tuple[int, ...]]:
-        """Values at the draws as (rows, draws * d) float64, and the shape that d stands for."""
+    def trailing(self, h: Any) -> tuple[Values, tuple[int, ...]]:
+        """Values at the draws as (rows, draws * d) float64 or float32, and the shape that d stands for.
+
+        float32 stays, as gradients are large: a copy of them would cost more than the estimate.
+        """
         array, _ = real_array(h, "h")
         axes, shape = self._axes, self._shape
         if array.shape[: len(axes)] != shape:
@@ -232,16 +236,17 @@ class Rows:
             raise ValueError(msg)
         own = array.shape[len(axes) :]
         array = array.transpose(*axes, *range(len(axes), array.ndim))
-        flat = np.ascontiguousarray(array, np.float64).reshape(len(self), self.values.shape[1] * prod(own))
+        kind = np.float32 if array.dtype == np.float32 else np.float64
+        flat = np.ascontiguousarray(array, kind).reshape(len(self), self.values.shape[1] * prod(own))
         return read_only(flat), own
 
-    def mean(self, values: Floats) -> Floats:
+    def mean(self, values: Values) -> Floats:
         """Mean of `trailing` values over the draws that count: (rows, d)."""
         count, draws = self.values.shape
         cube = values.reshape(count, draws, values.shape[1] // draws)
         kept = True if self._kept is None else self._kept[:, :, None]
         with np.errstate(all="ignore"):  # h may hold anything
-            total = np.sum(cube, axis=1, where=kept)
+            total = np.sum(cube, axis=1, where=kept, dtype=np.float64)
         return total / np.maximum(self.n, 1)[:, None]
 
     def diagnostic(self, a: NDArray[Any], own: tuple[int, ...] = ()) -> Any:
@@ -274,14 +279,17 @@ class Rows:
         if not isinstance(out, np.ndarray):
             msg = f"out must be a NumPy array, got {type(out).__name__}"
             raise TypeError(msg)
-        if out.shape != self._shape or out.dtype.name != self._dtype or not out.flags.writeable:
-            found = f"{'' if out.flags.writeable else 'read-only '}{out.dtype.name} of shape {out.shape}"
+        given = cast("NDArray[Any]", out)
+        if given.shape != self._shape or given.dtype.name != self._dtype or not given.flags.writeable:
+            found = (
+                f"{'' if given.flags.writeable else 'read-only '}{given.dtype.name} of shape {given.shape}"
+            )
             msg = f"out must be writable {self._dtype} of shape {self._shape}, got {found}"
             raise ValueError(msg)
-        direct = self._dtype == "float64" and out.flags.c_contiguous and self._axes == _AXES[out.ndim]
-        if direct and out.ctypes.data != self.values.ctypes.data:
-            direct = not np.may_share_memory(out, self.values)  # rows shifted against each other
-        return out.reshape(self.values.shape) if direct else np.empty_like(self.values)
+        direct = self._dtype == "float64" and given.flags.c_contiguous and self._axes == _AXES[given.ndim]
+        if direct and given.ctypes.data != self.values.ctypes.data:
+            direct = not np.may_share_memory(given, self.values)  # rows shifted against each other
+        return given.reshape(self.values.shape) if direct else np.empty_like(self.values)
 
     def weights(self, a: Floats, out: NDArray[Any] | None = None) -> Any:
         """Log-weights in the caller's layout, kind and float dtype; in `out` if given."""

@@ -33,6 +33,7 @@ from numba.extending import intrinsic
 # error_model="numpy": a division by zero is inf or nan, not a Python exception inside a loop.
 _FLAGS = {"nogil": True, "error_model": "numpy"}
 
+
 def _kernel(function=None, *, fastmath=False):
     """Compile; what begins with an underscore can only be called by kernels and is cached within them.
 
@@ -1285,23 +1286,99 @@ def psis_rows(rows, n, length, gamma, out, khat, ess, tail_length, status, eps, 
 
 
 @_kernel
-def _weighted_sums(weights, h, centre, blocks):
-    """Sums of e (h - centre), of (e (h - centre))^2 and of e^2 (h - centre), where e is not 0."""
-    first_power = 0.0
-    squares = 0.0
-    pull = 0.0
-    residual, e = blocks[0], blocks[1]
-    for first in range(0, h.size, _BLOCK):
-        size = min(_BLOCK, h.size - first)
-        for i in range(size):
-            e[i] = weights[first + i]
-            residual[i] = e[i] * (h[first + i] - centre) if e[i] != 0.0 else 0.0
-        _pad(e, size)
-        a, b, c, _ = _sums(residual, e, _pad(residual, size))
-        first_power += a
-        pull += b
-        squares += c
-    return first_power, squares, pull
+def _weight(value, high, gamma):
+    """exp(gamma (value - high)), 0 where that is next to nothing: h is not looked at there."""
+    v = _LOG2_E * _tempered(value - high, gamma)
+    return _exp2(v) if v > _LOWEST else 0.0
+
+
+@_kernel
+def _scalar_moments(row, high, gamma, h, centre, blocks):
+    """Sums of e, e^2, a = e (h - centre), a^2 and e a, e as in `_power_sums`."""
+    s1 = s2 = first_power = squares = pull = 0.0
+    e, a = blocks[0], blocks[1]
+    for first in range(0, row.size, _BLOCK):
+        part = row[first : first + _BLOCK]
+        values = h[first : first + _BLOCK]
+        for i in range(part.size):
+            t = part[i] - high
+            v = max(_LOG2_E * gamma * max(t, -_LARGEST), _LOWEST)
+            weight = _exp2(v)
+            product = weight * (values[i] - centre)
+            counts = (v > _LOWEST) & (t > -np.inf)
+            e[i] = weight if counts else 0.0
+            a[i] = product if counts else 0.0
+        end = _pad(e, part.size)
+        _pad(a, part.size)
+        x, _, xx, _ = _sums(e, e, end)
+        y, ye, yy, _ = _sums(a, e, end)
+        s1 += x
+        s2 += xx
+        first_power += y
+        squares += yy
+        pull += ye
+    return s1, s2, first_power, squares, pull
+
+
+@_kernel
+def _add_draw(e, h, centre, first_power, squares, pull):
+    for j in range(centre.size):
+        a = e * (h[j] - centre[j])
+        first_power[j] += a
+        squares[j] += a * a
+        pull[j] += e * a
+
+
+@_kernel(fastmath={"contract"})
+def _add_four_draws(e0, e1, e2, e3, h0, h1, h2, h3, centre, first_power, squares, pull):
+    # Four at a time the sums are loaded and stored a quarter as often: 34 ms instead of 94 for 1e5 draws
+    # of 1000 components, of which reading them takes 28.
+    for j in range(centre.size):
+        c = centre[j]
+        a0 = e0 * (h0[j] - c)
+        a1 = e1 * (h1[j] - c)
+        a2 = e2 * (h2[j] - c)
+        a3 = e3 * (h3[j] - c)
+        first_power[j] += (a0 + a1) + (a2 + a3)
+        squares[j] += (a0 * a0 + a1 * a1) + (a2 * a2 + a3 * a3)
+        pull[j] += (e0 * a0 + e1 * a1) + (e2 * a2 + e3 * a3)
+
+
+@_kernel
+def _vector_moments(row, high, gamma, h, centre, first_power, squares, pull):
+    """As `_scalar_moments` for each component of h, (n, d) flattened: returns the first two sums."""
+    d = centre.size
+    s1 = s2 = 0.0
+    first_power[:] = 0.0
+    squares[:] = 0.0
+    pull[:] = 0.0
+    weights = np.empty(4)
+    starts = np.empty(4, np.int64)
+    waiting = 0
+    for i in range(row.size):
+        e = _weight(row[i], high, gamma)
+        if e == 0.0:
+            continue
+        s1 += e
+        s2 += e * e
+        weights[waiting] = e
+        starts[waiting] = i * d
+        waiting += 1
+        if waiting == 4:
+            a, b, c, f = starts[0], starts[1], starts[2], starts[3]
+            _add_four_draws(
+                weights[0], weights[1], weights[2], weights[3],
+                h[a : a + d], h[b : b + d], h[c : c + d], h[f : f + d],
+                centre, first_power, squares, pull,
+            )  # fmt: skip
+            waiting = 0
+    for i in range(waiting):
+        _add_draw(weights[i], h[starts[i] : starts[i] + d], centre, first_power, squares, pull)
+    return s1, s2
+
+
+# Sums about a centre this many standard errors (squared) from the estimate would lose digits to it.
+_FAR = 1e4
 
 
 @_kernel
@@ -1310,12 +1387,12 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, ess, status):
 
     With wbar the normalised weights: estimate sum wbar h, delta-method variance
     sum wbar^2 (h - estimate)^2, bias -sum wbar^2 (h - estimate). A draw of zero weight is not looked
-    at: its h may be anything.
+    at: its h may be anything. One pass over h, about its value at the largest weight; where that turns out
+    far from the estimate another one, about the estimate.
     """
-    size = rows.shape[1]
     d = estimate.shape[1]
-    weights = np.empty(size)
     blocks = np.empty((2, _BLOCK))
+    centre = np.empty(d)
     for r in range(rows.shape[0]):
         row = rows[r]
         g = gamma[r]
@@ -1327,44 +1404,31 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, ess, status):
             bias[r, :] = np.nan
             ess[r] = np.nan
             continue
-        for i in range(size):
-            v = _LOG2_E * _tempered(row[i] - high, g)
-            weights[i] = _exp2(v) if v > _LOWEST else 0.0
-        s1 = 0.0
-        s2 = 0.0
-        for i in range(size):
-            s1 += weights[i]
-            s2 += weights[i] * weights[i]
-        ess[r] = kish(s1, s2)
-        if d == 1:
-            total, _, _ = _weighted_sums(weights, h[r], 0.0, blocks)
-            estimate[r, 0] = total / s1
-            _, squares, pull = _weighted_sums(weights, h[r], estimate[r, 0], blocks)
-            std_error[r, 0] = math.sqrt(squares) / s1
-            bias[r, 0] = -pull / (s1 * s1)
-            continue
-        estimate[r, :] = 0.0
-        std_error[r, :] = 0.0
-        bias[r, :] = 0.0
-        for i in range(size):
-            e = weights[i]
-            if e != 0.0:
-                part = h[r, i * d : (i + 1) * d]
-                for j in range(d):
-                    estimate[r, j] += e * part[j]
+        top = 0
+        while row[top] != high:
+            top += 1
         for j in range(d):
-            estimate[r, j] /= s1
-        for i in range(size):
-            e = weights[i]
-            if e != 0.0:
-                part = h[r, i * d : (i + 1) * d]
-                for j in range(d):
-                    residual = e * (part[j] - estimate[r, j])
-                    std_error[r, j] += residual * residual
-                    bias[r, j] -= e * residual
-        for j in range(d):
-            std_error[r, j] = math.sqrt(std_error[r, j]) / s1
-            bias[r, j] /= s1 * s1
+            value = h[r, top * d + j]
+            centre[j] = value if abs(value) < np.inf else 0.0
+        for _ in range(2):
+            if d == 1:
+                s1, s2, estimate[r, 0], std_error[r, 0], bias[r, 0] = _scalar_moments(
+                    row, high, g, h[r], centre[0], blocks
+                )
+            else:
+                s1, s2 = _vector_moments(row, high, g, h[r], centre, estimate[r], std_error[r], bias[r])
+            ess[r] = kish(s1, s2)
+            near = True
+            for j in range(d):
+                shift = estimate[r, j] / s1
+                squares = std_error[r, j] - 2.0 * shift * bias[r, j] + shift * shift * s2
+                near = near and not shift * shift * s2 > _FAR * squares
+                centre[j] += shift
+                estimate[r, j] = centre[j]
+                std_error[r, j] = math.sqrt(max(squares, 0.0)) / s1
+                bias[r, j] = -(bias[r, j] - shift * s2) / (s1 * s1)
+            if near:
+                break
 
 
 # --------------------------------------------------------------------------------------
@@ -1586,9 +1650,7 @@ def step_ess_search(task, search, moments):
     step += 1
     if not feasible < gamma < infeasible or step >= (_MAX_STEPS if stride == 1 else _SAMPLE_STEPS):
         return _end_level(task, stride, feasible, feasible_ess, centre)
-    return EssSearch(
-        stride, gamma, _middle(gamma * centre), np.nan, feasible, feasible_ess, infeasible, step
-    )
+    return EssSearch(stride, gamma, _middle(gamma * centre), np.nan, feasible, feasible_ess, infeasible, step)
 
 
 @_kernel

@@ -21,8 +21,8 @@ from isdiag import _arrays
 # Below, the calls between the passes over a row would cost more than a tenth of them.
 LONG = 2**20
 
-# A thread is worth its start for this many segments.
-_LEAST_SHARED = 2
+# A thread is worth its start for so many draws: two of them took twice as long as one for 64 x 1024.
+THREAD_DRAWS = 2**17
 
 
 def resolve_workers(workers: int) -> int:
@@ -35,23 +35,31 @@ def resolve_workers(workers: int) -> int:
     return int(workers)
 
 
-def spread(kernel: Callable[..., None], by_row: tuple[Any, ...], shared: tuple[Any, ...], workers: int) -> None:
+def spread(
+    kernel: Callable[..., None], by_row: tuple[Any, ...], shared: tuple[Any, ...], workers: int
+) -> None:
     """Call ``kernel(*by_row, *shared)``, the rows of the arrays in `by_row` spread over `workers` threads."""
-    rows = len(by_row[0])
-    threads = min(resolve_workers(workers), rows)
+    rows, draws = by_row[0].shape
+    threads = min(resolve_workers(workers), rows, rows * draws // THREAD_DRAWS)
     if threads <= 1:
         kernel(*by_row, *shared)
         return
     size = -(-rows // (4 * threads))  # a few slices a thread, so that none waits for a slow one
     parts = [slice(start, start + size) for start in range(0, rows, size)]
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: kernel(*(array[part] for array in by_row), *shared), parts))
+
+        def work(part: slice) -> None:
+            kernel(*(array[part] for array in by_row), *shared)
+
+        list(pool.map(work, parts))
 
 
 class _LongRow:
     """The passes over one long row that `_kernels.select_rows` makes, each shared out to threads."""
 
-    def __init__(self, kernels: ModuleType, row: _arrays.Floats, length: int, pool: Any, threads: int) -> None:
+    def __init__(
+        self, kernels: ModuleType, row: _arrays.Floats, length: int, pool: Any, threads: int
+    ) -> None:
         self.kernels = kernels
         self.row = row
         self.ws = kernels.workspace(row.size, np.array([length]))
@@ -60,7 +68,7 @@ class _LongRow:
 
     def share(self, task: Callable[[int, int], Any], segments: int) -> list[Any]:
         """The results of ``task(first, last)`` on ranges of segments, one a thread if there are enough."""
-        parts = self.threads if segments >= _LEAST_SHARED * self.threads else 1
+        parts = max(min(self.threads, segments * self.kernels.SEGMENT // THREAD_DRAWS), 1)
         bounds = [segments * part // parts for part in range(parts + 1)]
         others = [self.pool.submit(task, *bounds[part : part + 2]) for part in range(1, parts)]
         own = task(0, bounds[1])  # this thread would wait otherwise
@@ -76,7 +84,9 @@ class _LongRow:
 
         def look(first: int, last: int) -> tuple[int, int, int, int, int]:
             start, stop = first * draws, min(last * draws, row.size)
-            return start, *kernels.survey_part(row, start, stop, bound, ws.x[start:stop], ws.index[start:stop])
+            return start, *kernels.survey_part(
+                row, start, stop, bound, ws.x[start:stop], ws.index[start:stop]
+            )
 
         starts, high, low, n_finite, counts = zip(*self.share(look, self.segments(1)), strict=True)
         total = 0

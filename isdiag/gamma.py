@@ -173,7 +173,7 @@ def allowed_khat(n: Any, k_max: float | None) -> Any:
     if k_max is None:
         return khat_threshold(np.maximum(n, 1))
     k_max = _bounded("k_max", k_max, 0.0, np.inf)
-    return _arrays.filled(n.size, k_max).reshape(n.shape) if isinstance(n, np.ndarray) else k_max
+    return k_max if isinstance(n, int) else np.full(np.shape(n), k_max)
 
 
 def select_rows(

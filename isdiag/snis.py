@@ -18,7 +18,7 @@ COVARIANCES = get_args(Covariance)
 Moments = tuple[_arrays.Floats, _arrays.Floats, _arrays.Floats, _arrays.Floats, _arrays.Codes]
 
 
-def _moments(log_weights: _arrays.Floats, gamma: _arrays.Floats, h: _arrays.Floats) -> Moments:
+def _moments(log_weights: _arrays.Floats, gamma: _arrays.Floats, h: _arrays.Values) -> Moments:
     """(estimate, standard error, bias), each (rows, d), then ESS and the status code a row."""
     rows, draws = log_weights.shape
     shape = (rows, h.shape[1] // draws)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import isdiag
+from isdiag import _threads
 from tests.conftest import optional
 
 # Every public function of log-weights, as (name, call that gives a comparable result).
@@ -304,7 +305,11 @@ def test_h_is_not_looked_at_where_the_weight_is_zero(rng):
 def test_psis_into_given_memory(rng, normalize, dtype, axis, masked):
     log_w = (2 * rng.normal(size=(60, 50))).astype(dtype)
     log_w[3], log_w[:, 4] = -np.inf, np.round(log_w[:, 4])
-    options = {"normalize": normalize, "axis": axis, "where": rng.uniform(size=(60, 50)) < 0.9 if masked else None}
+    options = {
+        "normalize": normalize,
+        "axis": axis,
+        "where": rng.uniform(size=(60, 50)) < 0.9 if masked else None,
+    }
     expected = isdiag.psis(log_w, **options)
     for out in (np.empty_like(log_w), np.empty_like(log_w.T).T, np.empty((60, 100), dtype)[:, ::2], log_w):
         result = isdiag.psis(log_w, **options, out=out)
@@ -333,7 +338,8 @@ def test_psis_refuses_memory_that_does_not_fit():
 
 
 @pytest.mark.parametrize("workers", [2, 3, -1])
-def test_workers_do_not_change_a_bit(rng, workers):
+def test_workers_do_not_change_a_bit(rng, workers, monkeypatch):
+    monkeypatch.setattr(_threads, "THREAD_DRAWS", 1)
     log_w = rng.normal(scale=rng.uniform(0.1, 5, size=(37, 1)), size=(37, 500))
     log_w[3] = -np.inf
     one, many = isdiag.psis(log_w), isdiag.psis(log_w, workers=workers)
@@ -355,8 +361,10 @@ def test_many_threads_may_call_at_once(rng):
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_processes(rng, start):
+def test_processes(rng, start, monkeypatch):
     import multiprocessing
+
+    monkeypatch.setattr(_threads, "THREAD_DRAWS", 1)
 
     log_w = rng.normal(scale=2.0, size=(4, 500))
     expected = isdiag.pareto_khat(log_w).tolist()

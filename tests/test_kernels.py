@@ -14,7 +14,6 @@ from isdiag import _kernels
 from tests import kernels as k
 from tests import naive
 
-
 BLOCKS = np.empty((2, _kernels._BLOCK))
 
 
@@ -105,10 +104,10 @@ def test_power_sums(rng, n, gamma):
     high = row.max()
     t = gamma * (row[np.isfinite(row)] - high)
     e = np.exp(t)
-    np.testing.assert_allclose(
-        k._power_sums(row, high, gamma, BLOCKS), [e.sum(), (e**2).sum()], rtol=1e-14
+    np.testing.assert_allclose(k._power_sums(row, high, gamma, BLOCKS), [e.sum(), (e**2).sum()], rtol=1e-14)
+    assert k._perplexity(row, high, gamma, BLOCKS) == pytest.approx(
+        e.sum() * np.exp(-(e * t).sum() / e.sum()), rel=1e-13
     )
-    assert k._perplexity(row, high, gamma, BLOCKS) == pytest.approx(e.sum() * np.exp(-(e * t).sum() / e.sum()), rel=1e-13)
     u = t + 1.7
     expected = [(e**p * u**q).sum() / math.factorial(q) for p in (1, 2) for q in range(7)]
     ws = k.workspace(n, np.array([1]))
@@ -137,7 +136,9 @@ def test_series_for_ess_keeps_its_bound(rng, delta):
     expected = np.log(isdiag.ess(row, gamma=gamma * (1 + delta)))
     found, slope = k._log_ess(ws.moments, delta)
     step = 1e-6
-    difference = (k._log_ess(ws.moments, delta + step)[0] - k._log_ess(ws.moments, delta - step)[0]) / (2 * step)
+    difference = (k._log_ess(ws.moments, delta + step)[0] - k._log_ess(ws.moments, delta - step)[0]) / (
+        2 * step
+    )
     assert slope == pytest.approx(difference, rel=1e-7)
     reach = gamma * (high - row.min())
     solved, bound = k._model_step(ws.moments, reach, found)
@@ -308,6 +309,8 @@ def test_excesses(rng, gamma):
     [
         ("_block_extent", "(f8[::1],)"),
         ("_census", "i8[::1], i8"),
+        ("_scalar_moments", "f8[::1], f8, f8, f8[::1], f8, f8[:, ::1]"),
+        ("_add_four_draws", "f8, f8, f8, f8" + 8 * ", f8[::1]"),
         ("_block_power_sums", "f8[::1], f8, f8, f8, f8, f8[:, ::1]"),
         ("_segment_moments", "f8[::1], i8, i8, f8, f8, f8, f8[:, ::1], f8[::1]"),
         ("_excesses", "f8[::1], f8, f8, f8[::1]"),
@@ -319,7 +322,11 @@ def test_excesses(rng, gamma):
 def test_hot_loops_are_vectorised(name, signature):
     # Nothing but the speed tells when LLVM stops to vectorise a loop: it did so unnoticed for `_excesses`.
     kernel = getattr(_kernels, name)
-    compiled = njit(signature if signature[0] == "(" else f"({signature})", **k._FLAGS, fastmath=kernel.targetoptions["fastmath"])(kernel.py_func)
+    compiled = njit(
+        signature if signature[0] == "(" else f"({signature})",
+        **k._FLAGS,
+        fastmath=kernel.targetoptions["fastmath"],
+    )(kernel.py_func)
     assembly = compiled.inspect_asm(compiled.signatures[0])
     wide = re.findall(r"\tv(?:add|mul|fn?m(?:add|sub)\d+)pd\t.*[yz]mm", assembly)
     integer = re.findall(r"\tvp(?:cmp|max|min|add)\w*\t.*[yz]mm", assembly)

@@ -190,7 +190,8 @@ def test_warmup_leaves_nothing_to_compile(copy):
     script = (
         "import numpy as np, isdiag; from isdiag import _kernels, _threads, Status\n"
         "x = np.random.default_rng(0).normal(size=(3, 400)); h = x[..., None]\n"
-        "isdiag.diagnose(x, x, rule='refit'); isdiag.psis(x, out=x.copy()); isdiag.pareto_khat(x, gamma=0.5)\n"
+        "isdiag.diagnose(x, x, rule='refit'); isdiag.psis(x, out=x.copy())\n"
+        "isdiag.pareto_khat(x, gamma=0.5)\n"
         "isdiag.snis(x, h, smooth=True); isdiag.temper(x, 0.5); isdiag.gpd_fit(np.exp(x)); isdiag.ess(x)\n"
         "isdiag.ess(x, kind='perplexity'); isdiag.kong_owen_bias(x, h)\n"
         "_threads.LONG = 1; isdiag.select_gamma(x, workers=2); isdiag.select_gamma(x[0], k_max=1e-3)\n"

@@ -42,6 +42,7 @@ def test_a_long_row_gives_the_numbers_of_a_short_one(rng, monkeypatch, n, kind, 
         warnings.simplefilter("ignore", isdiag.NonFiniteWarning)
         short = isdiag.select_gamma(row, **options)
         monkeypatch.setattr(_threads, "LONG", 1)
+        monkeypatch.setattr(_threads, "THREAD_DRAWS", 1)
         long = [isdiag.select_gamma(row, **options, workers=workers) for workers in (1, 2, 3)]
     for other in long[1:]:
         assert_same(long[0], other)
@@ -71,7 +72,9 @@ def test_workers_are_checked(workers):
         isdiag.psis(np.zeros(10), workers=workers)
 
 
-def test_a_kernel_that_fails_in_a_thread_is_heard():
+def test_a_kernel_that_fails_in_a_thread_is_heard(monkeypatch):
+    monkeypatch.setattr(_threads, "THREAD_DRAWS", 1)
+
     def kernel(rows):
         raise MemoryError
 

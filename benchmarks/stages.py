@@ -1,0 +1,146 @@
+"""Where the time of `isdiag.select_gamma` goes, and how it grows with the number of draws.
+
+``python benchmarks/stages.py [--out FOLDER]`` prints two tables in Markdown (stages in ns a draw, growth)
+and, with ``--out``, writes them and the plot of the growth there. Takes two minutes and 4 GiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from comparisons import ESS_MIN, draw
+from numba import njit
+from table import calls_a_round, row, seconds_a_call
+
+import isdiag
+from isdiag import _kernels as kernels
+
+STAGE_SIZES = (1000, 10_000, 100_000, 1_000_000)
+GROWTH_SIZES = tuple(10**power for power in range(4, 9))
+ROUNDS = 7
+
+
+def _repeated(body: str) -> Callable[..., Any]:
+    """A compiled loop around one stage, so that calling it from Python is not part of its time."""
+    source = f"def stage(times, ws, x, length, survey, tail):\n    for _ in range(times):\n        {body}\n"
+    scope: dict[str, Any] = {"k": kernels}
+    exec(source, scope)  # noqa: S102
+    return njit(nogil=True, error_model="numpy")(scope["stage"])
+
+
+# Stages whose results the next ones need are made by `_prepare`.
+_prepare = njit(
+    lambda ws, x, length: (
+        kernels._survey(ws, x, length),
+        kernels._select_tail(ws, x, kernels._survey(ws, x, length), length),
+    )
+)
+STAGES: dict[str, Callable[..., Any]] = {
+    "survey: extent and candidates": _repeated("k._survey(ws, x, length)"),
+    "survey and tail selection": _repeated("k._select_tail(ws, x, k._survey(ws, x, length), length)"),
+    "one fit of the tail": _repeated("k._fit_tail(ws, tail, length, 1.0)"),
+    "one pass of moments": _repeated("k._moments(x, 1, survey.high, 0.5, -3.0, ws)"),
+    "search for the ESS": _repeated(f"k._ess_limit(ws, x, survey, {ESS_MIN} * x.size, 1.0)"),
+}
+
+
+def median_of_rounds(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Median seconds a call, the calls taking turns."""
+    counts = {name: calls_a_round(call) for name, call in calls.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            seconds[name].append(seconds_a_call(call, counts[name]))
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def stage_rows() -> Iterator[str]:
+    columns: dict[int, dict[str, float]] = {}
+    for n in STAGE_SIZES:
+        x, length = draw((n,)), int(isdiag.tail_length(n))
+        ws = kernels.workspace(n, np.array([length]))
+        times = max(1, 100_000 // n)
+        calls: dict[str, Callable[[], Any]] = {}
+        for name, stage in STAGES.items():
+            survey, tail = _prepare(ws, x, length)
+
+            calls[name] = partial(stage, times, ws, x, length, survey, tail)
+        measured = {name: seconds / times for name, seconds in median_of_rounds(calls).items()}
+        buffer = np.empty_like(x)
+        measured |= median_of_rounds(
+            {
+                "the whole call": lambda x=x: isdiag.select_gamma(x, ess_min=ESS_MIN),
+                "np.exp(out=).sum()": lambda x=x, buffer=buffer: np.exp(x, out=buffer).sum(),
+                "x.sum(): the memory": x.sum,
+            }
+        )
+        columns[n] = {name: 1e9 * seconds / n for name, seconds in measured.items()}
+    yield row(["ns a draw", *(f"n = {n}" for n in STAGE_SIZES)])
+    yield "|---|" + "--:|" * len(STAGE_SIZES)
+    for name in columns[STAGE_SIZES[0]]:
+        yield row([name, *(f"{columns[n][name]:.3g}" for n in STAGE_SIZES)])
+
+
+def growth() -> dict[str, list[float]]:
+    """ns a draw for each of `GROWTH_SIZES`."""
+    lines: dict[str, list[float]] = {}
+    for n in GROWTH_SIZES:
+        x = draw((n,))
+        buffer = np.empty_like(x)
+        seconds = median_of_rounds(
+            {
+                "select_gamma": lambda x=x: isdiag.select_gamma(x, ess_min=ESS_MIN),
+                "select_gamma, 2 workers": lambda x=x: isdiag.select_gamma(x, ess_min=ESS_MIN, workers=2),
+                "np.exp(out=).sum()": lambda x=x, buffer=buffer: np.exp(x, out=buffer).sum(),
+            }
+        )
+        for name, time in seconds.items():
+            lines.setdefault(name, []).append(1e9 * time / n)
+    return lines
+
+
+def growth_rows(lines: dict[str, list[float]]) -> Iterator[str]:
+    yield row(["ns a draw", *(f"1e{len(str(n)) - 1}" for n in GROWTH_SIZES)])
+    yield "|---|" + "--:|" * len(GROWTH_SIZES)
+    for name, values in lines.items():
+        yield row([name, *(f"{value:.3g}" for value in values)])
+
+
+def plot(lines: dict[str, list[float]], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for (name, values), marker in zip(lines.items(), "os^", strict=True):
+        axes.plot(GROWTH_SIZES, values, marker=marker, label=name)
+    axes.set(xscale="log", xlabel="draws n", ylabel="ns a draw", title="Time a draw of one long row")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--out", type=Path, help="folder for performance_stages.md and performance_growth.png"
+    )
+    arguments = parser.parse_args()
+    lines = growth()
+    text = "\n".join([*stage_rows(), "", *growth_rows(lines), ""])
+    print(text)
+    if arguments.out:
+        (arguments.out / "performance_stages.md").write_text(text, encoding="utf-8")
+        plot(lines, arguments.out / "performance_growth.png")
+
+
+if __name__ == "__main__":
+    main()
