@@ -34,7 +34,8 @@ def main() -> None:
             cold = seconds(name, folder)
             warm = [seconds(name, folder) for _ in range(WARM)]
         print(
-            f"{name}: cold {cold:.1f} s, warm {statistics.median(warm):.2f} s ({min(warm):.2f} - {max(warm):.2f})"
+            f"{name}: cold {cold:.1f} s, "
+            f"warm {statistics.median(warm):.2f} s ({min(warm):.2f} - {max(warm):.2f})"
         )
 
 
