@@ -104,7 +104,9 @@ def test_power_sums(rng, n, gamma):
     high = row.max()
     t = gamma * (row[np.isfinite(row)] - high)
     e = np.exp(t)
-    np.testing.assert_allclose(k._power_sums(row, high, gamma, BLOCKS), [e.sum(), (e**2).sum()], rtol=1e-14)
+    np.testing.assert_allclose(
+        k._power_sums(row, high, t.size, gamma, BLOCKS), [e.sum(), (e**2).sum()], rtol=1e-14
+    )
     assert k._perplexity(row, high, gamma, BLOCKS) == pytest.approx(
         e.sum() * np.exp(-(e * t).sum() / e.sum()), rel=1e-13
     )
@@ -309,6 +311,7 @@ def test_excesses(rng, gamma):
     [
         ("_block_extent", "(f8[::1],)"),
         ("_census", "i8[::1], i8"),
+        ("_block_weights", "f8[::1], f8, f8, f8[::1]"),
         ("_scalar_moments", "f8[::1], f8, f8, f8[::1], f8, f8[:, ::1]"),
         ("_add_four_draws", "f8, f8, f8, f8" + 8 * ", f8[::1]"),
         ("_block_power_sums", "f8[::1], f8, f8, f8, f8, f8[:, ::1]"),
