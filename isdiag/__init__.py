@@ -1,8 +1,19 @@
 """Tell whether importance weights can be trusted, and temper them just as far as it takes."""
 
+from isdiag import lognormal
+from isdiag.accuracy import MSECurve, mse_curve
+from isdiag.control import ControlVariate, control_variate
 from isdiag.diagnose import Diagnosis, diagnose
 from isdiag.ess import ess
-from isdiag.gamma import GammaSelection, select_gamma
+from isdiag.expectation import (
+    ConfidenceInterval,
+    ExpectationDiagnostics,
+    FiniteVarianceTest,
+    confidence_interval,
+    expectation_diagnostics,
+    finite_variance_test,
+)
+from isdiag.gamma import AccurateSelection, GammaSelection, select_gamma
 from isdiag.gpd import (
     GPDFit,
     convergence_rate,
@@ -21,18 +32,30 @@ __version__ = "0.1.0"
 __all__ = [
     "PSIS",
     "SNIS",
+    "AccurateSelection",
+    "ConfidenceInterval",
+    "ControlVariate",
     "Diagnosis",
+    "ExpectationDiagnostics",
+    "FiniteVarianceTest",
     "GPDFit",
     "GammaSelection",
+    "MSECurve",
     "NonFiniteWarning",
     "Status",
+    "confidence_interval",
+    "control_variate",
     "convergence_rate",
     "diagnose",
     "ess",
+    "expectation_diagnostics",
+    "finite_variance_test",
     "gpd_fit",
     "khat_threshold",
     "kong_owen_bias",
+    "lognormal",
     "min_sample_size",
+    "mse_curve",
     "pareto_khat",
     "psis",
     "select_gamma",

@@ -32,7 +32,7 @@ _AXES = [tuple(range(ndim)) for ndim in range(65)]  # NumPy's arrays have at mos
 
 # NumPy does not know bfloat16; integers are exact, so float64 sets their rounding.
 _EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23}
-_EPS_FLOAT64 = 2.0**-52
+EPS_FLOAT64 = 2.0**-52
 
 _NOT_FINITE = int(Status.NOT_FINITE)
 
@@ -229,7 +229,9 @@ class Rows:
 
         float32 stays, as gradients are large: a copy of them would cost more than the estimate.
         """
-        array, _ = real_array(h, "h")
+        array, _ = _to_numpy(h, "h")
+        if array.dtype != np.bool_:  # h may be an indicator
+            array, _ = real_array(h, "h")
         axes, shape = self._axes, self._shape
         if array.shape[: len(axes)] != shape:
             msg = f"h must have log_w's shape {shape}, or that and axes of its own; got {array.shape}"
@@ -260,9 +262,9 @@ class Rows:
             return table[0].tolist()
         return [self.diagnostic(column) for column in np.ascontiguousarray(table.T)]
 
-    def status(self, codes: Codes) -> Any:
-        """Status codes in the batch shape; a `Status` if 0-d."""
-        return Status(codes.item()) if self.batch_shape == () else self.diagnostic(codes.copy())
+    def status(self, codes: Codes, own: tuple[int, ...] = ()) -> Any:
+        """Status codes in the batch shape, the shape `own` behind it; a `Status` if 0-d."""
+        return Status(codes.item()) if self.batch_shape + own == () else self.diagnostic(codes.copy(), own)
 
     def target(self, out: Any = None) -> Floats:
         """Uninitialised rows to write log-weights to: a view of `out` where its layout allows.
@@ -359,7 +361,7 @@ def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
     return Rows(
         values=read_only(values),
         n=n,
-        eps=_EPS.get(dtype, _EPS_FLOAT64),
+        eps=_EPS.get(dtype, EPS_FLOAT64),
         batch_shape=batch_shape,
         _kept=kept,
         _shape=full_shape,

@@ -50,7 +50,7 @@ def _kernel(function=None, *, fastmath=False):
         return njit(**options)(function)
 
 
-# Status codes: the values of isdiag.Status (tests/test_edge_cases.py holds them together).
+# Status codes of weights: the values of isdiag.Status (tests/test_edge_cases.py holds them together).
 OK, FLAT, TAIL_TOO_SHORT, DEGENERATE_TAIL, INFEASIBLE, NO_WEIGHT, NOT_FINITE = range(7)
 
 # Which constraint set gamma: indices into isdiag.gamma.LIMITS.
@@ -1292,11 +1292,35 @@ def _block_weights(part, high, gamma, e):
         e[i] = weight if (v > _LOWEST) & (t > -np.inf) else 0.0
 
 
+class _FourthPowers(NamedTuple):
+    """Sums of a^i e^j with i + j = 4, a = e (h - centre)."""
+
+    e4: float
+    ae3: float
+    a2e2: float
+    a3e: float
+    a4: float
+
+
+@_kernel
+def _behind(squares, fourths):
+    """How many draws carry a sum of squares; 0 where there is nothing to carry."""
+    return squares * squares / fourths if fourths > 0.0 else 0.0
+
+
+@_kernel
+def _fourth_power(sums, shift):
+    """Sum of (a - shift e)^4."""
+    odd = shift * sums.a3e + shift**3 * sums.ae3
+    return sums.a4 - 4.0 * odd + 6.0 * shift**2 * sums.a2e2 + shift**4 * sums.e4
+
+
 @_kernel
 def _scalar_moments(row, high, gamma, h, centre, blocks):
-    """Sums of e, e^2, a = e (h - centre), a^2 and e a, e as in `_power_sums`."""
+    """Sums of e, e^2, a = e (h - centre), a^2, e a and fourth powers, e as in `_power_sums`."""
     s1 = s2 = first_power = squares = pull = 0.0
-    e, a = blocks[0], blocks[1]
+    e4 = ae3 = a2e2 = a3e = a4 = 0.0
+    e, a, ee, aa, ea = blocks[0], blocks[1], blocks[2], blocks[3], blocks[4]
     for first in range(0, row.size, _BLOCK):
         part = row[first : first + _BLOCK]
         values = h[first : first + _BLOCK]
@@ -1306,14 +1330,26 @@ def _scalar_moments(row, high, gamma, h, centre, blocks):
             a[i] = product if e[i] != 0.0 else 0.0
         end = _pad(e, part.size)
         _pad(a, part.size)
-        x, _, xx, _ = _sums(e, e, end)
-        y, ye, yy, _ = _sums(a, e, end)
+        for i in range(end):
+            ee[i] = e[i] * e[i]
+            aa[i] = a[i] * a[i]
+            ea[i] = e[i] * a[i]
+        x, _, _, _ = _sums(e, e, end)
+        y, _, _, _ = _sums(a, e, end)
         s1 += x
-        s2 += xx
         first_power += y
-        squares += yy
-        pull += ye
-    return s1, s2, first_power, squares, pull
+        x, xy, xx, _ = _sums(ee, ea, end)
+        s2 += x
+        ae3 += xy
+        e4 += xx
+        x, xy, xx, _ = _sums(aa, ea, end)
+        squares += x
+        a3e += xy
+        a4 += xx
+        x, _, xx, _ = _sums(ea, ea, end)
+        pull += x
+        a2e2 += xx
+    return s1, s2, first_power, squares, pull, _FourthPowers(e4, ae3, a2e2, a3e, a4)
 
 
 @_kernel
@@ -1342,9 +1378,9 @@ def _add_four_draws(e0, e1, e2, e3, h0, h1, h2, h3, centre, first_power, squares
 
 @_kernel
 def _vector_moments(row, high, gamma, h, centre, first_power, squares, pull, blocks):
-    """As `_scalar_moments` for each component of h, (n, d) flattened: returns the first two sums."""
+    """As `_scalar_moments` for each component of h, (n, d) flattened: returns the sums of e, e^2 and e^4."""
     d = centre.size
-    s1 = s2 = 0.0
+    s1 = s2 = s4 = 0.0
     first_power[:] = 0.0
     squares[:] = 0.0
     pull[:] = 0.0
@@ -1359,6 +1395,7 @@ def _vector_moments(row, high, gamma, h, centre, first_power, squares, pull, blo
             continue
         s1 += e
         s2 += e * e
+        s4 += e**4
         weights[waiting] = e
         starts[waiting] = i * d
         waiting += 1
@@ -1372,7 +1409,7 @@ def _vector_moments(row, high, gamma, h, centre, first_power, squares, pull, blo
             waiting = 0
     for i in range(waiting):
         _add_draw(weights[i], h[starts[i] : starts[i] + d], centre, first_power, squares, pull)
-    return s1, s2
+    return s1, s2, s4
 
 
 # Sums about a centre this many standard errors (squared) from the estimate would lose digits to it.
@@ -1380,16 +1417,17 @@ _FAR = 1e4
 
 
 @_kernel
-def moment_rows(rows, gamma, h, estimate, std_error, bias, ess, status):
+def moment_rows(rows, gamma, h, estimate, std_error, bias, ess, log_total, error_draws, status):
     """Self-normalised estimates of h under w^gamma, h[r] being (n, d) flattened.
 
     With wbar the normalised weights: estimate sum wbar h, delta-method variance
     sum wbar^2 (h - estimate)^2, bias -sum wbar^2 (h - estimate). A draw of zero weight is not looked
     at: its h may be anything. One pass over h, about its value at the largest weight; where that turns out
-    far from the estimate another one, about the estimate.
+    far from the estimate another one, about the estimate. log_total is the log of sum w^gamma,
+    error_draws how many draws carry the variance (the sum wbar^2 alone for h of several components).
     """
     d = estimate.shape[1]
-    blocks = np.empty((2, _BLOCK))
+    blocks = np.empty((5, _BLOCK))
     centre = np.empty(d)
     for r in range(rows.shape[0]):
         row = rows[r]
@@ -1401,27 +1439,34 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, ess, status):
             std_error[r, :] = np.nan
             bias[r, :] = np.nan
             ess[r] = np.nan
+            log_total[r] = -np.inf if status[r] == NO_WEIGHT else np.nan
+            error_draws[r] = np.nan
             continue
         top = 0
         while row[top] != high:
             top += 1
+        powers = _FourthPowers(0.0, 0.0, 0.0, 0.0, 0.0)
         for j in range(d):
             value = h[r, top * d + j]
             centre[j] = value if abs(value) < np.inf else 0.0
         for _ in range(2):
             if d == 1:
-                s1, s2, estimate[r, 0], std_error[r, 0], bias[r, 0] = _scalar_moments(
+                s1, s2, estimate[r, 0], std_error[r, 0], bias[r, 0], powers = _scalar_moments(
                     row, high, g, h[r], centre[0], blocks
                 )
             else:
-                s1, s2 = _vector_moments(
+                s1, s2, s4 = _vector_moments(
                     row, high, g, h[r], centre, estimate[r], std_error[r], bias[r], blocks
                 )
+                error_draws[r] = _behind(s2, s4)
             ess[r] = kish(s1, s2)
+            log_total[r] = g * high + math.log(s1)
             near = True
             for j in range(d):
                 shift = estimate[r, j] / s1
                 squares = std_error[r, j] - 2.0 * shift * bias[r, j] + shift * shift * s2
+                if d == 1:
+                    error_draws[r] = _behind(squares, _fourth_power(powers, shift))
                 near = near and not shift * shift * s2 > _FAR * squares
                 centre[j] += shift
                 estimate[r, j] = centre[j]
@@ -1861,3 +1906,439 @@ def refit_rows(rows, n, length, k_max, numbers, codes, gamma_max, eps):
         )
         if pending == pending:
             store_ess(_kish_ess(row, survey.high, survey.n_finite, pending, ws.blocks), n[r], numbers[r])
+
+
+# --------------------------------------------------------------------------------------
+# Truncation: where to cut weights
+# --------------------------------------------------------------------------------------
+
+# Draws this close in log-weight are one level of a lattice (ratios of counts, sums of few terms).
+_SAME_LEVEL = 1e-9
+
+
+@_kernel
+def _spread_excesses(ws, row, tail, high, tie):
+    """Fill ws.excess with those of the tail, ties spread; returns the weight they are measured from.
+
+    Draws that share a level are spread evenly between it and the level below: a tail of a lattice, which
+    has hardly any distinct excess to fit, becomes one with a slope. A tail without ties stays as it is.
+    """
+    m, x = tail.size, ws.x
+    outside = 0
+    below = -np.inf
+    for i in range(row.size):
+        t = row[i] - high
+        outside += 1 if abs(t - x[0]) <= tie else 0
+        below = max(below, t if t < x[0] - tie else -np.inf)
+    for i in range(m):
+        outside -= 1 if abs(x[i] - x[0]) <= tie else 0
+    lower = math.exp(below)
+    cutoff = lower
+    start = 0
+    while start < m:
+        stop = start + 1
+        while stop < m and x[stop] - x[start] <= tie:
+            stop += 1
+        level = math.exp(x[stop - 1])
+        first = outside if start == 0 else 0
+        count = first + stop - start
+        step = (level - lower) / count
+        if first > 0:
+            cutoff = lower + (first - 0.5) * step
+        for i in range(start, stop):
+            value = lower + (first + i - start + 0.5) * step if count > 1 else level
+            ws.excess[i] = value - cutoff
+        lower = level
+        start = stop
+    return cutoff
+
+
+# The cap lies between that of Ionides, sqrt(n) times the mean weight, and the level that the fitted tail
+# exceeds half a time in n draws, three quarters of the way on the log scale. Where the fit is one that
+# khat > 0.7 disavows it may raise the cap and not lower it. benchmarks/accuracy compares alternatives.
+_EXCEEDANCES = 0.5
+_TOWARDS_FIT = 0.75
+_DISAVOWED = 0.7
+
+
+@_kernel
+def _fitted_level(ws, row, tail, high, tie):
+    """(level that the tail fitted to w exceeds `_EXCEEDANCES` times, khat); NaN where there is no fit."""
+    m = tail.size
+    if m < MIN_TAIL:
+        return np.nan, np.nan
+    _sort_tail(ws, tail)
+    cutoff = _spread_excesses(ws, row, tail, high, tie)
+    least, quartile, largest = ws.excess[0], ws.excess[_quartile_rank(m)], ws.excess[m - 1]
+    fitted, k, sigma = _gpd_fit(ws, m, least, quartile, largest)
+    if not fitted:
+        return np.nan, np.nan
+    k = _with_prior(k, m)
+    y = math.log(m / _EXCEEDANCES)
+    growth = math.expm1(k * y) / k if k != 0.0 else y
+    return cutoff + sigma * growth, k
+
+
+@_kernel
+def cap_rows(rows, n, length, cap, eps):
+    """The log-weight at which to truncate each row; NaN for a row without weights or with NaN."""
+    ws = workspace(rows.shape[1], length)
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        survey = _survey(ws, row, length[r])
+        high = survey.high
+        cap[r] = np.nan
+        if _presence(survey.n_finite, survey.sound) != OK:
+            continue
+        s1, _ = _power_sums(row, high, survey.n_finite, 1.0, ws.blocks)
+        log_ionides = math.log(s1) - 0.5 * math.log(n[r])
+        cap[r] = high + log_ionides
+        if _state(survey, n[r], 1.0, eps) == OK:
+            tail = _select_tail(ws, row, survey, length[r])
+            tie = max(_SAME_LEVEL, 8.0 * eps * max(1.0, abs(high)))
+            level, k = _fitted_level(ws, row, tail, high, tie)
+            towards = _TOWARDS_FIT * (math.log(level) - log_ionides)
+            if towards > 0.0 or (towards <= 0.0 and k <= _DISAVOWED):
+                cap[r] += towards
+
+
+# --------------------------------------------------------------------------------------
+# The estimate of least error: truncation, shrunk along the path of tempering
+# --------------------------------------------------------------------------------------
+
+# With mu(gamma) the mean of h under w^gamma, the steps of the path are Taylor polynomials of mu at gamma,
+# evaluated at 1: of order 1 and 2 at 0, of order 1 at 0.4, of order 0 (the tempered estimate) at 0.8. They
+# have little variance and an unknown bias; the truncated estimate is moved towards them as far as they do
+# not contradict it.
+_STEPS = 4
+_MIDDLE_GAMMA = 0.4
+_CONTRADICTION = 9.0  # squared standard errors of the difference from which a step is not believed
+
+
+class _Path(NamedTuple):
+    """Sums over a row that do not need h: weights, and the log-weights' means and spread under them.
+
+    Log-weights t are relative to the row's largest. Weights are w, w capped, w^0, w^0.4 and w^0.8.
+    """
+
+    cap: float  # of w relative to the largest
+    s_raw: float
+    s_cap: float
+    s_zero: float
+    s_middle: float
+    s_high: float
+    t_zero: float
+    t_middle: float
+    t_variance: float  # at gamma = 0
+
+
+class _Means(NamedTuple):
+    """Means of h - centre under the weights of `_Path`, and its joint cumulants with t."""
+
+    raw: float
+    cap: float
+    zero: float
+    middle: float
+    high: float
+    zero_1: float
+    zero_2: float
+    middle_1: float
+
+
+@_kernel
+def _path_weights(part, high, cap, t, raw, capped, middle):
+    """Fill in t, w, w capped and w^0.4, whose square is w^0.8; all are 0 where w = 0."""
+    for i in range(part.size):
+        positive = part[i] > -np.inf
+        t[i] = part[i] - high if positive else 0.0
+        value = _exp2(_LOG2_E * max(t[i], -708.0))
+        raw[i] = value if positive else 0.0
+        capped[i] = min(raw[i], cap)
+        value = _exp2(_LOG2_E * max(_MIDDLE_GAMMA * t[i], -708.0))
+        middle[i] = value if positive else 0.0
+    _pad(t, part.size)
+    _pad(raw, part.size)
+    _pad(capped, part.size)
+    return _pad(middle, part.size)
+
+
+@_kernel
+def _path_sums(row, high, cap, n_finite, blocks):
+    s_raw = s_cap = s_middle = s_high = t_zero = t_squares = t_middle = 0.0
+    t, raw, capped, middle = blocks[0], blocks[1], blocks[2], blocks[3]
+    for first in range(0, row.size, _BLOCK):
+        end = _path_weights(row[first : first + _BLOCK], high, cap, t, raw, capped, middle)
+        a, _, _, _ = _sums(raw, raw, end)
+        s_raw += a
+        a, _, _, _ = _sums(capped, capped, end)
+        b, bt, bb, _ = _sums(middle, t, end)
+        c, _, cc, _ = _sums(t, t, end)
+        s_cap += a
+        s_middle += b
+        s_high += bb
+        t_middle += bt
+        t_zero += c
+        t_squares += cc
+    t_zero /= n_finite
+    variance = max(t_squares / n_finite - t_zero * t_zero, 0.0)
+    t_middle /= s_middle
+    return _Path(cap, s_raw, s_cap, float(n_finite), s_middle, s_high, t_zero, t_middle, variance)
+
+
+@_kernel
+def _block_values(part, h, first, j, d, centre, value):
+    """Fill value with h - centre, 0 where w = 0: h is not looked at there."""
+    for i in range(part.size):
+        x = h[(first + i) * d + j] - centre
+        value[i] = x if part[i] > -np.inf else 0.0
+
+
+@_kernel
+def _path_means(row, high, path, h, j, d, centre, blocks):
+    m_raw = m_cap = m_zero = m_middle = m_high = zero_1 = zero_2 = middle_1 = 0.0
+    t, raw, capped, middle, value, tilted = blocks[0], blocks[1], blocks[2], blocks[3], blocks[4], blocks[5]
+    for first in range(0, row.size, _BLOCK):
+        part = row[first : first + _BLOCK]
+        end = _path_weights(part, high, path.cap, t, raw, capped, middle)
+        _block_values(part, h, first, j, d, centre, value)
+        _pad(value, part.size)
+        _, a, _, _ = _sums(value, raw, end)
+        m_raw += a
+        _, a, _, _ = _sums(value, capped, end)
+        m_cap += a
+        _, a, _, _ = _sums(value, middle, end)
+        m_middle += a
+        for i in range(end):
+            tilted[i] = value[i] * middle[i]
+        _, a, _, _ = _sums(tilted, middle, end)
+        m_high += a
+        for i in range(end):
+            tilted[i] *= t[i] - path.t_middle
+        a, _, _, _ = _sums(tilted, middle, end)
+        middle_1 += a
+        for i in range(end):
+            t[i] -= path.t_zero
+            tilted[i] = value[i] * t[i]
+        a, b, _, _ = _sums(tilted, t, end)
+        zero_1 += a
+        zero_2 += b
+        a, _, _, _ = _sums(value, value, end)
+        m_zero += a
+    m_zero /= path.s_zero
+    return _Means(
+        m_raw / path.s_raw,
+        m_cap / path.s_cap,
+        m_zero,
+        m_middle / path.s_middle,
+        m_high / path.s_high,
+        zero_1 / path.s_zero,
+        zero_2 / path.s_zero - m_zero * path.t_variance,
+        middle_1 / path.s_middle,
+    )
+
+
+@_kernel
+def _estimates_along(means, x):
+    """Fill x with what the steps of the path estimate, less the centre."""
+    x[0] = means.zero + means.zero_1
+    x[1] = x[0] + 0.5 * means.zero_2
+    x[2] = means.middle + (1.0 - _MIDDLE_GAMMA) * means.middle_1
+    x[3] = means.high
+
+
+@_kernel(fastmath={"contract"})
+def _influences(part, high, path, means, h, first, j, d, centre, blocks):
+    """Fill f: the influence of each draw on the truncated estimate, on the steps, and on the plain estimate.
+
+    Summed over draws influences are 0; their squares sum to the delta-method variance.
+    """
+    t, raw, capped, middle, value, f = blocks[0], blocks[1], blocks[2], blocks[3], blocks[4], blocks[6:]
+    end = _path_weights(part, high, path.cap, t, raw, capped, middle)
+    _block_values(part, h, first, j, d, centre, value)
+    f0, f1, f2, f3, f4, f5 = f[0], f[1], f[2], f[3], f[4], f[5]
+    by_zero, by_middle, by_high = 1.0 / path.s_zero, 1.0 / path.s_middle, 1.0 / path.s_high
+    for i in range(part.size):
+        positive = part[i] > -np.inf
+        f0[i] = capped[i] / path.s_cap * (value[i] - means.cap)
+        u = t[i] - path.t_zero
+        v = value[i] - means.zero
+        order_1 = (v + v * u - means.zero_1) * by_zero
+        second = v * u * u - means.zero_2 - v * path.t_variance - 2.0 * u * means.zero_1
+        order_2 = order_1 + 0.5 * second * by_zero
+        f1[i] = order_1 if positive else 0.0
+        f2[i] = order_2 if positive else 0.0
+        u = t[i] - path.t_middle
+        v = value[i] - means.middle
+        f3[i] = middle[i] * by_middle * (v + (1.0 - _MIDDLE_GAMMA) * (v * u - means.middle_1))
+        f4[i] = middle[i] * middle[i] * by_high * (value[i] - means.high)
+        f5[i] = raw[i] / path.s_raw * (value[i] - means.raw)
+    for s in range(_STEPS + 2):
+        _pad(f[s], part.size)
+    return end
+
+
+@_kernel
+def _shares(means, x, variance, covariance, step_variance, share):
+    """Fill share: how far to move to each step. Returns the sum of the shares.
+
+    To move from an estimate of variance V to a step that differs by D, with covariance C and the variance
+    W of D, is best by (V - C) / W if the step has no bias. That is tapered to 0 at D^2 = 9 W; the first
+    order at 0 is believed no further than the second. The steps are weighted by what each would gain.
+    """
+    taper = np.empty(_STEPS)
+    weight = np.empty(_STEPS)
+    total_weight = 0.0
+    for j in range(_STEPS):
+        d = means.cap - x[j]
+        w = variance - 2.0 * covariance[j] + step_variance[j]
+        gain = variance - covariance[j]
+        # Negated, so that a step that is not finite has no share.
+        believed = w > 0.0 and d * d < _CONTRADICTION * w
+        taper[j] = 1.0 - d * d / (_CONTRADICTION * w) if believed else 0.0
+        weight[j] = max(gain, 0.0) if believed else 0.0
+        share[j] = min(weight[j] / w, 1.0) if believed else 0.0
+    taper[0] = min(taper[0], taper[1])
+    for j in range(_STEPS):
+        share[j] *= taper[j]
+        weight[j] *= share[j]
+        total_weight += weight[j]
+    total = 0.0
+    for j in range(_STEPS):
+        share[j] = share[j] * weight[j] / total_weight if total_weight > 0.0 else 0.0
+        total += share[j]
+    return total
+
+
+@_kernel
+def _bias_of_shares(means, x, variance, covariance, step_variance, share):
+    """What the shares of the steps add to the bias: a step's is that part of D which noise cannot explain."""
+    bias = 0.0
+    for j in range(_STEPS):
+        if share[j] > 0.0:
+            d = means.cap - x[j]
+            w = variance - 2.0 * covariance[j] + step_variance[j]
+            bias -= share[j] * d * max(1.0 - w / (d * d), 0.0) if d != 0.0 else 0.0
+    return bias
+
+
+@_kernel
+def _least_error(row, high, path, h, j, d, blocks, influence):
+    """(estimate, standard error, bias, draws behind the error) of component j of h; fills influence.
+
+    Those draws are counted for the plain estimate too, and the smaller number is returned: what truncation
+    takes away may be what matters. The standard error is a jackknife's: to leave out a draw of weight
+    share q moves a self-normalised estimate by its influence / (1 - q).
+    """
+    top = 0
+    while row[top] != high:
+        top += 1
+    centre = float(h[top * d + j])
+    centre = centre if abs(centre) < np.inf else 0.0
+    means = _path_means(row, high, path, h, j, d, centre, blocks)
+    x, share = np.empty(_STEPS), np.empty(_STEPS)
+    covariance, step_variance = np.zeros(_STEPS), np.zeros(_STEPS)
+    _estimates_along(means, x)
+    capped, squared, f = blocks[2], blocks[5], blocks[6:]
+    variance = pull = squares = fourths = 0.0
+    for first in range(0, row.size, _BLOCK):
+        part = row[first : first + _BLOCK]
+        end = _influences(part, high, path, means, h, first, j, d, centre, blocks)
+        _, fw, ff, _ = _sums(f[0], capped, end)
+        variance += ff
+        pull += fw
+        for s in range(_STEPS):
+            _, fg, gg, _ = _sums(f[s + 1], f[0], end)
+            covariance[s] += fg
+            step_variance[s] += gg
+        for i in range(end):
+            squared[i] = f[_STEPS + 1, i] ** 2
+        a, _, aa, _ = _sums(squared, squared, end)
+        squares += a
+        fourths += aa
+    raw_draws = _behind(squares, fourths)
+    moved = _shares(means, x, variance, covariance, step_variance, share)
+    bias = _bias_of_shares(means, x, variance, covariance, step_variance, share)
+    bias -= (1.0 - moved) * pull / path.s_cap
+    estimate = means.cap
+    for s in range(_STEPS):
+        estimate += share[s] * (x[s] - means.cap) if share[s] > 0.0 else 0.0
+    squares = fourths = 0.0
+    for first in range(0, row.size, _BLOCK):
+        part = row[first : first + _BLOCK]
+        end = _influences(part, high, path, means, h, first, j, d, centre, blocks)
+        total, left_out = influence[first : first + _BLOCK], squared
+        for i in range(part.size):
+            rest = 1.0 - capped[i] / path.s_cap
+            total[i] = (1.0 - moved) * f[0, i]
+            left_out[i] = total[i] / rest if rest > 0.0 else total[i]
+        for s in range(_STEPS):
+            if share[s] > 0.0:
+                for i in range(part.size):
+                    total[i] += share[s] * f[s + 1, i]
+                    left_out[i] += share[s] * f[s + 1, i]
+        for i in range(part.size):
+            squared[i] = left_out[i] * left_out[i]
+        a, _, aa, _ = _sums(squared, squared, _pad(squared, part.size))
+        squares += a
+        fourths += aa
+    draws = min(_behind(squares, fourths), raw_draws)
+    squares *= (path.s_zero - 1.0) / path.s_zero
+    return centre + estimate, math.sqrt(squares), bias, draws
+
+
+@_kernel
+def least_error_rows(rows, cap, h, estimate, std_error, bias, error_draws, influence):
+    """Estimates of least error of h, h[r] being (n, d) flattened; influence is (rows, d, n)."""
+    blocks = np.empty((6 + _STEPS + 2, _BLOCK))
+    d = estimate.shape[1]
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        high, _, n_finite, _ = _extent(row)
+        if cap[r] != cap[r]:
+            estimate[r, :] = np.nan
+            std_error[r, :] = np.nan
+            bias[r, :] = np.nan
+            error_draws[r, :] = np.nan
+            influence[r, :, :] = np.nan
+            continue
+        path = _path_sums(row, high, math.exp(cap[r] - high), n_finite, blocks)
+        for j in range(d):
+            estimate[r, j], std_error[r, j], bias[r, j], error_draws[r, j] = _least_error(
+                row, high, path, h[r], j, d, blocks, influence[r, j]
+            )
+
+
+@_kernel
+def influence_rows(rows, gamma, h, centre, influence, estimate, covariance):
+    """Self-normalised estimates under w^gamma, and the covariance of each with what has that influence.
+
+    h is taken about the centre, (rows, d): near the estimate no digits are lost.
+    """
+    blocks = np.empty((4, _BLOCK))
+    e, value, weighted, f = blocks[0], blocks[1], blocks[2], blocks[3]
+    d = estimate.shape[1]
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        high, _, n_finite, sound = _extent(row)
+        presence = _presence(n_finite, sound)
+        for j in range(d):
+            s1 = first_power = with_h = with_one = 0.0
+            for first in range(0, row.size if presence == OK else 0, _BLOCK):
+                part = row[first : first + _BLOCK]
+                _block_weights(part, high, gamma[r], e)
+                _block_values(part, h[r], first, j, d, centre[r, j], value)
+                for i in range(part.size):
+                    weighted[i] = e[i] * value[i] if e[i] != 0.0 else 0.0
+                    f[i] = influence[r, j, first + i]
+                _pad(e, part.size)
+                _pad(f, part.size)
+                end = _pad(weighted, part.size)
+                a, af, _, _ = _sums(weighted, f, end)
+                b, bf, _, _ = _sums(e, f, end)
+                first_power += a
+                with_h += af
+                s1 += b
+                with_one += bf
+            mean = first_power / s1
+            estimate[r, j] = centre[r, j] + mean
+            covariance[r, j] = (with_h - mean * with_one) / s1

@@ -13,6 +13,7 @@ def warmup() -> str | None:
     log_w = -np.log(np.arange(1.0, 101.0))  # khat about 1
     isdiag.diagnose(log_w, np.stack([log_w, log_w], axis=1), rule="refit")
     isdiag.snis(log_w, log_w, smooth=True)
+    isdiag.select_gamma(log_w, rule="mse", h=log_w)
     isdiag.temper(log_w)
     isdiag.ess(log_w, kind="perplexity")
     isdiag.gpd_fit(np.exp(log_w))

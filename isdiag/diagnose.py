@@ -9,7 +9,7 @@ import numpy as np
 
 from isdiag import _arrays
 from isdiag.ess import ess_rows
-from isdiag.gamma import GammaSelection, Rule, allowed_khat, select_rows
+from isdiag.gamma import GammaSelection, Rule, allowed_khat, choose_rows
 from isdiag.gpd import GOOD_KHAT, convergence_rate, min_sample_size
 from isdiag.psis import tail_lengths
 from isdiag.snis import SNIS, snis_rows
@@ -249,8 +249,8 @@ def diagnose(
         Smallest ``ESS / n`` allowed, in [0, 1].
     gamma_max : float, default 1
         Largest gamma allowed, > 0.
-    rule : {"joint", "refit"}, default "joint"
-        How gamma is chosen, as in `select_gamma`.
+    rule : {"joint", "refit", "mse"}, default "joint"
+        How gamma is chosen, as in `select_gamma`; "mse" needs `h`.
     r_eff : float or array_like of the batch shape, default 1
         Relative efficiency of draws from MCMC; sets the tail length only.
     tail_length : int, optional
@@ -299,12 +299,12 @@ def diagnose(
     """
     rows = _arrays.rows_of(log_w, axis, where).numpy()
     lengths = tail_lengths(rows, r_eff, tail_length)
-    selection, status = select_rows(rows, lengths, k_max, ess_min, gamma_max, rule, workers)
+    selection, status = choose_rows(rows, lengths, k_max, ess_min, gamma_max, rule, h, workers)
     raw = np.ones(len(rows))
     estimate = tempered = None
     if h is not None:
-        estimate, _ = snis_rows(rows, h, raw, lengths, smooth=False)
-        tempered, _ = snis_rows(rows, h, rows.ravel(selection.gamma), lengths, smooth=False)
+        estimate, _ = snis_rows(rows, h, raw, lengths)
+        tempered, _ = snis_rows(rows, h, rows.ravel(selection.gamma), lengths)
     by_kish, by_max, _ = ess_rows(rows, raw)
     _arrays.warn_not_finite(status)
     return Diagnosis(

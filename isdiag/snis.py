@@ -1,36 +1,76 @@
-"""Self-normalised importance sampling: estimate, standard error, bias."""
+"""Importance sampling estimates: value, standard error, bias, interval."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from isdiag import _arrays
 from isdiag._result import Result
+from isdiag.ess import ess_rows
 from isdiag.psis import khat_rows, smooth_rows, tail_lengths
+from isdiag.status import Status
 
+Smoothing = bool | Literal["psis", "truncate"]
+SMOOTHINGS = (False, True, "psis", "truncate")
 Covariance = Literal["target", "proposal"]
 COVARIANCES = get_args(Covariance)
 
+# With so many draws behind it a standard error is itself known within a tenth: 1 / (2 sqrt(25)).
+LEAST_ERROR_DRAWS = 25.0
+_ROUNDING = 1e-13
+LEVEL = 0.95
 
-Moments = tuple[_arrays.Floats, _arrays.Floats, _arrays.Floats, _arrays.Floats, _arrays.Codes]
+
+class Moments(NamedTuple):
+    """What a pass over weights and h gives: (rows, d) for the first three, then a number a row."""
+
+    estimate: _arrays.Floats
+    std_error: _arrays.Floats
+    bias: _arrays.Floats
+    ess: _arrays.Floats
+    log_total: _arrays.Floats
+    error_draws: _arrays.Floats
+    status: _arrays.Codes
 
 
-def _moments(log_weights: _arrays.Floats, gamma: _arrays.Floats, h: _arrays.Values) -> Moments:
-    """(estimate, standard error, bias), each (rows, d), then ESS and the status code a row."""
+def moments_of(log_weights: _arrays.Floats, gamma: _arrays.Floats, h: _arrays.Values) -> Moments:
+    """Moments of `Rows.trailing` values under w^gamma."""
     rows, draws = log_weights.shape
     shape = (rows, h.shape[1] // draws)
     estimate, std_error, bias = np.empty(shape), np.empty(shape), np.empty(shape)
-    ess, status = np.empty(rows), np.empty(rows, np.int8)
-    _arrays.kernels().moment_rows(log_weights, gamma, h, estimate, std_error, bias, ess, status)
-    return estimate, std_error, bias, ess, status
+    ess, log_total, error_draws = np.empty(rows), np.empty(rows), np.empty(rows)
+    moments = Moments(estimate, std_error, bias, ess, log_total, error_draws, np.empty(rows, np.int8))
+    _arrays.kernels().moment_rows(log_weights, gamma, h, *moments)
+    return moments
+
+
+def half_width(std_error: _arrays.Floats, error_draws: _arrays.Floats, level: float) -> _arrays.Floats:
+    """Half the width of a t interval.
+
+    A variance that n_e draws carry, n_e = (sum f^2)^2 / sum f^4, varies as one of 2 n_e degrees of freedom
+    (Satterthwaite 1946).
+    """
+    from scipy.special import stdtrit  # noqa: PLC0415 -- scipy is not imported before it is used
+
+    return std_error * stdtrit(np.maximum(2.0 * error_draws, 1.0), 0.5 + 0.5 * level)
+
+
+def error_status(
+    status: _arrays.Codes, estimate: _arrays.Floats, std_error: _arrays.Floats, error_draws: _arrays.Floats
+) -> _arrays.Codes:
+    """The status codes of weights, told apart further by what is known of the error, both (rows, d)."""
+    known = (error_draws >= LEAST_ERROR_DRAWS).all(axis=1)
+    constant = (std_error <= _ROUNDING * np.abs(estimate)).all(axis=1)
+    of_error = np.where(constant, Status.CONSTANT_H, np.where(known, Status.OK, Status.ERROR_UNCERTAIN))
+    return np.where(status == Status.OK, of_error, status).astype(np.int8)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SNIS(Result):
-    """A self-normalised estimate of the mean of h under the tempered target.
+    """An estimate of the mean of h under the tempered target.
 
     Attributes
     ----------
@@ -39,8 +79,8 @@ class SNIS(Result):
     std_error : float or array
         Delta-method standard error, in the units of h and the shape of `estimate`.
     bias : float or array
-        Estimated bias of `estimate`, in the units of h and the shape of `estimate`; subtract it to
-        correct.
+        Estimated bias of self-normalising, in the units of h and the shape of `estimate`; subtract it to
+        correct. 0 where weights are not normalised.
     ess : float or array of the batch shape
         Kish's effective sample size of the weights used, in draws.
     khat : float or array of the batch shape
@@ -48,6 +88,17 @@ class SNIS(Result):
         khat >= 1/2 the variance is infinite and `std_error` and `bias` are too small.
     status : Status or array of the batch shape
         What became of the row.
+    low, high : float or array
+        Ends of a 95 % interval, in the shape of `estimate`: Student's t with ``2 * error_draws`` degrees of
+        freedom.
+    log_z : float or array of the batch shape
+        Log of the mean of ``w**gamma``: of the ratio of normalising constants if the log-weights are
+        those of unnormalised densities, gamma being 1.
+    log_z_std_error : float or array of the batch shape
+        Its delta-method standard error, ``sqrt(1 / ess - 1 / n)``.
+    error_draws : float or array of the batch shape
+        How many draws carry the squared standard error, ``sum(f**2)**2 / sum(f**4)`` with
+        ``f = wbar * (h - estimate)``; of the weights alone, f = wbar, for h with axes of its own.
     """
 
     estimate: Any
@@ -56,6 +107,11 @@ class SNIS(Result):
     ess: Any
     khat: Any
     status: Any
+    low: Any
+    high: Any
+    log_z: Any
+    log_z_std_error: Any
+    error_draws: Any
 
 
 def snis(
@@ -63,11 +119,12 @@ def snis(
     h: Any,
     *,
     gamma: Any = 1.0,
-    smooth: bool = False,
+    smooth: Smoothing = False,
+    normalize: bool = True,
     axis: _arrays.Axis = -1,
     where: Any = None,
 ) -> SNIS:
-    """Self-normalised importance sampling estimate of ``E[h]`` with its error and bias.
+    """Importance sampling estimate of ``E[h]`` with its error and bias, self-normalised unless told not to.
 
     Parameters
     ----------
@@ -78,8 +135,12 @@ def snis(
     gamma : float or array_like of the batch shape, default 1
         Exponent, >= 0. Below 1 the estimate is of the mean under the tempered target, which is another
         one; `bias` does not include that difference.
-    smooth : bool, default False
-        Use the Pareto smoothed weights of ``w**gamma``.
+    smooth : bool, "psis" or "truncate", default False
+        Use the Pareto smoothed weights of ``w**gamma`` (True or "psis"), or cut them at
+        ``sqrt(n) * mean(w**gamma)`` (Ionides).
+    normalize : bool, default True
+        Divide by the sum of the weights. If False the estimate is ``mean(w**gamma * h)``, for which the
+        log-weights must be those of normalised densities.
     axis : int or tuple of int, default -1
         The sample axis or axes of `log_w`; the others are a batch.
     where : array_like of bool, optional
@@ -88,12 +149,13 @@ def snis(
     Returns
     -------
     SNIS
-        Estimate, standard error, bias, and the diagnostics of the weights.
+        Estimate, standard error, bias, interval, and the diagnostics of the weights.
 
     Raises
     ------
     ValueError
-        If `gamma` is negative, NaN or infinite, the sample axis is empty, or shapes do not fit.
+        If `gamma` is negative, NaN or infinite, `smooth` is unknown, the sample axis is empty, or shapes do
+        not fit.
     TypeError
         If an argument is not real or not in CPU memory, or `where` is not boolean.
 
@@ -105,52 +167,112 @@ def snis(
     Notes
     -----
     * With wbar the normalised weights the standard error is ``sqrt(sum(wbar**2 (h - est)**2))`` and the
-      bias ``-sum(wbar**2 (h - est))``.
+      bias ``-sum(wbar**2 (h - est))``; without normalising they are ``std(w h) / sqrt(n)`` and 0.
+    * `Status.ERROR_UNCERTAIN` says that fewer than 25 draws carry the standard error: heavy tails, few
+      draws or a rare value of h.
+    * Standard error and bias are those of the weights used: what smoothing or cutting took away is not in
+      them.
     * NaN in h at a draw of positive weight makes that estimate NaN.
     * Draws are taken to be independent.
 
     References
     ----------
     Owen, A. B. (2013). Monte Carlo theory, methods and examples, section 9.2. Kong, A. (1992). A note on
-    importance sampling using standardized weights.
+    importance sampling using standardized weights. Ionides, E. L. (2008). Truncated importance sampling.
+    JCGS 17(2), 295-311. Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), 1-58.
+    Satterthwaite, F. E. (1946). An approximate distribution of estimates of variance components.
+    Biometrics Bulletin 2(6), 110-114.
 
     Examples
     --------
     >>> import numpy as np
     >>> import isdiag
     >>> x = np.random.default_rng(1).normal(size=2000)  # proposal N(0, 1)
-    >>> isdiag.snis(x - 0.5, x)  # target N(1, 1), whose mean is 1
-    SNIS(estimate=1.0257, std_error=0.0555714, bias=-0.00153041, ess=693.759, khat=0.246046, status=OK)
+    >>> result = isdiag.snis(x - 0.5, x)  # target N(1, 1), whose mean is 1
+    >>> print(f"{result.estimate:.4f} +- {result.std_error:.4f}, {result.low:.4f} to {result.high:.4f}")
+    1.0257 +- 0.0556, 0.9037 to 1.1477
+    >>> print(f"{result.khat:.4f} {result.ess:.1f} {result.error_draws:.1f} {result.status}")
+    0.2460 693.8 5.6 ERROR_UNCERTAIN
     """
+    if smooth not in SMOOTHINGS:
+        msg = f"smooth must be one of {SMOOTHINGS}, got {smooth!r}"
+        raise ValueError(msg)
     rows = _arrays.rows_of(log_w, axis, where)
-    lengths = tail_lengths(rows, 1.0, None)
-    result, status = snis_rows(rows, h, rows.gamma(gamma), lengths, smooth)
+    exponent = rows.gamma(gamma)
+    values, own = rows.trailing(h)
+    log_weights, used, khat, status = _weights_to_use(rows, exponent, smooth)
+    result = _snis(rows, moments_of(log_weights, used, values), own, khat, status, normalize)
     _arrays.warn_not_finite(status)
     return result
 
 
 def snis_rows(
-    rows: _arrays.Rows, h: Any, gamma: _arrays.Floats, lengths: _arrays.Ints, smooth: bool
+    rows: _arrays.Rows, h: Any, gamma: _arrays.Floats, lengths: _arrays.Ints
 ) -> tuple[SNIS, _arrays.Codes]:
-    """Estimates under w^gamma, and the status code a row."""
+    """Self-normalised estimates under w^gamma, and the status code of the weights a row."""
     values, own = rows.trailing(h)
-    if smooth:
+    khat, status = khat_rows(rows, lengths, gamma)
+    return _snis(rows, moments_of(rows.values, gamma, values), own, khat, status, True), status
+
+
+def _weights_to_use(
+    rows: _arrays.Rows, gamma: _arrays.Floats, smooth: Smoothing
+) -> tuple[_arrays.Floats, _arrays.Floats, _arrays.Floats, _arrays.Codes]:
+    """(log-weights, exponent still to be applied, raw khat, status code)."""
+    lengths = tail_lengths(rows, 1.0, None)
+    if smooth is False:
+        return rows.values, gamma, *khat_rows(rows, lengths, gamma)
+    applied = np.ones(len(rows))
+    if smooth != "truncate":
         log_weights = rows.target()
-        khat, _, _, status = smooth_rows(rows, lengths, gamma, True, 1, log_weights)
-        moments = _moments(_arrays.read_only(log_weights), np.ones(len(rows)), values)
-    else:
-        khat, status = khat_rows(rows, lengths, gamma)
-        moments = _moments(rows.values, gamma, values)
-    estimate, std_error, bias, ess, _ = moments
-    result = SNIS(
+        khat, _, _, status = smooth_rows(rows, lengths, gamma, False, 1, log_weights)
+        return _arrays.read_only(log_weights), applied, khat, status
+    khat, status = khat_rows(rows, lengths, gamma)
+    return _arrays.read_only(truncated(rows, gamma)), applied, khat, status
+
+
+def truncated(rows: _arrays.Rows, gamma: _arrays.Floats) -> _arrays.Floats:
+    """Log-weights of w^gamma cut at sqrt(n) times their mean."""
+    _, total, _ = ess_rows(rows, gamma)  # the sum of the weights over the largest
+    with np.errstate(invalid="ignore", divide="ignore"):
+        high = gamma * rows.values.max(axis=1)
+        cap = high + np.log(total) - 0.5 * np.log(rows.n)
+        tempered = np.where(rows.values == -np.inf, -np.inf, gamma[:, None] * rows.values)
+    return np.minimum(tempered, cap[:, None])
+
+
+def _snis(
+    rows: _arrays.Rows,
+    moments: Moments,
+    own: tuple[int, ...],
+    khat: _arrays.Floats,
+    status: _arrays.Codes,
+    normalize: bool,
+) -> SNIS:
+    estimate, std_error, bias, ess, log_total, error_draws, _ = moments
+    n = rows.n.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        log_z = log_total - np.log(n)
+        log_z_std_error = np.sqrt(np.maximum(1.0 / ess - 1.0 / n, 0.0))
+        if not normalize:
+            z = np.exp(log_z)[:, None]
+            squares = std_error**2 - 2.0 * estimate * bias + estimate**2 / ess[:, None]
+            spread = np.maximum(n[:, None] * squares - estimate**2, 0.0) / (n[:, None] - 1.0)
+            estimate, std_error, bias = z * estimate, z * np.sqrt(spread), 0.0 * bias
+        half = half_width(std_error, error_draws[:, None], LEVEL)
+    return SNIS(
         estimate=rows.diagnostic(estimate, own),
         std_error=rows.diagnostic(std_error, own),
         bias=rows.diagnostic(bias, own),
         ess=rows.diagnostic(ess),
         khat=rows.diagnostic(khat),
-        status=rows.status(status),
+        status=rows.status(error_status(status, estimate, std_error, error_draws[:, None])),
+        low=rows.diagnostic(estimate - half, own),
+        high=rows.diagnostic(estimate + half, own),
+        log_z=rows.diagnostic(log_z),
+        log_z_std_error=rows.diagnostic(log_z_std_error),
+        error_draws=rows.diagnostic(error_draws),
     )
-    return result, status
 
 
 def kong_owen_bias(
@@ -229,9 +351,10 @@ def kong_owen_bias(
     rows = _arrays.rows_of(log_w, axis, where)
     exponent = rows.gamma(gamma)
     values, own = rows.trailing(h)
-    estimate, _, bias, _, status = _moments(rows.values, exponent, values)
-    _arrays.warn_not_finite(status)
+    moments = moments_of(rows.values, exponent, values)
+    bias = moments.bias
+    _arrays.warn_not_finite(moments.status)
     if covariance == "proposal":
         with np.errstate(invalid="ignore"):
-            bias = (rows.mean(values) - estimate) / np.maximum(rows.n, 1)[:, None]
+            bias = (rows.mean(values) - moments.estimate) / np.maximum(rows.n, 1)[:, None]
     return rows.diagnostic(bias, own)

@@ -11,7 +11,8 @@ class Status(IntEnum):
     """What became of a row, one code a row; `Status(code).message` says it in a sentence.
 
     Codes compare with integers, so ``result.status == Status.OK`` works on a batch. Only `OK` and `FLAT`
-    rows can be trusted; `diagnose(...).ok` also asks for their khat and ESS.
+    rows can be trusted; `diagnose(...).ok` also asks for their khat and ESS. The last three are about an
+    estimate and its h, and stand where the weights alone would be `OK`.
     """
 
     OK = 0
@@ -21,6 +22,9 @@ class Status(IntEnum):
     INFEASIBLE = 4
     NO_WEIGHT = 5
     NOT_FINITE = 6
+    CONSTANT_H = 7
+    TWO_VALUED_H = 8
+    ERROR_UNCERTAIN = 9
 
     def __str__(self) -> str:
         return self.name
@@ -47,4 +51,15 @@ _MESSAGES = {
     ),
     Status.NO_WEIGHT: "No draw has positive weight: nothing can be said.",
     Status.NOT_FINITE: "The row holds NaN or +inf: its results are NaN.",
+    Status.CONSTANT_H: (
+        "h is the same at every draw of positive weight: that it might vary elsewhere cannot be seen, and "
+        "the standard error of zero is no evidence."
+    ),
+    Status.TWO_VALUED_H: (
+        "h takes two values: w |h - estimate| has no tail of its own, and khat is that of the weights."
+    ),
+    Status.ERROR_UNCERTAIN: (
+        "Fewer than 25 draws carry the standard error: it is uncertain by more than a tenth, most likely "
+        "too small, and intervals made of it cover less than they say."
+    ),
 }

@@ -1,0 +1,272 @@
+"""Where the truth is known: draws, log-weights, values h, and the mean of h under the target.
+
+A scenario draws `repeats` samples of n and returns the log-weights, (repeats, n), up to a constant, and one
+array of values of that shape for each question h. `HELD_OUT` names the third of them that no method was
+tuned on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "isdiag" / "data"))
+import make_demo_data as stack_loss
+
+Draws = tuple[np.ndarray, dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Draws whose target means are known.
+
+    Attributes
+    ----------
+    name : str
+    draw : callable
+        Of a generator, repeats and n; gives log-weights and values.
+    truth : dict of float
+        The target's mean of each h.
+    khat : float
+        Tail index of the weights; NaN where it is not known.
+    """
+
+    name: str
+    draw: Callable[[np.random.Generator, int, int], Draws]
+    truth: dict[str, float]
+    k: float = np.nan
+
+
+def questions(x: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
+    return {"linear": x, "indicator": (x > threshold).astype(float), "squared": x * x}
+
+
+def answers(law, threshold: float) -> dict[str, float]:
+    """The means of `questions` under a law of scipy.stats."""
+    return {
+        "linear": law.mean(),
+        "indicator": law.sf(threshold),
+        "squared": law.var() + law.mean() ** 2,
+    }
+
+
+def log_normal(s: float) -> Scenario:
+    """Proposal N(0, 1), target N(s, 1)."""
+
+    def draw(rng, repeats, n):
+        x = rng.normal(size=(repeats, n))
+        return s * x, questions(x, 1.0)
+
+    return Scenario(f"log-normal {s:g}", draw, answers(stats.norm(s), 1.0), 0.0)
+
+
+def noisy_log_normal(s: float, noise: float) -> Scenario:
+    """Log-normal weights, h a multiple of log w and noise of its own."""
+
+    def draw(rng, repeats, n):
+        x = rng.normal(size=(repeats, n))
+        return s * x, questions(x + noise * rng.normal(size=x.shape), 1.0)
+
+    law = stats.norm(s, np.hypot(1, noise))
+    return Scenario(f"log-normal {s:g}, noisy h", draw, answers(law, 1.0), 0.0)
+
+
+def shift(dimensions: int, by: float) -> Scenario:
+    """Proposal N(0, I), target N(by, I); h asks for the first coordinate."""
+
+    def draw(rng, repeats, n):
+        first = rng.normal(size=(repeats, n))
+        rest = np.sqrt(dimensions - 1) * rng.normal(size=(repeats, n))
+        return by * (first + rest), questions(first, 1.0)
+
+    return Scenario(f"shift {dimensions} x {by:g}", draw, answers(stats.norm(by), 1.0), 0.0)
+
+
+def student(degrees: int) -> Scenario:
+    """Proposal N(0, 1), target Student t: the weights have k = 1."""
+    law = stats.t(degrees)
+
+    def draw(rng, repeats, n):
+        x = rng.normal(size=(repeats, n))
+        return law.logpdf(x) - stats.norm.logpdf(x), questions(x, 1.5)
+
+    return Scenario(f"Student t{degrees}", draw, answers(law, 1.5), 1.0)
+
+
+def scale(by: float) -> Scenario:
+    """Proposal N(0, 1), target N(0, by^2)."""
+
+    def draw(rng, repeats, n):
+        x = rng.normal(size=(repeats, n))
+        return 0.5 * x * x * (1 - by**-2), questions(x, 1.0)
+
+    return Scenario(f"scale {by:g}", draw, answers(stats.norm(0, by), 1.0), 1 - by**-2)
+
+
+def exponential(k: float) -> Scenario:
+    """Proposal Exp(1), target Exp(rate 1 - k): exact Pareto weights of index k."""
+
+    def draw(rng, repeats, n):
+        x = rng.exponential(size=(repeats, n))
+        return k * x, questions(x, 2.0)
+
+    return Scenario(f"exponential {k:g}", draw, answers(stats.expon(scale=1 / (1 - k)), 2.0), k)
+
+
+def pareto(k: float) -> Scenario:
+    """Exact Pareto weights of index k; h adds noise to log w / k."""
+
+    def draw(rng, repeats, n):
+        x = rng.exponential(size=(repeats, n))
+        return k * x, questions(x + rng.normal(size=x.shape), 2.0)
+
+    law = stats.exponnorm(1 / (1 - k), 0, 1)
+    return Scenario(f"Pareto {k:g}", draw, answers(law, 2.0), k)
+
+
+def missed_mode(share: float, at: float, spread: float) -> Scenario:
+    """Proposal N(0, 1.5^2); the target has a second mode that it seldom visits."""
+    main, mode, proposal = stats.norm(), stats.norm(at, spread), stats.norm(0, 1.5)
+    truth = {
+        key: (1 - share) * a + share * b
+        for (key, a), b in zip(answers(main, 1.0).items(), answers(mode, 1.0).values(), strict=True)
+    }
+
+    def draw(rng, repeats, n):
+        x = 1.5 * rng.normal(size=(repeats, n))
+        density = (1 - share) * main.pdf(x) + share * mode.pdf(x)
+        return np.log(density) - proposal.logpdf(x), questions(x, 1.0)
+
+    return Scenario(f"missed mode {share:g} at {at:g}", draw, truth)
+
+
+@cache
+def digits_logits() -> tuple[np.ndarray, np.ndarray]:
+    """Logits of a classifier fitted to half of the digits, on the other half, and the labels there."""
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+
+    data = load_digits()
+    order = np.random.default_rng(1998).permutation(len(data.target))
+    train, test = order[: len(order) // 2], order[len(order) // 2 :]
+    model = LogisticRegression(max_iter=500, C=0.01).fit(data.data[train] / 16, data.target[train])
+    return model.decision_function(data.data[test] / 16), data.target[test]
+
+
+def bandit(logging: float, target: float) -> Scenario:
+    """Off-policy evaluation on digits: softmax policies of two inverse temperatures, reward for the label."""
+
+    def policies():
+        logits, labels = digits_logits()
+        both = []
+        for scale_ in (logging, target):
+            p = np.exp(scale_ * (logits - logits.max(1, keepdims=True)))
+            both.append(p / p.sum(1, keepdims=True))
+        return both[0], both[1], labels
+
+    def rewards(labels, actions):
+        distance = np.abs(labels - actions) / 9
+        return {
+            "linear": 1 - distance,
+            "indicator": (labels == actions).astype(float),
+            "squared": distance**2,
+        }
+
+    def draw(rng, repeats, n):
+        mu, pi, labels = policies()
+        context = rng.integers(len(labels), size=(repeats, n))
+        action = (mu.cumsum(1)[context] < rng.uniform(size=(repeats, n, 1))).sum(-1).clip(max=9)
+        return np.log(pi[context, action] / mu[context, action]), rewards(labels[context], action)
+
+    _, pi, labels = policies()
+    table = rewards(labels[:, None], np.arange(10)[None, :])
+    truth = {key: float((pi * value).sum(1).mean()) for key, value in table.items()}
+    return Scenario(f"bandit {logging:g} to {target:g}", draw, truth)
+
+
+def leave_one_out(day: int) -> Scenario:
+    """Leave one day out of the stack loss regression; h asks for that day's expected loss."""
+    x, y = stack_loss.design()
+    mean, precision, shape, rate = stack_loss.posterior()
+    root = np.linalg.inv(np.linalg.cholesky(precision)).T
+    others = np.delete(np.arange(len(y)), day)
+    precision_out = x[others].T @ x[others] + np.eye(x.shape[1]) / 100
+    mean_out = np.linalg.solve(precision_out, x[others].T @ y[others])
+    rate_out = stack_loss.PRIOR_RATE + (y[others] @ y[others] - mean_out @ precision_out @ mean_out) / 2
+    shape_out = stack_loss.PRIOR_SHAPE + len(others) / 2
+    spread = np.sqrt(rate_out / shape_out * (x[day] @ np.linalg.solve(precision_out, x[day])))
+    law = stats.t(2 * shape_out, mean_out @ x[day], spread)
+    threshold = float(mean_out @ x[day] + spread)
+
+    def draw(rng, repeats, n):
+        variance = rate / rng.gamma(shape, size=(repeats, n))
+        beta = np.sqrt(variance)[..., None] * (rng.normal(size=(repeats, n, x.shape[1])) @ root.T)
+        expected = (mean + beta) @ x[day]
+        log_w = 0.5 * np.log(variance) + (y[day] - expected) ** 2 / (2 * variance)
+        return log_w, questions(expected, threshold)
+
+    return Scenario(f"stack loss day {day}", draw, answers(law, threshold), float(stack_loss.true_k()[day]))
+
+
+def sequence(tokens: int, drift: float) -> Scenario:
+    """Log-ratios summed over tokens of a three-word policy; h is the share of the first word."""
+    mu = np.array([0.3, 0.5, 0.2])
+    pi = mu * np.exp(drift / np.sqrt(tokens) * np.array([1.0, 0.0, -1.0]))
+    pi /= pi.sum()
+    ratio = np.log(pi / mu)
+    threshold = 0.3
+    first = stats.binom(tokens, pi[0])
+    truth = {
+        "linear": pi[0],
+        "indicator": float(first.sf(np.floor(threshold * tokens))),
+        "squared": float((first.var() + first.mean() ** 2) / tokens**2),
+    }
+
+    def draw(rng, repeats, n):
+        counts = rng.multinomial(tokens, mu, size=(repeats, n))
+        share = counts[..., 0] / tokens
+        values = {
+            "linear": share,
+            "indicator": (counts[..., 0] > np.floor(threshold * tokens)).astype(float),
+            "squared": share**2,
+        }
+        return counts @ ratio, values
+
+    return Scenario(f"sequence {tokens} tokens", draw, truth, 0.0)
+
+
+TUNED_ON = (
+    log_normal(0.5),
+    log_normal(1.0),
+    log_normal(2.0),
+    student(5),
+    shift(20, 0.4),
+    exponential(0.3),
+    exponential(0.6),
+    pareto(0.3),
+    pareto(0.6),
+    pareto(0.9),
+    missed_mode(0.05, 5.0, 0.5),
+    bandit(1.0, 3.0),
+    leave_one_out(0),
+    leave_one_out(20),
+    sequence(5, 2.0),
+    sequence(50, 2.0),
+)
+HELD_OUT = (
+    noisy_log_normal(1.5, 1.0),
+    shift(60, 0.25),
+    student(3),
+    scale(1.4),
+    scale(0.7),
+    missed_mode(0.2, 4.0, 1.0),
+    bandit(2.0, 1.0),
+    leave_one_out(3),
+    sequence(400, 1.5),
+)
