@@ -2178,47 +2178,33 @@ def _influences(part, high, path, means, h, first, j, d, centre, blocks):
 
 
 @_kernel
-def _shares(means, x, variance, covariance, step_variance, share):
+def _shares(means, x, gain, spread, share):
     """Fill share: how far to move to each step. Returns the sum of the shares.
 
-    To move from an estimate of variance V to a step that differs by D, with covariance C and the variance
-    W of D, is best by (V - C) / W if the step has no bias. That is tapered to 0 at D^2 = 9 W; the first
-    order at 0 is believed no further than the second. The steps are weighted by what each would gain.
+    To move from an estimate of variance V to a step that differs by D, with covariance C, `gain` V - C and
+    `spread` W the variance of D, is best by (V - C) / W if the step has no bias. That is tapered to 0 at
+    D^2 = 9 W; the first order at 0 is believed no further than the second. The steps are weighted by what
+    each would gain.
     """
     taper = np.empty(_STEPS)
-    weight = np.empty(_STEPS)
     total_weight = 0.0
     for j in range(_STEPS):
         d = means.cap - x[j]
-        w = variance - 2.0 * covariance[j] + step_variance[j]
-        gain = variance - covariance[j]
         # Negated, so that a step that is not finite has no share.
-        believed = w > 0.0 and d * d < _CONTRADICTION * w
-        taper[j] = 1.0 - d * d / (_CONTRADICTION * w) if believed else 0.0
-        weight[j] = max(gain, 0.0) if believed else 0.0
-        share[j] = min(weight[j] / w, 1.0) if believed else 0.0
+        believed = spread[j] > 0.0 and d * d < _CONTRADICTION * spread[j]
+        taper[j] = 1.0 - d * d / (_CONTRADICTION * spread[j]) if believed else 0.0
+        gain[j] = max(gain[j], 0.0) if believed else 0.0
+        share[j] = min(gain[j] / spread[j], 1.0) if believed else 0.0
     taper[0] = min(taper[0], taper[1])
     for j in range(_STEPS):
         share[j] *= taper[j]
-        weight[j] *= share[j]
-        total_weight += weight[j]
+        gain[j] *= share[j]
+        total_weight += gain[j]
     total = 0.0
     for j in range(_STEPS):
-        share[j] = share[j] * weight[j] / total_weight if total_weight > 0.0 else 0.0
+        share[j] = share[j] * gain[j] / total_weight if total_weight > 0.0 else 0.0
         total += share[j]
     return total
-
-
-@_kernel
-def _bias_of_shares(means, x, variance, covariance, step_variance, share):
-    """What the shares of the steps add to the bias: a step's is that part of D which noise cannot explain."""
-    bias = 0.0
-    for j in range(_STEPS):
-        if share[j] > 0.0:
-            d = means.cap - x[j]
-            w = variance - 2.0 * covariance[j] + step_variance[j]
-            bias -= share[j] * d * max(1.0 - w / (d * d), 0.0) if d != 0.0 else 0.0
-    return bias
 
 
 @_kernel
@@ -2227,7 +2213,9 @@ def _least_error(row, high, path, h, j, d, blocks, influence):
 
     Those draws are counted for the plain estimate too, and the smaller number is returned: what truncation
     takes away may be what matters. The standard error is a jackknife's: to leave out a draw of weight
-    share q moves a self-normalised estimate by its influence / (1 - q).
+    share q moves a self-normalised estimate by its influence / (1 - q). The bias is that of the plain
+    estimate: to cut weights and to move along the path errs to the same side, and a bias made of their
+    differences had the right sign less often.
     """
     top = 0
     while row[top] != high:
@@ -2236,29 +2224,30 @@ def _least_error(row, high, path, h, j, d, blocks, influence):
     centre = centre if abs(centre) < np.inf else 0.0
     means = _path_means(row, high, path, h, j, d, centre, blocks)
     x, share = np.empty(_STEPS), np.empty(_STEPS)
-    covariance, step_variance = np.zeros(_STEPS), np.zeros(_STEPS)
+    gain, spread = np.zeros(_STEPS), np.zeros(_STEPS)
     _estimates_along(means, x)
-    capped, squared, f = blocks[2], blocks[5], blocks[6:]
-    variance = pull = squares = fourths = 0.0
+    raw, capped, difference, squared, f = blocks[1], blocks[2], blocks[4], blocks[5], blocks[6:]
+    pull = squares = fourths = 0.0
     for first in range(0, row.size, _BLOCK):
         part = row[first : first + _BLOCK]
         end = _influences(part, high, path, means, h, first, j, d, centre, blocks)
-        _, fw, ff, _ = _sums(f[0], capped, end)
-        variance += ff
-        pull += fw
+        # V - C and W as sums of products of differences: they may be millions of times smaller than V.
         for s in range(_STEPS):
-            _, fg, gg, _ = _sums(f[s + 1], f[0], end)
-            covariance[s] += fg
-            step_variance[s] += gg
+            for i in range(end):
+                difference[i] = f[0, i] - f[s + 1, i]
+            _, df, dd, _ = _sums(difference, f[0], end)
+            gain[s] += df
+            spread[s] += dd
+        plain = f[_STEPS + 1]
+        _, fw, _, _ = _sums(plain, raw, end)
+        pull += fw
         for i in range(end):
-            squared[i] = f[_STEPS + 1, i] ** 2
+            squared[i] = plain[i] * plain[i]
         a, _, aa, _ = _sums(squared, squared, end)
         squares += a
         fourths += aa
     raw_draws = _behind(squares, fourths)
-    moved = _shares(means, x, variance, covariance, step_variance, share)
-    bias = _bias_of_shares(means, x, variance, covariance, step_variance, share)
-    bias -= (1.0 - moved) * pull / path.s_cap
+    moved = _shares(means, x, gain, spread, share)
     estimate = means.cap
     for s in range(_STEPS):
         estimate += share[s] * (x[s] - means.cap) if share[s] > 0.0 else 0.0
@@ -2283,7 +2272,7 @@ def _least_error(row, high, path, h, j, d, blocks, influence):
         fourths += aa
     draws = min(_behind(squares, fourths), raw_draws)
     squares *= (path.s_zero - 1.0) / path.s_zero
-    return centre + estimate, math.sqrt(squares), bias, draws
+    return centre + estimate, math.sqrt(squares), -pull / path.s_raw, draws
 
 
 @_kernel

@@ -92,13 +92,13 @@ def _diagnose_components(
             squares = (sizes**2).sum(axis=1)
             fields["ess"][:, j] = sizes.sum(axis=1) ** 2 / squares
             draws_behind = fields["error_draws"][:, j] = squares**2 / (sizes**4).sum(axis=1)
-            low, high = np.nanmin(h, axis=1), np.nanmax(h, axis=1)
+            low, high = np.fmin.reduce(h, axis=1), np.fmax.reduce(h, axis=1)
             two_valued = ((h == low[:, None]) | (h == high[:, None]) | ~positive).all(axis=1)
             right = _khat_of(np.where(off > 0.0, log_f, -np.inf), rows.n, lengths)
             left = _khat_of(np.where(off < 0.0, log_f, -np.inf), rows.n, lengths)
             right, left = (np.where(two_valued, np.nan, side) for side in (right, left))
             fields["khat_right"][:, j], fields["khat_left"][:, j] = right, left
-            unknown = np.isnan(moments.estimate[:, j])
+            unknown = ~np.isfinite(moments.estimate[:, j])
             fields["khat"][:, j] = np.where(unknown, np.nan, _known_max(khat_weights, right, left))
             codes = error_status(
                 of_weights, moments.estimate[:, [j]], moments.std_error[:, [j]], draws_behind[:, None]
@@ -466,7 +466,7 @@ def finite_variance_test(
     lengths = tail_lengths(rows, 1.0, tail_length)
     _, status = khat_rows(rows, lengths, exponent)
     statistic, k = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
-    for r in np.flatnonzero(status == Status.OK):
+    for r in np.flatnonzero((status == Status.OK) & ~np.isnan(exponent)):
         statistic[r], k[r] = _signed_root(rows.values[r], int(lengths[r]), exponent[r])
     from scipy.special import ndtr  # noqa: PLC0415 -- scipy is not imported before it is used
 
@@ -501,9 +501,12 @@ def _signed_root(row: _arrays.Floats, length: int, gamma: float) -> tuple[float,
     def minus_at_half(log_sigma: float) -> float:
         return float(log_sigma + 3.0 * np.log1p(0.5 * x * np.exp(-log_sigma)).mean())
 
-    # k > -1/2: below, the likelihood has no interior maximum.
-    free = minimize(minus_profile, bounds=(-0.9 * np.log(size), 60.0), method="bounded")
-    half = minimize(minus_at_half, bounds=(-60.0, 60.0), method="bounded", options={"xatol": 1e-10})
+    # Below k = -1/2 the likelihood has no interior maximum; very heavy tails give it several: a grid first.
+    least, largest = max(np.log(x[x > 0.0].min()), -700.0), np.log(x.max())
+    grid = np.linspace(-0.9 * np.log(size), min(largest - least + 3.0, 700.0), 64)
+    at = int(np.argmin([minus_profile(s) for s in grid]))
+    free = minimize(minus_profile, bounds=(grid[max(at - 1, 0)], grid[min(at + 1, 63)]), method="bounded")
+    half = minimize(minus_at_half, bounds=(least, largest), method="bounded", options={"xatol": 1e-10})
     k = float(np.log1p(np.expm1(free.x) / x.max() * x).mean())
     ratio = max(2.0 * size * (half.fun - free.fun), 0.0)
     return float(np.copysign(np.sqrt(ratio), k - 0.5)), k

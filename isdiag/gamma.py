@@ -82,7 +82,7 @@ class AccurateSelection(GammaSelection):
     std_error : float or array
         Jackknife standard error, in the units of h and the shape of `estimate`.
     bias : float or array
-        Estimated bias of `estimate`; subtract it to correct.
+        Bias of the plain self-normalised estimate, which that of `estimate` resembles in sign and size.
     mse : float or array
         ``std_error**2 + bias**2``.
     error_draws : float or array
@@ -215,6 +215,9 @@ def select_gamma(
     """
     rows = _arrays.rows_of(log_w, axis, where)
     lengths = tail_lengths(rows, r_eff, tail_length)
+    if h is not None and rule != "mse":
+        msg = f'h is for rule="mse", and rule is {rule!r}'
+        raise ValueError(msg)
     selection, status = choose_rows(rows, lengths, k_max, ess_min, gamma_max, rule, h, workers)
     _arrays.warn_not_finite(status)
     return selection

@@ -220,7 +220,7 @@ def _weights_to_use(
 ) -> tuple[_arrays.Floats, _arrays.Floats, _arrays.Floats, _arrays.Codes]:
     """(log-weights, exponent still to be applied, raw khat, status code)."""
     lengths = tail_lengths(rows, 1.0, None)
-    if smooth is False:
+    if not smooth:
         return rows.values, gamma, *khat_rows(rows, lengths, gamma)
     applied = np.ones(len(rows))
     if smooth != "truncate":
@@ -238,7 +238,7 @@ def truncated(rows: _arrays.Rows, gamma: _arrays.Floats) -> _arrays.Floats:
         high = gamma * rows.values.max(axis=1)
         cap = high + np.log(total) - 0.5 * np.log(rows.n)
         tempered = np.where(rows.values == -np.inf, -np.inf, gamma[:, None] * rows.values)
-    return np.minimum(tempered, cap[:, None])
+    return np.fmin(tempered, cap[:, None])  # no cap without weight
 
 
 def _snis(
@@ -256,10 +256,12 @@ def _snis(
         log_z_std_error = np.sqrt(np.maximum(1.0 / ess - 1.0 / n, 0.0))
         if not normalize:
             z = np.exp(log_z)[:, None]
-            squares = std_error**2 - 2.0 * estimate * bias + estimate**2 / ess[:, None]
-            spread = np.maximum(n[:, None] * squares - estimate**2, 0.0) / (n[:, None] - 1.0)
+            of_weights = estimate**2 * (n / ess - 1.0)[:, None]
+            squares = n[:, None] * (std_error**2 - 2.0 * estimate * bias) + of_weights
+            spread = np.maximum(squares, 0.0) / (n[:, None] - 1.0)
             estimate, std_error, bias = z * estimate, z * np.sqrt(spread), 0.0 * bias
         half = half_width(std_error, error_draws[:, None], LEVEL)
+        low, high = estimate - half, estimate + half
     return SNIS(
         estimate=rows.diagnostic(estimate, own),
         std_error=rows.diagnostic(std_error, own),
@@ -267,8 +269,8 @@ def _snis(
         ess=rows.diagnostic(ess),
         khat=rows.diagnostic(khat),
         status=rows.status(error_status(status, estimate, std_error, error_draws[:, None])),
-        low=rows.diagnostic(estimate - half, own),
-        high=rows.diagnostic(estimate + half, own),
+        low=rows.diagnostic(low, own),
+        high=rows.diagnostic(high, own),
         log_z=rows.diagnostic(log_z),
         log_z_std_error=rows.diagnostic(log_z_std_error),
         error_draws=rows.diagnostic(error_draws),

@@ -77,3 +77,72 @@ def snis(log_w, h, gamma=1.0):
     w /= w.sum()
     estimate = np.sum(w * h)
     return estimate, np.sqrt(np.sum(w**2 * (h - estimate) ** 2)), -np.sum(w**2 * (h - estimate))
+
+
+def truncation_level(log_w):
+    """The log-weight at which the rule "mse" cuts, for draws without ties."""
+    x = np.asarray(log_w, float) - np.max(log_w)
+    n = x.size
+    w = np.exp(x)
+    ionides = w.mean() * np.sqrt(n)
+    m = int(min(n / 5, 3 * np.sqrt(n)))
+    ordered = np.sort(w)
+    cutoff = ordered[-m - 1]
+    k, sigma, _ = gpd_fit(ordered[-m:] - cutoff)
+    fitted = cutoff + sigma * ((2 * m) ** k - 1) / k  # exceeded half a time in n draws
+    if fitted < ionides and k > 0.7:
+        fitted = ionides
+    return np.max(log_w) + np.log(ionides**0.25 * fitted**0.75)
+
+
+def influence_and_estimate(weights, h):
+    share = weights / weights.sum()
+    estimate = np.sum(share * h)
+    return share * (h - estimate), estimate
+
+
+def path_step(log_w, h, gamma, order):
+    """(influence, estimate): the Taylor polynomial at gamma of the mean of h under w^gamma, taken at 1."""
+    w = np.exp(gamma * (log_w - log_w.max()))
+    share = w / w.sum()
+    influence, estimate = influence_and_estimate(w, h)
+    t = log_w - np.sum(share * log_w)
+    v = h - estimate
+    a = 1 - gamma
+    if order >= 1:
+        c1 = np.sum(share * v * t)
+        influence = influence + a * share * (v * t - c1)
+    if order == 2:
+        variance, c2 = np.sum(share * t * t), np.sum(share * v * t * t)
+        influence = influence + a**2 / 2 * share * (v * t * t - c2 - v * variance - 2 * t * c1)
+    for k in range(1, order + 1):
+        estimate += a**k / math.factorial(k) * np.sum(share * v * t**k)
+    return influence, estimate
+
+
+def least_error(log_w, h, level):
+    """(estimate, standard error, bias) of the rule "mse", all weights being positive."""
+    log_w, h = np.asarray(log_w, float), np.asarray(h, float)
+    w = np.exp(np.minimum(log_w, level) - log_w.max())
+    f, estimate = influence_and_estimate(w, h)
+    share = w / w.sum()
+    moved, taper, rest = [], [], []
+    for gamma, order in ((0.0, 1), (0.0, 2), (0.4, 1), (0.8, 0)):
+        g, step = path_step(log_w, h, gamma, order)
+        d, variance = step - estimate, np.sum((g - f) ** 2)
+        gain = max(np.sum(f * f) - np.sum(f * g), 0.0)
+        moved.append(min(gain / variance, 1.0))
+        taper.append(max(1 - d * d / (9 * variance), 0.0))
+        rest.append((gain, d, g))
+    taper[0] = min(taper[0], taper[1])
+    moved = np.array(moved) * taper
+    weight = moved * [each[0] for each in rest]
+    part = moved * weight / weight.sum() if weight.sum() > 0 else 0 * moved
+    raw = np.exp(log_w - log_w.max())
+    bias = -np.sum(raw / raw.sum() * influence_and_estimate(raw, h)[0])
+    left_out = (1 - part.sum()) * f / (1 - share)
+    for p, (_, d, g) in zip(part, rest, strict=True):
+        estimate += p * d
+        left_out += p * g
+    n = h.size
+    return estimate, np.sqrt((n - 1) / n * np.sum(left_out**2)), bias

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import isdiag
 from tests import naive
@@ -115,3 +116,275 @@ def test_diagnose_estimates_at_both_gammas(rng):
     assert f"{first.estimate:.6g}  (mean under the target;" in text
     assert f"{tempered.estimate:.6g}  (mean under the tempered target;" in text
     assert diagnosis.to_dict()["estimate"]["estimate"][0] == first.estimate
+
+
+# ------------------------------------------------------------------- how much is known of the error
+
+
+def error_draws(log_w, h, gamma=1.0):
+    w = np.where(log_w > -np.inf, np.exp(gamma * np.maximum(log_w - log_w.max(), -1e3)), 0.0)
+    w /= w.sum()
+    squares = w**2 * (h - np.sum(w * h)) ** 2
+    return squares.sum() ** 2 / np.sum(squares**2)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("n", [2, 7, 1000])
+def test_error_draws_against_naive(rng, n, gamma):
+    log_w, h = rng.normal(size=(4, n)), rng.normal(size=(4, n))
+    log_w[0, -1] = -np.inf if n > 2 else 0.0
+    h[1] = h[1] > 0 if n > 2 else h[1]
+    found = isdiag.snis(log_w, h, gamma=gamma).error_draws
+    expected = [error_draws(row, values, gamma) for row, values in zip(log_w, h, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
+def test_error_draws_survive_a_large_offset_of_h(rng, scale):
+    log_w, h = rng.normal(scale=scale, size=1000), 1e8 + rng.normal(size=1000)
+    result = isdiag.snis(log_w, h)
+    estimate, std_error, _ = naive.snis(log_w, h - 1e8)
+    assert result.estimate - 1e8 == pytest.approx(estimate, abs=1e-7)
+    assert result.std_error == pytest.approx(std_error, rel=1e-6)
+    assert result.error_draws == pytest.approx(error_draws(log_w, h - 1e8), rel=1e-6)
+
+
+def test_error_draws_where_the_largest_weight_sits_far_off(rng):
+    # Sums run about h at the largest weight, here far from the estimate.
+    log_w, h = 0.01 * rng.normal(size=1000), rng.normal(size=1000)
+    h[np.argmax(log_w)] = 50.0
+    assert isdiag.snis(log_w, h).error_draws == pytest.approx(error_draws(log_w, h), rel=1e-9)
+
+
+def test_interval_is_students_t_with_twice_the_error_draws(rng):
+    log_w, h = rng.normal(scale=[[0.1], [1.0], [3.0]], size=(3, 500)), rng.normal(size=(3, 500))
+    for smooth in (False, "psis", "truncate"):
+        result = isdiag.snis(log_w, h, smooth=smooth)
+        df = np.maximum(2 * result.error_draws, 1)
+        low, high = stats.t.interval(0.95, df, result.estimate, result.std_error)
+        np.testing.assert_allclose(result.low, low, rtol=1e-10)
+        np.testing.assert_allclose(result.high, high, rtol=1e-10)
+
+
+@pytest.mark.parametrize("options", [{}, {"smooth": "truncate"}, {"normalize": False}], ids=str)
+def test_interval_covers_as_often_as_it_says(options):
+    x, log_w = log_normal(np.random.default_rng(31), 3000, 400, s=0.5)
+    result = isdiag.snis(log_w, x, **options)
+    covered = (result.low < 0.5) & (result.high > 0.5)
+    assert 0.93 <= covered.mean() <= 0.97
+
+
+# ------------------------------------------------------------------------------ the constant of w
+
+
+def test_log_z_and_its_error_against_simulation():
+    _, log_w = log_normal(np.random.default_rng(32), 4000, 400, s=0.7)
+    result = isdiag.snis(log_w, log_w)
+    assert np.exp(result.log_z).mean() == pytest.approx(1.0, abs=4 * 0.8 / np.sqrt(log_w.size))
+    assert result.log_z.std() == pytest.approx(result.log_z_std_error.mean(), rel=0.1)
+
+
+def test_log_z_is_the_mean_weight_over_all_draws_that_count(rng):
+    log_w, h = rng.normal(size=300), rng.normal(size=300)
+    log_w[:20] = -np.inf
+    where = np.arange(300) < 250
+    for gamma in (0.5, 1.0):
+        w = np.exp(gamma * log_w[where])
+        result = isdiag.snis(log_w, h, gamma=gamma, where=where)
+        assert result.log_z == pytest.approx(np.log(w.mean()), rel=1e-12)
+        expected = np.sqrt(w.var() / w.size) / w.mean()
+        assert result.log_z_std_error == pytest.approx(expected, rel=1e-9)
+
+
+def test_log_z_is_that_of_the_weights_used(heavy):
+    smoothed = isdiag.psis(heavy, normalize=False).log_weights
+    w = np.exp(heavy)
+    cut = np.minimum(w, np.sqrt(w.size) * w.mean())
+    assert (cut < w).any()
+    assert isdiag.snis(heavy, heavy, smooth="psis").log_z == pytest.approx(np.log(np.exp(smoothed).mean()))
+    assert isdiag.snis(heavy, heavy, smooth="truncate").log_z == pytest.approx(np.log(cut.mean()))
+
+
+@pytest.mark.parametrize("smooth", [False, "psis", "truncate"])
+def test_log_z_of_no_weight_is_that_of_zero(smooth):
+    result = isdiag.snis(np.full(50, -np.inf), np.zeros(50), smooth=smooth)
+    assert result.log_z == -np.inf
+    assert np.isnan([result.estimate, result.log_z_std_error, result.error_draws, result.low]).all()
+    assert result.status is isdiag.Status.NO_WEIGHT
+
+
+# --------------------------------------------------------------------------- what is done to weights
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0])
+def test_truncation_is_a_cut_at_root_n_times_the_mean(rng, gamma):
+    log_w, h = 1.5 * rng.exponential(size=(2, 1000)), rng.normal(size=(2, 1000))
+    log_w[1, :300] = -np.inf
+    result = isdiag.snis(log_w, h, gamma=gamma, smooth="truncate")
+    w = np.exp(gamma * log_w)
+    cut = np.minimum(w, np.sqrt(1000) * w.mean(axis=1, keepdims=True))
+    assert (cut < w).any() or gamma < 1
+    with np.errstate(divide="ignore"):
+        expected = np.array([naive.snis(row, values) for row, values in zip(np.log(cut), h, strict=True)])
+    np.testing.assert_allclose(result.estimate, expected[:, 0], rtol=1e-9)
+    np.testing.assert_allclose(result.std_error, expected[:, 1], rtol=1e-9)
+    np.testing.assert_allclose(result.bias, expected[:, 2], rtol=1e-7, atol=1e-13)
+    np.testing.assert_allclose(result.ess, cut.sum(1) ** 2 / (cut**2).sum(1), rtol=1e-9)
+    np.testing.assert_array_equal(result.khat, isdiag.pareto_khat(log_w, gamma=gamma))
+    assert (result.khat > 0.3).all()
+
+
+def test_truncation_counts_only_draws_of_where(rng):
+    log_w, h = 2 * rng.exponential(size=600), rng.normal(size=600)
+    where = rng.uniform(size=600) < 0.5
+    left = isdiag.snis(log_w, h, smooth="truncate", where=where)
+    right = isdiag.snis(log_w[where], h[where], smooth="truncate")
+    assert vars(left) == pytest.approx(vars(right), rel=1e-12)
+
+
+def test_true_is_psis_and_anything_false_is_raw(heavy, rng):
+    h = rng.normal(size=heavy.size)
+    raw, psis = isdiag.snis(heavy, h), isdiag.snis(heavy, h, smooth="psis")
+    assert raw.estimate != psis.estimate
+    for smooth in (True, np.True_, 1):
+        assert vars(isdiag.snis(heavy, h, smooth=smooth)) == vars(psis)
+    for smooth in (np.False_, 0):
+        assert vars(isdiag.snis(heavy, h, smooth=smooth)) == vars(raw)
+
+
+@pytest.mark.parametrize("smooth", ["pareto", "PSIS", "", None, 2])
+def test_unknown_smoothing_is_an_error(heavy, smooth):
+    with pytest.raises(ValueError, match="smooth must be one of") as caught:
+        isdiag.snis(heavy, heavy, smooth=smooth)
+    assert repr(smooth) in str(caught.value)
+
+
+@pytest.mark.parametrize("smooth", [False, "psis", "truncate"])
+def test_results_of_far_log_weights_are_the_same(heavy, rng, smooth):
+    h = rng.normal(size=heavy.size)
+    near = vars(isdiag.snis(heavy, h, smooth=smooth))
+    for shift in (1e4, -1e4):
+        far = dict(vars(isdiag.snis(heavy + shift, h, smooth=smooth)))
+        assert far.pop("log_z") == pytest.approx(near["log_z"] + shift, abs=1e-9)
+        assert far == pytest.approx({key: near[key] for key in far}, rel=1e-8)
+
+
+# --------------------------------------------------------------------------------- not normalised
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0])
+def test_without_normalising_it_is_a_plain_mean(rng, gamma):
+    log_w, h = rng.normal(size=(3, 400)) - 2, 3 + rng.normal(size=(3, 400))
+    log_w[1, :150] = -np.inf
+    where = np.ones((3, 400), bool)
+    where[2, ::3] = False
+    h[~where] = np.nan
+    result = isdiag.snis(log_w, h, gamma=gamma, normalize=False, where=where)
+    for r in range(3):
+        terms = np.exp(gamma * log_w[r][where[r]]) * h[r][where[r]]
+        assert result.estimate[r] == pytest.approx(terms.mean(), rel=1e-12)
+        assert result.std_error[r] == pytest.approx(terms.std(ddof=1) / np.sqrt(terms.size), rel=1e-10)
+    np.testing.assert_array_equal(result.bias, 0.0)
+    plain = isdiag.snis(log_w, h, gamma=gamma, where=where)
+    for key in ("ess", "khat", "log_z", "log_z_std_error"):
+        np.testing.assert_array_equal(getattr(result, key), getattr(plain, key))
+
+
+def test_without_normalising_h_may_be_a_vector(rng):
+    log_w, h = rng.normal(size=200), rng.normal(size=(200, 2, 3))
+    result = isdiag.snis(log_w, h, normalize=False)
+    terms = np.exp(log_w)[:, None, None] * h
+    np.testing.assert_allclose(result.estimate, terms.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(result.std_error, terms.std(axis=0, ddof=1) / np.sqrt(200), rtol=1e-10)
+
+
+def test_without_normalising_weights_that_hardly_differ_leave_the_error_of_h(rng):
+    h = 1e8 + rng.normal(size=400)
+    result = isdiag.snis(np.zeros(400), h, normalize=False)
+    assert result.std_error == pytest.approx(np.std(h, ddof=1) / 20, rel=1e-6)
+
+
+def test_without_normalising_far_weights_overflow_silently(rng):
+    log_w, h = rng.normal(size=100), 1 + rng.uniform(size=100)
+    assert isdiag.snis(log_w + 1e4, h, normalize=False).estimate == np.inf
+    assert isdiag.snis(log_w - 1e4, h, normalize=False).estimate == 0.0
+
+
+# ------------------------------------------------------------------------------- kinds of h, statuses
+
+
+def test_vector_h_gives_numbers_for_each_component(rng):
+    log_w, h = rng.normal(size=(2, 600)), rng.normal(size=(2, 600, 3))
+    result = isdiag.snis(log_w, h)
+    assert result.low.shape == result.high.shape == result.estimate.shape == (2, 3)
+    assert result.error_draws.shape == result.log_z.shape == result.status.shape == (2,)
+    for j in range(3):
+        alone = isdiag.snis(log_w, h[:, :, j])
+        np.testing.assert_allclose(result.estimate[:, j], alone.estimate, rtol=1e-10, atol=1e-14)
+        np.testing.assert_allclose(result.std_error[:, j], alone.std_error, rtol=1e-10)
+        np.testing.assert_allclose(result.log_z, alone.log_z, rtol=1e-12)
+    w = np.exp(log_w)
+    np.testing.assert_allclose(result.error_draws, (w**2).sum(1) ** 2 / (w**4).sum(1), rtol=1e-10)
+    df = 2 * result.error_draws[:, None]
+    low, high = stats.t.interval(0.95, df, result.estimate, result.std_error)
+    np.testing.assert_allclose([result.low, result.high], [low, high], rtol=1e-10)
+
+
+def test_one_component_is_a_vector_too(rng):
+    log_w, h = rng.normal(size=300), rng.normal(size=300)
+    result, alone = isdiag.snis(log_w, h[:, None]), isdiag.snis(log_w, h)
+    assert result.estimate.shape == result.low.shape == (1,)
+    assert (result.estimate[0], result.low[0], result.high[0]) == (alone.estimate, alone.low, alone.high)
+    assert result.error_draws == alone.error_draws
+
+
+def test_boolean_h_is_an_indicator(rng):
+    log_w, h = rng.normal(size=500), rng.uniform(size=500) < 0.3
+    for normalize in (True, False):
+        found = vars(isdiag.snis(log_w, h, normalize=normalize))
+        assert found == vars(isdiag.snis(log_w, h.astype(float), normalize=normalize))
+
+
+def test_status_tells_what_is_known_of_the_error(rng):
+    light, x = 0.3 * rng.normal(size=2000), rng.normal(size=2000)
+    status = isdiag.Status
+    few = isdiag.snis(light[:100], x[:100] > 2)
+    assert few.error_draws < 25
+    assert few.status is status.ERROR_UNCERTAIN
+    many = isdiag.snis(light, x)
+    assert many.error_draws > 25
+    assert many.status is status.OK
+    assert isdiag.snis(light, np.full(2000, 0.1)).status is status.CONSTANT_H
+    assert isdiag.snis(light, np.zeros(2000)).status is status.CONSTANT_H
+    zero = np.where(x > 0, -np.inf, light)  # h varies only where the weight is zero
+    assert isdiag.snis(zero, np.where(x > 0, x, 7.0)).status is status.CONSTANT_H
+    assert isdiag.snis(2 * x, x).status is status.ERROR_UNCERTAIN
+
+
+def test_constant_h_has_an_interval_of_no_width(heavy):
+    result = isdiag.snis(heavy, np.full(heavy.size, 3.0))
+    assert result.low == result.estimate == result.high == 3.0
+    assert result.error_draws == 0.0
+
+
+def test_rows_keep_the_status_of_their_weights(rng):
+    status = isdiag.Status
+    log_w = 0.3 * rng.normal(size=(7, 400))
+    log_w[1] = 2.5
+    log_w[2, 3:] = -np.inf
+    log_w[3] = np.repeat([0.0, -5.0], 200)
+    log_w[4] = -np.inf
+    log_w[5, 7], log_w[6, 7] = np.nan, np.inf
+    expected = [
+        status.FLAT, status.TAIL_TOO_SHORT, status.DEGENERATE_TAIL,
+        status.NO_WEIGHT, status.NOT_FINITE, status.NOT_FINITE,
+    ]  # fmt: skip
+    for h in (rng.normal(size=(7, 400)), np.ones((7, 400)), rng.normal(size=(7, 400, 2))):
+        for options in ({}, {"smooth": "truncate"}, {"smooth": "psis"}, {"normalize": False}):
+            with pytest.warns(isdiag.NonFiniteWarning, match="2 of 7") as caught:
+                result = isdiag.snis(log_w, h, **options)
+            assert len(caught) == 1
+            np.testing.assert_array_equal(result.status[1:], expected)
+            numbers = [result.estimate, result.std_error, result.low, result.high]
+            assert all(np.isnan(number[4:]).all() for number in numbers)
+            assert all(np.isfinite(number[:4]).all() for number in numbers)

@@ -1,8 +1,11 @@
 """Where the truth is known: draws, log-weights, values h, and the mean of h under the target.
 
-A scenario draws `repeats` samples of n and returns the log-weights, (repeats, n), up to a constant, and one
-array of values of that shape for each question h. `HELD_OUT` names the third of them that no method was
-tuned on.
+A scenario draws `repeats` samples of n and returns the log-weights, (repeats, n), those of normalised
+densities, and one array of values of that shape for each question h.
+
+Constants of the rule "mse" were chosen on `TUNED_ON`. `HELD_OUT` was looked at once: then one rule was added
+(the first order at 0 is believed no further than the second). `FRESH` was made after that, and nothing was
+changed since.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ class Scenario:
         Of a generator, repeats and n; gives log-weights and values.
     truth : dict of float
         The target's mean of each h.
-    khat : float
+    k : float
         Tail index of the weights; NaN where it is not known.
     """
 
@@ -41,6 +44,49 @@ class Scenario:
     draw: Callable[[np.random.Generator, int, int], Draws]
     truth: dict[str, float]
     k: float = np.nan
+
+
+def between(name: str, proposal, target) -> Scenario:
+    """Two laws of scipy.stats; the indicator asks for the target's upper half."""
+    discrete = hasattr(proposal.dist, "pmf")
+    threshold = float(target.median())
+
+    def draw(rng, repeats, n):
+        x = proposal.rvs(size=(repeats, n), random_state=rng).astype(float)
+        log_density = "logpmf" if discrete else "logpdf"
+        log_w = getattr(target, log_density)(x) - getattr(proposal, log_density)(x)
+        return log_w, questions(x, threshold)
+
+    return Scenario(name, draw, answers(target, threshold))
+
+
+def mixture(name: str, proposal, target) -> Scenario:
+    """Proposal and target as lists of (share, mean, standard deviation) of normal laws."""
+
+    def log_density(x, parts):
+        return np.log(sum(share * stats.norm.pdf(x, mean, sd) for share, mean, sd in parts))
+
+    def draw(rng, repeats, n):
+        shares, means, sds = np.array(proposal).T
+        part = rng.choice(len(shares), p=shares, size=(repeats, n))
+        x = means[part] + sds[part] * rng.normal(size=(repeats, n))
+        return log_density(x, target) - log_density(x, proposal), questions(x, 1.0)
+
+    truth = {"linear": 0.0, "indicator": 0.0, "squared": 0.0}
+    for share, mean, sd in target:
+        for key, value in answers(stats.norm(mean, sd), 1.0).items():
+            truth[key] += share * value
+    return Scenario(name, draw, truth)
+
+
+def product(coordinates: int, proposal, target) -> Scenario:
+    """Independent coordinates; h asks for the first."""
+
+    def draw(rng, repeats, n):
+        x = proposal.rvs(size=(repeats, n, coordinates), random_state=rng)
+        return (target.logpdf(x) - proposal.logpdf(x)).sum(-1), questions(x[..., 0], 1.0)
+
+    return Scenario(f"{coordinates} x {target.dist.name}", draw, answers(target, 1.0))
 
 
 def questions(x: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
@@ -61,7 +107,7 @@ def log_normal(s: float) -> Scenario:
 
     def draw(rng, repeats, n):
         x = rng.normal(size=(repeats, n))
-        return s * x, questions(x, 1.0)
+        return s * x - s**2 / 2, questions(x, 1.0)
 
     return Scenario(f"log-normal {s:g}", draw, answers(stats.norm(s), 1.0), 0.0)
 
@@ -71,7 +117,7 @@ def noisy_log_normal(s: float, noise: float) -> Scenario:
 
     def draw(rng, repeats, n):
         x = rng.normal(size=(repeats, n))
-        return s * x, questions(x + noise * rng.normal(size=x.shape), 1.0)
+        return s * x - s**2 / 2, questions(x + noise * rng.normal(size=x.shape), 1.0)
 
     law = stats.norm(s, np.hypot(1, noise))
     return Scenario(f"log-normal {s:g}, noisy h", draw, answers(law, 1.0), 0.0)
@@ -83,7 +129,7 @@ def shift(dimensions: int, by: float) -> Scenario:
     def draw(rng, repeats, n):
         first = rng.normal(size=(repeats, n))
         rest = np.sqrt(dimensions - 1) * rng.normal(size=(repeats, n))
-        return by * (first + rest), questions(first, 1.0)
+        return by * (first + rest) - dimensions * by**2 / 2, questions(first, 1.0)
 
     return Scenario(f"shift {dimensions} x {by:g}", draw, answers(stats.norm(by), 1.0), 0.0)
 
@@ -104,7 +150,7 @@ def scale(by: float) -> Scenario:
 
     def draw(rng, repeats, n):
         x = rng.normal(size=(repeats, n))
-        return 0.5 * x * x * (1 - by**-2), questions(x, 1.0)
+        return 0.5 * x * x * (1 - by**-2) - np.log(by), questions(x, 1.0)
 
     return Scenario(f"scale {by:g}", draw, answers(stats.norm(0, by), 1.0), 1 - by**-2)
 
@@ -114,7 +160,7 @@ def exponential(k: float) -> Scenario:
 
     def draw(rng, repeats, n):
         x = rng.exponential(size=(repeats, n))
-        return k * x, questions(x, 2.0)
+        return k * x + np.log1p(-k), questions(x, 2.0)
 
     return Scenario(f"exponential {k:g}", draw, answers(stats.expon(scale=1 / (1 - k)), 2.0), k)
 
@@ -124,7 +170,7 @@ def pareto(k: float) -> Scenario:
 
     def draw(rng, repeats, n):
         x = rng.exponential(size=(repeats, n))
-        return k * x, questions(x + rng.normal(size=x.shape), 2.0)
+        return k * x + np.log1p(-k), questions(x + rng.normal(size=x.shape), 2.0)
 
     law = stats.exponnorm(1 / (1 - k), 0, 1)
     return Scenario(f"Pareto {k:g}", draw, answers(law, 2.0), k)
@@ -200,7 +246,9 @@ def leave_one_out(day: int) -> Scenario:
     mean_out = np.linalg.solve(precision_out, x[others].T @ y[others])
     rate_out = stack_loss.PRIOR_RATE + (y[others] @ y[others] - mean_out @ precision_out @ mean_out) / 2
     shape_out = stack_loss.PRIOR_SHAPE + len(others) / 2
-    spread = np.sqrt(rate_out / shape_out * (x[day] @ np.linalg.solve(precision_out, x[day])))
+    leverage = x[day] @ np.linalg.solve(precision_out, x[day])
+    spread = np.sqrt(rate_out / shape_out * leverage)
+    predictive = stats.t(2 * shape_out, mean_out @ x[day], np.sqrt(rate_out / shape_out * (1 + leverage)))
     law = stats.t(2 * shape_out, mean_out @ x[day], spread)
     threshold = float(mean_out @ x[day] + spread)
 
@@ -208,8 +256,8 @@ def leave_one_out(day: int) -> Scenario:
         variance = rate / rng.gamma(shape, size=(repeats, n))
         beta = np.sqrt(variance)[..., None] * (rng.normal(size=(repeats, n, x.shape[1])) @ root.T)
         expected = (mean + beta) @ x[day]
-        log_w = 0.5 * np.log(variance) + (y[day] - expected) ** 2 / (2 * variance)
-        return log_w, questions(expected, threshold)
+        log_w = 0.5 * np.log(2 * np.pi * variance) + (y[day] - expected) ** 2 / (2 * variance)
+        return log_w + predictive.logpdf(y[day]), questions(expected, threshold)
 
     return Scenario(f"stack loss day {day}", draw, answers(law, threshold), float(stack_loss.true_k()[day]))
 
@@ -241,6 +289,7 @@ def sequence(tokens: int, drift: float) -> Scenario:
     return Scenario(f"sequence {tokens} tokens", draw, truth, 0.0)
 
 
+NORMAL = stats.norm()
 TUNED_ON = (
     log_normal(0.5),
     log_normal(1.0),
@@ -258,6 +307,21 @@ TUNED_ON = (
     leave_one_out(20),
     sequence(5, 2.0),
     sequence(50, 2.0),
+    between("N(0, 1) to N(.7, .8)", NORMAL, stats.norm(0.7, 0.8)),
+    between("N(0, 1) to N(-1, 1.2)", NORMAL, stats.norm(-1, 1.2)),
+    between("t3 to N(1, 1)", stats.t(3), stats.norm(1, 1)),
+    between("N(0, 2) to t4", stats.norm(0, 2), stats.t(4, 1)),
+    between("N(0, 1.5) to logistic", stats.norm(0, 1.5), stats.logistic(0.5, 0.8)),
+    between("logistic to N(2, 1)", stats.logistic(), stats.norm(2, 1)),
+    between("N(0, 1) to skew normal", NORMAL, stats.skewnorm(4, 0, 1.5)),
+    between("Laplace", stats.laplace(), stats.laplace(1, 1.2)),
+    between("gamma 2 to 4", stats.gamma(2), stats.gamma(4)),
+    between("gamma 3 to 2", stats.gamma(3), stats.gamma(2, scale=1.6)),
+    between("exponential to Weibull", stats.expon(), stats.weibull_min(0.8)),
+    between("beta", stats.beta(2, 2), stats.beta(6, 2)),
+    between("Poisson 4 to 7", stats.poisson(4), stats.poisson(7)),
+    between("binomial", stats.binom(20, 0.3), stats.binom(20, 0.55)),
+    between("Poisson to neg. binomial", stats.poisson(5), stats.nbinom(5, 0.5)),
 )
 HELD_OUT = (
     noisy_log_normal(1.5, 1.0),
@@ -270,3 +334,18 @@ HELD_OUT = (
     leave_one_out(3),
     sequence(400, 1.5),
 )
+FRESH = (
+    between("N(0, 1) to Laplace", NORMAL, stats.laplace(0.5, 0.7)),
+    between("t5 to N(.5, .6)", stats.t(5), stats.norm(0.5, 0.6)),
+    between("Weibull 1.5 to 1.1", stats.weibull_min(1.5), stats.weibull_min(1.1)),
+    between("beta 1, 3 to 3, 1.5", stats.beta(1, 3), stats.beta(3, 1.5)),
+    between("geometric", stats.geom(0.3), stats.geom(0.2)),
+    between("exponential to gamma 3", stats.expon(scale=2), stats.gamma(3)),
+    between("N(0, 1) to Gumbel", NORMAL, stats.gumbel_r(0, 0.6)),
+    mixture("three modes to two", [(0.4, -2, 1), (0.4, 2, 1), (0.2, 0, 3)], [(0.3, -3, 0.7), (0.7, 2, 0.7)]),
+    product(6, stats.norm(), stats.norm(0.3, 1.15)),
+    product(10, stats.logistic(0, 0.55), stats.norm(0.3)),
+    bandit(0.5, 4.0),
+    sequence(100, 2.5),
+)
+GROUPS = {"tuned on": TUNED_ON, "held out": HELD_OUT, "fresh": FRESH}

@@ -1,0 +1,264 @@
+"""How accurate estimates are, and how honest their errors: ``python benchmarks/accuracy/study.py``.
+
+Needs ``pip install -e ".[bench]"``. Writes docs/accuracy_table.md, docs/accuracy_cells.csv and
+docs/accuracy.png. Every cell has a seed of its own, so numbers do not depend on the number of processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import zlib
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+from estimators import ESTIMATORS, GAMMAS, PEERS
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from scenarios import GROUPS, Scenario
+from scipy.stats import t as student_t
+
+import isdiag
+from isdiag import Status
+
+DOCS = Path(__file__).parents[2] / "docs"
+SIZES = (64, 200, 1000, 10_000)
+REPEATS = 400
+AT_ONCE = 2_000_000  # draws of one batch
+CALIBRATED = ("SNIS", "mse")
+TRUSTED = {int(Status.OK), int(Status.FLAT)}
+
+
+def reported(name: str, log_w: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(estimate, standard error, bias, low, high, status) as isdiag reports them."""
+    if name == "SNIS":
+        found = isdiag.snis(log_w, h)
+        return found.estimate, found.std_error, found.bias, found.low, found.high, found.status
+    found = isdiag.select_gamma(log_w, rule="mse", h=h)
+    half = found.std_error * student_t.ppf(0.975, np.maximum(2 * found.error_draws, 1))
+    ends = found.estimate - half, found.estimate + half
+    return found.estimate, found.std_error, found.bias, *ends, found.status
+
+
+def rmse(estimates: np.ndarray, truth: float) -> float:
+    return float(np.sqrt(np.mean((estimates - truth) ** 2)))
+
+
+def calibration(name: str, data: list[tuple[np.ndarray, np.ndarray]], truth: float) -> dict[str, float]:
+    parts = [reported(name, *each) for each in data]
+    estimate, std_error, bias, low, high, status = (np.concatenate(part) for part in zip(*parts, strict=True))
+    # mean(w (h - truth)) has mean zero exactly; without it the simulated bias is several times sharper.
+    linear = np.concatenate([(np.exp(log_w) * (h - truth)).mean(axis=1) for log_w, h in data])
+    off = estimate - truth - linear
+    spread, sharp = estimate.std(), off.std()
+    return {
+        f"{name} error ratio": float(std_error.mean() / spread) if spread > 0 else np.nan,
+        f"{name} coverage": float(np.mean((low <= truth) & (truth <= high))),
+        f"{name} warned": float(np.mean(~np.isin(status, list(TRUSTED)))),
+        f"{name} bias in errors": float(off.mean() / (sharp / np.sqrt(off.size))) if sharp > 0 else 0.0,
+        f"{name} bias sign right": float(np.mean(np.sign(bias) == np.sign(off.mean()))),
+    }
+
+
+def run_cell(group: str, scenario: Scenario, n: int, repeats: int) -> list[dict]:
+    """Rows of results, one a question h."""
+    rng = np.random.default_rng(zlib.crc32(f"{scenario.name} {n}".encode()))
+    batches = []
+    while repeats > 0:
+        size = min(repeats, max(AT_ONCE // n, 1))
+        batches.append(scenario.draw(rng, size, n))
+        repeats -= size
+    khat = np.concatenate([isdiag.pareto_khat(log_w) for log_w, _ in batches])
+    rows = []
+    for question, truth in scenario.truth.items():
+        data = [(log_w, values[question]) for log_w, values in batches]
+        row = {"group": group, "scenario": scenario.name, "h": question, "n": n, "k": scenario.k}
+        row["khat"] = float(np.median(np.where(np.isnan(khat), np.inf, khat)))
+        for name, estimate in ESTIMATORS.items():
+            row[name] = rmse(np.concatenate([estimate(*each) for each in data]), truth)
+        tempered = [
+            rmse(np.concatenate([isdiag.snis(*each, gamma=gamma).estimate for each in data]), truth)
+            for gamma in GAMMAS
+        ]
+        row["oracle gamma"] = min(tempered)
+        for name in CALIBRATED:
+            row |= calibration(name, data, truth)
+        rows.append(row)
+    return rows
+
+
+def run(repeats: int, workers: int) -> list[dict]:
+    tasks = [(group, i, n) for group, each in GROUPS.items() for i in range(len(each)) for n in SIZES[::-1]]
+    rows: list[dict] = []
+    columns = (
+        "[progress.description]{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with ProcessPoolExecutor(workers) as pool, Progress(*columns) as progress:
+        bar = progress.add_task("cells", total=len(tasks))
+        futures = [pool.submit(run_task, task, repeats) for task in tasks]
+        for future in as_completed(futures):
+            rows += future.result()
+            progress.advance(bar)
+    order = {(group, s.name): i for i, (group, s) in enumerate((g, s) for g in GROUPS for s in GROUPS[g])}
+    return sorted(rows, key=lambda row: (order[row["group"], row["scenario"]], row["h"], row["n"]))
+
+
+def run_task(task: tuple[str, int, int], repeats: int) -> list[dict]:
+    group, i, n = task  # a scenario holds functions, which do not travel between processes
+    return run_cell(group, GROUPS[group][i], n, repeats)
+
+
+def ratios(rows: list[dict], name: str) -> np.ndarray:
+    """RMSE over that of the best peer of the cell."""
+    return np.array([row[name] / min(row[peer] for peer in PEERS) for row in rows])
+
+
+def summary_table(rows: list[dict]) -> list[str]:
+    names = [*ESTIMATORS, "oracle gamma"]
+    lines = ["| estimator | " + " | ".join(f"{g}: worst | geo. mean" for g in (*GROUPS, "all")) + " |"]
+    lines.append("|---|" + "--:|--:|" * (len(GROUPS) + 1))
+    for name in names:
+        parts = []
+        for group in (*GROUPS, "all"):
+            r = ratios([row for row in rows if group in (row["group"], "all")], name)
+            parts += [f"{r.max():.2f}", f"{np.exp(np.log(r).mean()):.3f}"]
+        lines.append(f"| {name} | " + " | ".join(parts) + " |")
+    return lines
+
+
+def worst_cells(rows: list[dict], count: int = 8) -> list[str]:
+    r = ratios(rows, "mse")
+    lines = ["| scenario | h | n | " + " | ".join((*PEERS, "mse")) + " |", "|---|---|--:|--:|--:|--:|--:|"]
+    for i in np.argsort(-r)[:count]:
+        best = min(rows[i][peer] for peer in PEERS)
+        cells = " | ".join(f"{rows[i][name] / best:.2f}" for name in (*PEERS, "mse"))
+        lines.append(f"| {rows[i]['scenario']} | {rows[i]['h']} | {rows[i]['n']} | {cells} |")
+    return lines
+
+
+def calibration_table(rows: list[dict]) -> list[str]:
+    light = [row for row in rows if row["khat"] <= 0.4 and row["n"] >= 200]
+    lines = [
+        "| | " + " | ".join(CALIBRATED) + " |",
+        "|---|" + "--:|" * len(CALIBRATED),
+    ]
+
+    def add(what: str, value) -> None:
+        lines.append(f"| {what} | " + " | ".join(value(name) for name in CALIBRATED) + " |")
+
+    def quantiles(key: str, name: str) -> str:
+        values = np.array([row[f"{name} {key}"] for row in light])
+        return " / ".join(f"{q:.2f}" for q in np.nanquantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]))
+
+    def trusted(name: str) -> list[dict]:
+        return [row for row in light if row[f"{name} warned"] < 0.5]
+
+    def share(name: str, cells: list[dict]) -> str:
+        ratio = np.array([row[f"{name} error ratio"] for row in cells])
+        return f"{np.mean((ratio >= 0.9) & (ratio <= 1.15)):.0%} of {len(cells)}"
+
+    def covered(name: str, cells: list[dict]) -> str:
+        return f"{np.mean([row[f'{name} coverage'] >= 0.92 for row in cells]):.0%} of {len(cells)}"
+
+    def warned(name: str, low: float, high: float) -> str:
+        cells = [row[f"{name} warned"] for row in rows if low <= row[f"{name} coverage"] < high]
+        return f"{np.mean(cells):.1%} ({len(cells)} cells)"
+
+    def bias_sign(name: str) -> str:
+        cells = [row[f"{name} bias sign right"] for row in light if abs(row[f"{name} bias in errors"]) > 2]
+        return f"{np.mean(cells):.0%} ({len(cells)} cells)"
+
+    add("standard error / true, quantiles", lambda name: quantiles("error ratio", name))
+    add("... within [0.9, 1.15]", lambda name: share(name, light))
+    add("... where most repeats are not warned", lambda name: share(name, trusted(name)))
+    add("coverage of 95 % intervals, quantiles", lambda name: quantiles("coverage", name))
+    add("... at least 92 %, where most are not warned", lambda name: covered(name, trusted(name)))
+    add("repeats warned where coverage < 85 % (all cells)", lambda name: warned(name, -1, 0.85))
+    add("repeats warned where coverage >= 93 % (all cells)", lambda name: warned(name, 0.93, 2))
+    add("bias of the right sign where it exceeds two simulation errors", bias_sign)
+    return lines
+
+
+def by_family(rows: list[dict]) -> list[str]:
+    names = ("SNIS", "truncated IS", "PSIS", "joint", "refit", "mse")
+    lines = ["| scenario | " + " | ".join(names) + " |", "|---|" + "--:|" * len(names)]
+    for scenario in dict.fromkeys(row["scenario"] for row in rows):
+        cells = [row for row in rows if row["scenario"] == scenario]
+        means = " | ".join(f"{np.exp(np.log(ratios(cells, name)).mean()):.2f}" for name in names)
+        lines.append(f"| {scenario} | {means} |")
+    return lines
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    names = ("SNIS", "truncated IS", "PSIS", "joint", "refit", "SLOPE", "mse")
+    figure, axes = plt.subplots(1, len(GROUPS), figsize=(11, 3.6), sharey=True, layout="constrained")
+    for axis, group in zip(axes, GROUPS, strict=True):
+        cells = [row for row in rows if row["group"] == group]
+        data = [np.maximum(ratios(cells, name), 0.2) for name in names]
+        axis.boxplot(data, whis=(0, 100), tick_labels=names, orientation="vertical", widths=0.6)
+        axis.axhline(1.0, color="grey", lw=0.8)
+        axis.set_yscale("log", base=2)
+        axis.set_title(f"{group}: {len(cells)} cells")
+        axis.tick_params(axis="x", rotation=60)
+    axes[0].set_ylabel("RMSE / best of SNIS, TIS, PSIS")
+    figure.savefig(path, dpi=110)
+
+
+def report(rows: list[dict], repeats: int) -> str:
+    lines = [
+        "# Accuracy of estimates",
+        "",
+        "Made by `python benchmarks/accuracy/study.py`; each cell is in [a table](accuracy_cells.csv).",
+        f"{repeats} repeats, n = {', '.join(map(str, SIZES))}, h linear, indicator and squared. Numbers are",
+        "RMSE over that of the best of SNIS, truncated IS and PSIS in the same cell, a best chosen with",
+        "hindsight. `benchmarks/accuracy/scenarios.py` has the scenarios and says what was looked at when.",
+        "",
+        *summary_table(rows),
+        "",
+        "![Spread over cells](accuracy.png)",
+        "",
+        '## Where the rule "mse" is worst',
+        "",
+        *worst_cells(rows),
+        "",
+        "## Are the errors honest?",
+        "",
+        "Of cells with median khat <= 0.4 and n >= 200 unless said otherwise; warned means a status other",
+        "than OK and FLAT. 400 repeats tell a coverage to within 1 %.",
+        "",
+        *calibration_table(rows),
+        "",
+        "## By scenario",
+        "",
+        "Geometric means over h and n.",
+        "",
+        *by_family(rows),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path, default=DOCS)
+    options = parser.parse_args()
+    rows = run(options.repeats, options.workers)
+    with (options.out / "accuracy_cells.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
+    (options.out / "accuracy_table.md").write_text(report(rows, options.repeats))
+    plot(rows, options.out / "accuracy.png")
+
+
+if __name__ == "__main__":
+    main()

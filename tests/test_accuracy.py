@@ -1,0 +1,315 @@
+"""The rule "mse", its error model, and what they promise."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import isdiag
+from isdiag import Status, _arrays
+from isdiag.psis import tail_lengths
+from tests import naive
+
+
+def mse(log_w, h, **options):
+    return isdiag.select_gamma(log_w, rule="mse", h=h, **options)
+
+
+def caps(log_w):
+    rows = _arrays.rows_of(log_w, -1, None)
+    cap = rows.floats()
+    _arrays.kernels().cap_rows(rows.values, rows.n, tail_lengths(rows, 1.0, None), cap, rows.eps)
+    return cap
+
+
+def log_normal(rng, repeats, n, s):
+    x = rng.normal(size=(repeats, n))
+    return s * x, x
+
+
+# ------------------------------------------------------------------------------------- naive twins
+
+
+@pytest.mark.parametrize("n", [40, 64, 333, 1024, 5000])
+@pytest.mark.parametrize("s", [0.3, 1.0, 2.5])
+def test_estimate_is_that_of_the_naive_twin(rng, n, s):
+    log_w, x = log_normal(rng, 4, n, s)
+    for h in (x, x**2, (x > 1).astype(float), 1e3 + rng.normal(size=x.shape)):
+        found = mse(log_w, h)
+        for r in range(4):
+            level = naive.truncation_level(log_w[r])
+            assert caps(log_w)[r] == pytest.approx(level, abs=1e-8)
+            expected = naive.least_error(log_w[r], h[r], level)
+            got = (found.estimate[r], found.std_error[r], found.bias[r])
+            np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_heavy_and_exact_pareto_tails_agree_with_the_twin(rng):
+    log_w = np.array([[0.3], [0.6], [0.9], [1.5]]) * rng.exponential(size=(4, 800))
+    for r, level in enumerate(caps(log_w)):
+        assert level == pytest.approx(naive.truncation_level(log_w[r]), abs=1e-8)
+
+
+def test_a_disavowed_fit_does_not_lower_the_cap(rng):
+    # A far mode of equal weights: the fit has khat > 1 and puts its quantile below the mode.
+    log_w = np.where(np.arange(2500) < 8, 7.0 + 0.1 * rng.normal(size=2500), rng.normal(size=2500))
+    assert isdiag.pareto_khat(log_w) > 1
+    w = np.exp(log_w)
+    assert caps(log_w)[0] >= np.log(w.mean() * 50) - 1e-12
+
+
+def test_ties_are_spread_over_their_level(rng):
+    # Of a lattice the fit sees the slope: shifting each draw within its cell hardly moves the cap, and
+    # the fit without spreading would fail on it.
+    smooth = rng.exponential(size=1500)
+    lattice = np.ceil(smooth)
+    assert isdiag.pareto_khat(0.5 * lattice) == np.inf
+    assert caps(0.5 * lattice)[0] == pytest.approx(caps(0.5 * smooth)[0], abs=0.5)
+
+
+def test_rounding_noise_does_not_make_levels(rng):
+    lattice = np.ceil(rng.exponential(size=2000) * 4) / 8
+    noise = 1e-13 * rng.normal(size=2000)
+    assert caps(lattice + noise)[0] == pytest.approx(caps(lattice)[0], abs=1e-6)
+
+
+# ------------------------------------------------------------------------------------- invariants
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(2, 300),
+    st.floats(0.01, 5),
+    st.sampled_from([-1000.0, -8.0, 0.0, 0.5, 64.0, 500.0]),
+    st.integers(0, 2**32 - 1),
+)
+def test_shift_permutation_and_affine_maps_of_h(n, s, shift, seed):
+    rng = np.random.default_rng(seed)
+    log_w, h = s * rng.normal(size=n), rng.normal(size=n)
+    kept = log_w.copy(), h.copy()
+    found = mse(log_w, h)
+    np.testing.assert_array_equal(log_w, kept[0])
+    np.testing.assert_array_equal(h, kept[1])
+    moved = mse(log_w + shift, h)
+    order = rng.permutation(n)
+    shuffled = mse(log_w[order], h[order])
+    scaled = mse(log_w, 3.0 - 2.0 * h)
+    close = {"rel": 1e-6, "abs": 1e-9}
+    assert moved.estimate == pytest.approx(found.estimate, **close)
+    assert shuffled.estimate == pytest.approx(found.estimate, **close)
+    assert scaled.estimate == pytest.approx(3.0 - 2.0 * found.estimate, **close)
+    assert scaled.std_error == pytest.approx(2.0 * found.std_error, **close)
+    low, high = h.min(), h.max()
+    assert found.std_error >= 0
+    assert low - 10 * (high - low) <= found.estimate <= high + 10 * (high - low)
+
+
+def test_rows_do_not_know_each_other(rng):
+    log_w, x = log_normal(rng, 5, 500, 1.0)
+    log_w[2, 7] = np.nan
+    log_w[3] = -np.inf
+    log_w[4] = 0.0
+    with pytest.warns(isdiag.NonFiniteWarning, match="1 of 5"):
+        batch = mse(log_w, x)
+    alone = mse(log_w[0], x[0])
+    assert (batch.estimate[0], batch.gamma[0]) == (alone.estimate, alone.gamma)
+    assert np.isnan(batch.estimate[[2, 3]]).all()
+    assert np.isnan(batch.gamma[[2, 3]]).all()
+    assert list(batch.limited_by[[2, 3]]) == ["none", "none"]
+    assert batch.estimate[4] == pytest.approx(x[4].mean(), abs=1e-12)
+    assert [Status(code) for code in batch.status[2:]] == [Status.NOT_FINITE, Status.NO_WEIGHT, Status.FLAT]
+
+
+def test_workers_do_not_change_a_bit(rng):
+    log_w, x = log_normal(rng, 80, 5000, 1.0)
+    one, two = mse(log_w, x), mse(log_w, x, workers=2)
+    for field in ("estimate", "std_error", "bias", "gamma"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(two, field))
+
+
+def test_vectors_are_estimated_component_by_component(rng):
+    log_w, x = log_normal(rng, 3, 400, 1.0)
+    h = np.stack([x, x**2, np.sin(x)], axis=-1)
+    together = mse(log_w, h)
+    assert together.estimate.shape == (3, 3)
+    assert together.gamma.shape == together.status.shape == (3,)
+    for j in range(3):
+        np.testing.assert_array_equal(together.estimate[:, j], mse(log_w, h[..., j]).estimate)
+
+
+def test_axis_where_and_zero_weights(rng):
+    log_w, x = log_normal(rng, 4, 300, 1.0)
+    where = rng.uniform(size=log_w.shape) < 0.8
+    h = np.where(where, x, np.nan)
+    found = mse(log_w.T, h.T, axis=0, where=where.T)
+    for r in range(4):
+        kept = where[r]
+        assert found.estimate[r] == pytest.approx(mse(log_w[r][kept], x[r][kept]).estimate, rel=1e-9)
+    log_w[0, :50], x[0, :50] = -np.inf, np.nan
+    assert np.isfinite(mse(log_w[0], x[0]).estimate)
+
+
+def test_float32_and_boolean_h(rng):
+    log_w, x = log_normal(rng, 1, 500, 1.0)
+    assert mse(log_w[0], x[0] > 1).estimate == mse(log_w[0], (x[0] > 1).astype(float)).estimate
+    single = x[0].astype(np.float32)
+    assert mse(log_w[0], single).estimate == mse(log_w[0], single.astype(float)).estimate
+
+
+# ------------------------------------------------------------------------------- edges and statuses
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 6, 29, 30])
+def test_few_draws_give_numbers_and_a_status(rng, n):
+    log_w, x = rng.normal(size=n), rng.normal(size=n)
+    found = mse(log_w, x)
+    assert np.isfinite(found.estimate)
+    assert x.min() - 10 <= found.estimate <= x.max() + 10
+    assert found.status != Status.OK
+
+
+@pytest.mark.parametrize(
+    "log_w",
+    [
+        np.r_[800.0, np.zeros(99)],
+        np.r_[np.zeros(50), np.full(50, -np.inf)],
+        np.linspace(-1e300, 1e300, 100),
+        np.linspace(-1e5, 0, 100),
+        np.r_[0.0, np.full(99, -np.inf)],
+        1e-14 * np.arange(100.0),
+    ],
+)
+def test_extreme_weights_are_survived(log_w):
+    h = np.arange(100.0)
+    found = mse(log_w, h)
+    assert 0 <= found.estimate <= 99
+    assert found.std_error >= 0
+
+
+def test_h_that_is_not_finite_where_it_counts_makes_its_estimate_nan(rng):
+    log_w, x = log_normal(rng, 2, 200, 0.5)
+    x[0, 3] = np.nan
+    found = mse(log_w, x)
+    assert np.isnan(found.estimate[0])
+    assert np.isnan(found.gamma[0])
+    assert np.isfinite(found.estimate[1])
+
+
+def test_constant_h_is_exact_and_says_so(rng):
+    found = mse(rng.normal(size=500), np.full(500, 3.0))
+    assert found.estimate == pytest.approx(3.0, rel=1e-12)
+    assert found.status == Status.CONSTANT_H
+
+
+def test_status_tells_few_draws_from_many(rng):
+    log_w, x = log_normal(rng, 1, 5000, 0.3)
+    assert mse(log_w[0], x[0]).status == Status.OK
+    log_w, x = log_normal(rng, 1, 200, 2.5)
+    assert mse(log_w[0], x[0]).status == Status.ERROR_UNCERTAIN
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"h": None}, "needs h"),
+        ({"h": np.zeros(3)}, "must have log_w's shape"),
+        ({"h": np.zeros(50), "gamma_max": 0.0}, "gamma_max must be above 0"),
+        ({"h": np.zeros(50), "workers": 0}, "workers"),
+    ],
+)
+def test_wrong_arguments(options, error):
+    with pytest.raises(ValueError, match=error):
+        isdiag.select_gamma(np.zeros(50), rule="mse", **options)
+
+
+def test_other_rules_refuse_h_that_they_would_not_use():
+    with pytest.raises(ValueError, match="h is for"):
+        isdiag.select_gamma(np.zeros(50), h=np.zeros(50))
+
+
+def test_diagnose_takes_the_rule(rng):
+    log_w, x = log_normal(rng, 1, 500, 1.0)
+    assert isdiag.diagnose(log_w[0], x[0], rule="mse").selection.estimate == mse(log_w[0], x[0]).estimate
+    assert "estimate" in str(isdiag.diagnose(log_w[0], x[0], rule="mse"))
+
+
+# ---------------------------------------------------------------------------------- the error model
+
+
+def test_curve_is_made_of_tempered_estimates(rng):
+    log_w, x = log_normal(rng, 3, 400, 1.0)
+    gammas = [0.0, 0.3, 1.0]
+    curve = isdiag.mse_curve(log_w, x, gammas)
+    assert curve.estimate.shape == (3, 3)
+    for i, gamma in enumerate(gammas):
+        plain = isdiag.snis(log_w, x, gamma=gamma)
+        np.testing.assert_allclose(curve.estimate[:, i], plain.estimate, rtol=1e-12)
+        np.testing.assert_allclose(curve.std_error[:, i], plain.std_error, rtol=1e-12)
+        np.testing.assert_allclose(curve.bias[:, i], plain.bias, rtol=1e-9, atol=1e-15)
+    np.testing.assert_array_equal(curve.reference, mse(log_w, x).estimate)
+    np.testing.assert_allclose(curve.tempering_bias, curve.estimate - curve.reference[:, None], rtol=1e-9)
+
+
+def test_gamma_is_the_least_of_the_curve(rng):
+    log_w, x = log_normal(rng, 6, 100, 2.0)
+    found = mse(log_w, x, gamma_max=0.8)
+    curve = isdiag.mse_curve(log_w, x, 0.1 * np.arange(1, 9))
+    np.testing.assert_allclose(found.gamma, curve.gamma[curve.mse.argmin(axis=1)], rtol=1e-12)
+    assert set(found.limited_by) <= {"mse", "max"}
+    tempered = isdiag.pareto_khat(log_w, gamma=found.gamma)
+    np.testing.assert_array_equal(found.khat_tempered, tempered)
+    np.testing.assert_array_equal(found.ess, isdiag.ess(log_w, gamma=found.gamma))
+
+
+def test_error_of_the_difference_is_calibrated():
+    # (est_gamma - reference) over its error has about unit spread around the true bias of tempering; it is
+    # 1.2 as the shares of the steps, taken as given, vary too.
+    rng = np.random.default_rng(3)
+    log_w, x = log_normal(rng, 2000, 400, 0.7)
+    curve = isdiag.mse_curve(log_w, x, [0.5])
+    off = curve.tempering_bias - isdiag.lognormal.tempering_bias(0.5, 0.7)
+    error = off / curve.tempering_bias_std_error
+    assert 0.85 < error.std() < 1.3
+
+
+@pytest.mark.parametrize("gammas", [[], [-0.1], [np.nan], [np.inf], [[0.5]]])
+def test_wrong_gammas(gammas):
+    with pytest.raises(ValueError, match="gammas must be"):
+        isdiag.mse_curve([0.0, 1.0], [0.0, 1.0], gammas)
+
+
+# -------------------------------------------------------------------------------------- calibration
+
+
+@pytest.mark.parametrize("question", ["linear", "indicator", "squared"])
+@pytest.mark.parametrize(("s", "n"), [(0.5, 200), (0.5, 1000), (0.8, 1000)])
+def test_reported_error_is_the_true_one(question, s, n):
+    rng = np.random.default_rng(11)
+    log_w, x = log_normal(rng, 1500, n, s)
+    h = {"linear": x, "indicator": x > 1, "squared": x**2}[question]
+    found = mse(log_w, h)
+    ratio = found.std_error.mean() / found.estimate.std()
+    assert 0.9 < ratio < 1.15
+    assert 0.85 < found.mse.mean() / np.mean((found.estimate - truth(question, s)) ** 2) < 1.3
+
+
+def truth(question, s):
+    from scipy.stats import norm
+
+    return {"linear": s, "indicator": norm.sf(1 - s), "squared": 1 + s**2}[question]
+
+
+@pytest.mark.parametrize("s", [1.0, 2.0])
+def test_linear_h_of_log_normal_weights_beats_every_peer(s):
+    # The mean is linear in gamma: the first step of the path is exact.
+    rng = np.random.default_rng(5)
+    log_w, x = log_normal(rng, 400, 1000, s)
+
+    def rmse(estimate):
+        return np.sqrt(np.mean((estimate - s) ** 2))
+
+    peers = [rmse(isdiag.snis(log_w, x, smooth=smooth).estimate) for smooth in (False, "truncate", "psis")]
+    assert rmse(mse(log_w, x).estimate) < 0.97 * min(peers)
+    if s == 2.0:  # what is chosen for stability costs accuracy
+        joint = isdiag.select_gamma(log_w).gamma
+        assert rmse(isdiag.snis(log_w, x, gamma=joint).estimate) > 3 * min(peers)
