@@ -502,8 +502,8 @@ def _signed_root(row: _arrays.Floats, length: int, gamma: float) -> tuple[float,
         return float(log_sigma + 3.0 * np.log1p(0.5 * x * np.exp(-log_sigma)).mean())
 
     # Below k = -1/2 the likelihood has no interior maximum; very heavy tails give it several: a grid first.
-    least, largest = max(np.log(x[x > 0.0].min()), -700.0), np.log(x.max())
-    grid = np.linspace(-0.9 * np.log(size), min(largest - least + 3.0, 700.0), 64)
+    least, largest = max(float(np.log(x[x > 0.0].min())), -700.0), float(np.log(x.max()))
+    grid = np.linspace(-0.9 * float(np.log(size)), min(largest - least + 3.0, 700.0), 64).tolist()
     at = int(np.argmin([minus_profile(s) for s in grid]))
     free = minimize(minus_profile, bounds=(grid[max(at - 1, 0)], grid[min(at + 1, 63)]), method="bounded")
     half = minimize(minus_at_half, bounds=(least, largest), method="bounded", options={"xatol": 1e-10})

@@ -8,7 +8,7 @@ import isdiag
 from isdiag.status import Status
 from tests import naive
 
-LIGHT, HEAVY = 0.3, 2.5  # spread of log-normal weights with a khat well below and above 1/2
+LIGHT, HEAVY = 0.3, 3.0  # spread of log-normal weights with a khat well below and above 1/2
 
 
 def log_normal(rng, shape, s):
@@ -84,7 +84,7 @@ def test_heavy_h_under_light_weights_is_found(rng, side):
     x = rng.normal(size=4000)
     found = isdiag.expectation_diagnostics(0.5 * x, side * np.exp(2 * x))
     assert found.khat_weights < 0.3
-    assert found.khat > 0.7
+    assert found.khat > 0.6
     assert found.khat == (found.khat_right if side > 0 else found.khat_left)
     assert (found.khat_left if side > 0 else found.khat_right) < 0.5
     assert found.ess < 200 < isdiag.ess(0.5 * x)
@@ -141,12 +141,8 @@ def test_layout_does_not_matter(rng):
         for r in range(3):
             kept = where[:, r]
             alone = function(log_w[:, r][kept], h[:, r][kept], gamma=gamma[r])
-            for key, value in vars(alone).items():
-                row = getattr(found, key)
-                row = row if key == "level" else row[r]
-                np.testing.assert_array_equal(row, value) if key in ("method", "status") else (
-                    np.testing.assert_allclose(row, value, rtol=1e-9, err_msg=key)
-                )
+            row = {key: value if key == "level" else value[r] for key, value in vars(found).items()}
+            assert_same(alone, type(found)(**row), rel=1e-9)
     tests = isdiag.finite_variance_test(log_w, axis=(0, 2), where=where, gamma=gamma)
     for r in range(3):
         alone = isdiag.finite_variance_test(log_w[:, r][where[:, r]], gamma=gamma[r])
@@ -225,9 +221,8 @@ def test_ends_of_each_method_by_hand(rng, level):
 
     delta = isdiag.confidence_interval(log_w, h, level=level, method="delta")
     df = 2 * isdiag.snis(log_w, h).error_draws
-    assert (delta.low, delta.high) == pytest.approx(
-        stats.t.interval(level, df, estimate, std_error), rel=1e-9
-    )
+    ends = stats.t.interval(level, df, estimate, std_error)
+    assert (delta.low, delta.high) == pytest.approx(ends, rel=1e-9)
 
     chebyshev = isdiag.confidence_interval(log_w, h, level=level, method="chebyshev")
     middle, error, _ = naive.snis(truncate(log_w), h)
@@ -256,7 +251,7 @@ def test_gamma_tempers_before_anything_else(rng):
 
 
 def test_method_is_chosen_by_row(rng):
-    x = rng.normal(size=(2, 1000))
+    x = rng.normal(size=(2, 3000))
     log_w = x * [[LIGHT], [HEAVY]]
     free = isdiag.confidence_interval(log_w, x > 1)
     bounded = isdiag.confidence_interval(log_w, x > 1, bounds=(0, 1))
@@ -269,6 +264,16 @@ def test_method_is_chosen_by_row(rng):
             assert ends == (alone.low, alone.high, alone.estimate, alone.khat)
 
 
+def test_one_half_is_the_border(rng):
+    x = rng.normal(size=(300, 500))
+    interval = isdiag.confidence_interval(x, rng.normal(size=(300, 500)))
+    finite = interval.khat < 0.5
+    assert (finite & (interval.khat > 0.45)).any()
+    assert (~finite & (interval.khat < 0.55)).any()
+    np.testing.assert_array_equal(interval.method, np.where(finite, "delta", "chebyshev"))
+    np.testing.assert_array_equal(["No" not in words[:2] for words in interval.claim], finite)
+
+
 def test_method_is_chosen_by_component_of_h(rng):
     x = rng.normal(size=(1, 2000))
     interval = isdiag.confidence_interval(LIGHT * x, np.stack([x, np.exp(2.5 * x)], axis=-1))
@@ -278,13 +283,13 @@ def test_method_is_chosen_by_component_of_h(rng):
 
 
 def test_claim_says_whether_variance_is_finite(rng):
-    x = rng.normal(size=(3, 1000))
-    x[2, 25:] = -np.inf  # too few draws to tell
-    interval = isdiag.confidence_interval(x * [[LIGHT], [HEAVY], [LIGHT]], rng.normal(size=(3, 1000)))
+    x, h = rng.normal(size=(3, 3000)), rng.uniform(size=(3, 3000))
+    x[2, 5:] = -np.inf  # too few draws to tell
+    interval = isdiag.confidence_interval(x * [[LIGHT], [HEAVY], [LIGHT]], h)
     begins = ["khat is below 1/2", "No finite-variance claim", "No finite-variance claim"]
     assert [words[: len(start)] for words, start in zip(interval.claim, begins, strict=True)] == begins
     assert interval.method.tolist() == ["delta", "chebyshev", "chebyshev"]
-    forced = isdiag.confidence_interval(HEAVY * x[1], x[1], method="delta")
+    forced = isdiag.confidence_interval(HEAVY * x[1], h[1], method="delta")
     assert forced.claim == interval.claim[1]  # what is claimed does not depend on the method
 
 

@@ -361,6 +361,15 @@ def test_status_tells_what_is_known_of_the_error(rng):
     assert isdiag.snis(2 * x, x).status is status.ERROR_UNCERTAIN
 
 
+def test_errors_of_fewer_than_25_draws_are_uncertain(rng):
+    result = isdiag.snis(0.8 * rng.normal(size=(300, 400)), rng.normal(size=(300, 400)))
+    uncertain = result.error_draws < 25
+    assert (uncertain & (result.error_draws > 23)).any()
+    assert (~uncertain & (result.error_draws < 27)).any()
+    np.testing.assert_array_equal(result.status == isdiag.Status.ERROR_UNCERTAIN, uncertain)
+    assert (result.status[~uncertain] == isdiag.Status.OK).all()
+
+
 def test_constant_h_has_an_interval_of_no_width(heavy):
     result = isdiag.snis(heavy, np.full(heavy.size, 3.0))
     assert result.low == result.estimate == result.high == 3.0
