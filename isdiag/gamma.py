@@ -211,7 +211,7 @@ def select_gamma(
     >>> x = log_w / 3  # a draw of N(0, 1), the target being N(3, 1)
     >>> accurate = isdiag.select_gamma(log_w, rule="mse", h=x)
     >>> print(f"{accurate.estimate:.2f} +- {accurate.std_error:.2f}, {accurate.status}")
-    2.84 +- 0.15, ERROR_UNCERTAIN
+    2.81 +- 0.15, ERROR_UNCERTAIN
     """
     rows = _arrays.rows_of(log_w, axis, where)
     lengths = tail_lengths(rows, r_eff, tail_length)

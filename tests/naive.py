@@ -89,8 +89,9 @@ def truncation_level(log_w):
     ordered = np.sort(w)
     cutoff = ordered[-m - 1]
     k, sigma, _ = gpd_fit(ordered[-m:] - cutoff)
+    k = min(k, 1)
     fitted = cutoff + sigma * ((2 * m) ** k - 1) / k  # exceeded half a time in n draws
-    if fitted < ionides and k > 0.7:
+    if fitted < ionides and np.sum(w > fitted) > 2:
         fitted = ionides
     return np.max(log_w) + np.log(ionides**0.25 * fitted**0.75)
 
