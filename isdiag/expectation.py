@@ -16,6 +16,7 @@ from isdiag.snis import error_status, half_width, moments_of, truncated
 from isdiag.status import Status
 
 FINITE_VARIANCE = 0.5  # a tail index below it, so that two moments are finite
+_SAME_LEVEL = 1e-9  # of log |w (h - estimate)|
 
 Method = Literal["auto", "delta", "chebyshev", "bounded"]
 METHODS = get_args(Method)
@@ -29,9 +30,11 @@ class ExpectationDiagnostics(Result):
     ----------
     khat : float or array
         Largest shape of the tails of ``w**gamma * (h - estimate)``, right and left, and of the weights; in
-        the batch shape followed by h's own axes. NaN if none is known.
+        the batch shape followed by h's own axes. NaN if that of a side is unknown which has most of
+        ``sum(f**2)``.
     khat_right, khat_left : float or array
-        Those of the draws above and below the estimate; NaN where h takes fewer than three values.
+        Those of the draws above and below the estimate; NaN where too few lie there, where several share
+        the largest value and the tail cannot be fitted, and where h takes fewer than three values.
     khat_weights : float or array of the batch shape
         That of ``w**gamma`` alone.
     ess : float or array
@@ -61,14 +64,6 @@ def _khat_of(log_weights: _arrays.Floats, n: _arrays.Ints, lengths: _arrays.Ints
     return khat
 
 
-def _known_max(*khats: _arrays.Floats) -> _arrays.Floats:
-    """The largest of those that are not NaN."""
-    largest = khats[0]
-    for khat in khats[1:]:
-        largest = np.fmax(largest, khat)
-    return largest
-
-
 def _diagnose_components(
     rows: _arrays.Rows, values: _arrays.Values, gamma: _arrays.Floats
 ) -> tuple[dict[str, _arrays.Floats], _arrays.Floats, _arrays.Codes, _arrays.Codes]:
@@ -94,12 +89,18 @@ def _diagnose_components(
             draws_behind = fields["error_draws"][:, j] = squares**2 / (sizes**4).sum(axis=1)
             low, high = np.fmin.reduce(h, axis=1), np.fmax.reduce(h, axis=1)
             two_valued = ((h == low[:, None]) | (h == high[:, None]) | ~positive).all(axis=1)
-            right = _khat_of(np.where(off > 0.0, log_f, -np.inf), rows.n, lengths)
-            left = _khat_of(np.where(off < 0.0, log_f, -np.inf), rows.n, lengths)
-            right, left = (np.where(two_valued, np.nan, side) for side in (right, left))
-            fields["khat_right"][:, j], fields["khat_left"][:, j] = right, left
             unknown = ~np.isfinite(moments.estimate[:, j])
-            fields["khat"][:, j] = np.where(unknown, np.nan, _known_max(khat_weights, right, left))
+            for key, on_side in (("khat_right", off > 0.0), ("khat_left", off < 0.0)):
+                side = np.where(on_side, log_f, -np.inf)
+                khat = _khat_of(side, rows.n, lengths)
+                # Ties at the top are levels of a bounded h: that is no tail, and not a bad one.
+                tied = (side >= side.max(axis=1, keepdims=True) - _SAME_LEVEL).sum(axis=1) > 1
+                khat = np.where(two_valued | (tied & np.isinf(khat)), np.nan, khat)
+                fields[key][:, j] = khat
+                matters = (np.where(on_side, sizes, 0.0) ** 2).sum(axis=1) > 0.5 * squares
+                unknown |= np.isnan(khat) & ~tied & ~two_valued & matters
+            known = np.fmax(khat_weights, np.fmax(fields["khat_right"][:, j], fields["khat_left"][:, j]))
+            fields["khat"][:, j] = np.where(unknown, np.nan, known)
             codes = error_status(
                 of_weights, moments.estimate[:, [j]], moments.std_error[:, [j]], draws_behind[:, None]
             )
@@ -349,12 +350,13 @@ def confidence_interval(
             cut = moments_of(log_weights, np.ones(len(rows)), values)
             estimate = np.where(chosen == "chebyshev", cut.estimate, estimate)
             half = np.where(chosen == "chebyshev", cut.std_error / np.sqrt(1.0 - level), half)
-        low, high = estimate - half, estimate + half
         if limits is not None:
             _check_within(rows, values, limits)
             spread = (limits[1] - limits[0]) / np.sqrt(moments.ess[:, None] * (1.0 - level))
-            low = np.where(chosen == "bounded", np.maximum(estimate - spread, limits[0]), low)
-            high = np.where(chosen == "bounded", np.minimum(estimate + spread, limits[1]), high)
+            half = np.where(chosen == "bounded", spread, half)
+        low, high = estimate - half, estimate + half
+        if limits is not None:
+            low, high = np.maximum(low, limits[0]), np.minimum(high, limits[1])
     _arrays.warn_not_finite(of_weights)
     shape = rows.batch_shape + own
     return ConfidenceInterval(

@@ -98,7 +98,8 @@ class SNIS(Result):
         Its delta-method standard error, ``sqrt(1 / ess - 1 / n)``.
     error_draws : float or array of the batch shape
         How many draws carry the squared standard error, ``sum(f**2)**2 / sum(f**4)`` with
-        ``f = wbar * (h - estimate)``; of the weights alone, f = wbar, for h with axes of its own.
+        ``f = wbar * (h - estimate)``, or ``w h`` less its mean where weights are not normalised; of the
+        weights alone, f = wbar, for h with axes of its own.
     """
 
     estimate: Any
@@ -201,7 +202,10 @@ def snis(
     exponent = rows.gamma(gamma)
     values, own = rows.trailing(h)
     log_weights, used, khat, status = _weights_to_use(rows, exponent, smooth)
-    result = _snis(rows, moments_of(log_weights, used, values), own, khat, status, normalize)
+    moments = moments_of(log_weights, used, values)
+    if not normalize:
+        moments = _not_normalized(rows, log_weights, used, values, moments)
+    result = _snis(rows, moments, own, khat, status)
     _arrays.warn_not_finite(status)
     return result
 
@@ -212,7 +216,7 @@ def snis_rows(
     """Self-normalised estimates under w^gamma, and the status code of the weights a row."""
     values, own = rows.trailing(h)
     khat, status = khat_rows(rows, lengths, gamma)
-    return _snis(rows, moments_of(rows.values, gamma, values), own, khat, status, True), status
+    return _snis(rows, moments_of(rows.values, gamma, values), own, khat, status), status
 
 
 def _weights_to_use(
@@ -241,25 +245,52 @@ def truncated(rows: _arrays.Rows, gamma: _arrays.Floats) -> _arrays.Floats:
     return np.fmin(tempered, cap[:, None])  # no cap without weight
 
 
+def _not_normalized(
+    rows: _arrays.Rows,
+    log_weights: _arrays.Floats,
+    gamma: _arrays.Floats,
+    h: _arrays.Values,
+    moments: Moments,
+) -> Moments:
+    """The moments with mean(w h) and its error in place of the self-normalised ones."""
+    count, draws = log_weights.shape
+    cube = h.reshape(count, draws, h.shape[1] // draws)
+    positive = log_weights > -np.inf
+    estimate, std_error = np.empty_like(moments.estimate), np.empty_like(moments.estimate)
+    error_draws = moments.error_draws
+    n = rows.n.astype(np.float64)
+    with np.errstate(all="ignore"):  # rows without weight, h of any kind
+        high = log_weights.max(axis=1)
+        scale = np.exp(gamma * high)
+        weights = np.where(positive, np.exp(gamma[:, None] * (log_weights - high[:, None])), 0.0)
+        weights[np.isnan(moments.ess)] = np.nan
+        zeros = n - positive.sum(axis=1)
+        for j in range(cube.shape[2]):
+            product = np.where(weights == 0.0, 0.0, weights * cube[:, :, j])
+            mean = product.sum(axis=1) / n
+            off = np.where(positive, product - mean[:, None], 0.0)
+            squares = (off**2).sum(axis=1) + zeros * mean**2
+            estimate[:, j] = scale * mean
+            std_error[:, j] = scale * np.sqrt(squares / (n - 1.0) / n)
+            if cube.shape[2] == 1:
+                fourths = (off**4).sum(axis=1) + zeros * mean**4
+                error_draws = np.where(fourths > 0.0, squares**2 / fourths, 0.0)
+    return moments._replace(
+        estimate=estimate, std_error=std_error, bias=0.0 * moments.bias, error_draws=error_draws
+    )
+
+
 def _snis(
     rows: _arrays.Rows,
     moments: Moments,
     own: tuple[int, ...],
     khat: _arrays.Floats,
     status: _arrays.Codes,
-    normalize: bool,
 ) -> SNIS:
     estimate, std_error, bias, ess, log_total, error_draws, _ = moments
-    n = rows.n.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        log_z = log_total - np.log(n)
-        log_z_std_error = np.sqrt(np.maximum(1.0 / ess - 1.0 / n, 0.0))
-        if not normalize:
-            z = np.exp(log_z)[:, None]
-            of_weights = estimate**2 * (n / ess - 1.0)[:, None]
-            squares = n[:, None] * (std_error**2 - 2.0 * estimate * bias) + of_weights
-            spread = np.maximum(squares, 0.0) / (n[:, None] - 1.0)
-            estimate, std_error, bias = z * estimate, z * np.sqrt(spread), 0.0 * bias
+        log_z = log_total - np.log(rows.n)
+        log_z_std_error = np.sqrt(np.maximum(1.0 / ess - 1.0 / rows.n, 0.0))
         half = half_width(std_error, error_draws[:, None], LEVEL)
         low, high = estimate - half, estimate + half
     return SNIS(

@@ -520,3 +520,31 @@ def test_tail_length_is_checked(heavy):
     for length in (0, -3, 2.5, 1000):
         with pytest.raises(ValueError, match=f"tail_length.*{length}"):
             isdiag.finite_variance_test(heavy, tail_length=length)
+
+
+def test_a_side_of_few_draws_that_carries_the_error_is_not_ignored():
+    # 4 of 1000 draws have a large h: khat of that side is unknown, and unknown passes no test.
+    rng = np.random.default_rng(8)
+    log_w = 0.1 * rng.normal(size=1000)
+    h = np.where(np.arange(1000) < 4, 500 * np.exp(1.5 * rng.normal(size=1000)), rng.normal(size=1000))
+    found = isdiag.expectation_diagnostics(log_w, h)
+    assert np.isnan(found.khat)
+    interval = isdiag.confidence_interval(log_w, h)
+    assert interval.method == "chebyshev"
+    assert interval.claim.startswith("No finite-variance claim")
+
+
+def test_levels_of_a_bounded_h_are_no_heavy_tail():
+    # On-policy rewards: equal weights, three values of h.
+    h = np.random.default_rng(9).integers(-1, 2, size=2000)
+    interval = isdiag.confidence_interval(np.zeros(2000), h)
+    assert interval.method == "delta"
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * h.std() / np.sqrt(2000), rel=0.01)
+
+
+@pytest.mark.parametrize("method", ["delta", "chebyshev", "bounded"])
+def test_no_end_is_out_of_bounds(method):
+    rng = np.random.default_rng(10)
+    log_w = 2 * rng.normal(size=100)
+    interval = isdiag.confidence_interval(log_w, log_w > 3, bounds=(0, 1), method=method, level=0.999)
+    assert 0 <= interval.low <= interval.estimate <= interval.high <= 1

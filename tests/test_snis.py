@@ -397,3 +397,15 @@ def test_rows_keep_the_status_of_their_weights(rng):
             numbers = [result.estimate, result.std_error, result.low, result.high]
             assert all(np.isnan(number[4:]).all() for number in numbers)
             assert all(np.isfinite(number[:4]).all() for number in numbers)
+
+
+def test_the_mean_of_weights_has_an_error_of_its_own():
+    # h = 1 without normalising estimates Z: no draw is off the self-normalised estimate, all are off this.
+    rng = np.random.default_rng(21)
+    log_w = 0.5 * rng.normal(size=(2000, 400)) - 0.125
+    result = isdiag.snis(log_w, np.ones_like(log_w), normalize=False)
+    f = np.exp(log_w) - np.exp(log_w).mean(axis=1, keepdims=True)
+    expected = (f**2).sum(axis=1) ** 2 / (f**4).sum(axis=1)
+    np.testing.assert_allclose(result.error_draws, expected, rtol=1e-9)
+    covered = (result.low <= 1) & (1 <= result.high)
+    assert 0.93 < covered.mean() < 0.97
