@@ -31,6 +31,8 @@ SHAPES: Mapping[str, tuple[Shape, ...]] = {
     "ess": _FEW,
     "temper": _FEW,
     "snis": _FEW,
+    "snis, vectors": ((10_000,), (100_000,)),
+    "select_gamma, mse": ((1000,), (1_000_000,), (400, 1000)),
     "kong_owen_bias": _FEW,
 }
 
@@ -191,6 +193,30 @@ def _with_values(function: Callable[..., Any]) -> Callable[[Floats], Call]:
     return prepare
 
 
+COMPONENTS = 1000
+
+
+def _gradients(log_w: Floats) -> Floats:
+    values: Floats = np.random.default_rng(7).normal(size=(log_w.shape[-1], COMPONENTS))
+    return values if log_w.ndim == 1 else np.broadcast_to(values, (*log_w.shape, COMPONENTS)).copy()
+
+
+def _snis_of_vectors(log_w: Floats) -> Call:
+    h = _gradients(log_w)
+    return lambda: isdiag.snis(log_w, h)
+
+
+def _weighted_sum(log_w: Floats) -> Call:
+    h = _gradients(log_w)
+    weights = np.exp(isdiag.temper(log_w))[..., None, :]
+    return lambda: weights @ h
+
+
+def _accurate(log_w: Floats) -> Call:
+    h = np.cos(log_w)
+    return lambda: isdiag.select_gamma(log_w, rule="mse", h=h)
+
+
 def _plain(function: Callable[..., Any], *given: float) -> Callable[[Floats], Call]:
     return lambda log_w: lambda: function(log_w, *given)
 
@@ -252,6 +278,14 @@ COMPARISONS: Mapping[str, Mapping[str, Contestant]] = {
         "isdiag": Contestant("isdiag", _with_values(isdiag.snis), remark="also std_error, bias, ESS, khat"),
         "np.exp(out=).sum()": Contestant("floor", _exp_sum),
         "np.partition": Contestant("floor", _partition),
+    },
+    "snis, vectors": {
+        "isdiag": Contestant("isdiag", _snis_of_vectors, remark=f"h of {COMPONENTS} components; all of snis"),
+        "weights @ h": Contestant("floor", _weighted_sum, remark="normalised weights given; BLAS threads"),
+    },
+    "select_gamma, mse": {
+        "isdiag": Contestant("isdiag", _accurate, remark="19 passes; gamma, estimate, error"),
+        "np.exp(out=).sum()": Contestant("floor", _exp_sum),
     },
     "kong_owen_bias": {
         "isdiag": Contestant("isdiag", _with_values(isdiag.kong_owen_bias)),

@@ -99,10 +99,19 @@ _WORD = 64
 
 
 def _load(builder, data, start, lanes):
-    vector = ir.VectorType(ir.DoubleType(), lanes)
+    scalar = data.type.pointee
+    vector = ir.VectorType(scalar, lanes)
     values = builder.load(builder.bitcast(builder.gep(data, [start]), vector.as_pointer()))
-    values.align = 8
+    values.align = 4 if scalar == ir.FloatType() else 8
     return values
+
+
+def _splat(builder, value, lanes):
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(
+        first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    )
 
 
 @intrinsic
@@ -112,10 +121,7 @@ def _reach_bound(typingctx, row, start, bound):
     def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         values = _load(builder, data, args[1], _WORD)
-        undefined = ir.Constant(values.type, ir.Undefined)
-        first = builder.insert_element(undefined, args[2], ir.Constant(ir.IntType(32), 0))
-        lanes = ir.Constant(ir.VectorType(ir.IntType(32), _WORD), [0] * _WORD)
-        bounds = builder.shuffle_vector(first, undefined, lanes)
+        bounds = _splat(builder, args[2], _WORD)
         return builder.bitcast(builder.fcmp_ordered(">=", values, bounds), ir.IntType(_WORD))
 
     return types.uint64(row, types.int64, types.float64), codegen
@@ -1352,7 +1358,7 @@ def _scalar_moments(row, high, gamma, h, centre, blocks):
     return s1, s2, first_power, squares, pull, _FourthPowers(e4, ae3, a2e2, a3e, a4)
 
 
-@_kernel
+@_kernel(fastmath={"contract"})
 def _add_draw(e, h, centre, first_power, squares, pull):
     for j in range(centre.size):
         a = e * (h[j] - centre[j])
@@ -1361,19 +1367,69 @@ def _add_draw(e, h, centre, first_power, squares, pull):
         pull[j] += e * a
 
 
-@_kernel(fastmath={"contract"})
-def _add_four_draws(e0, e1, e2, e3, h0, h1, h2, h3, centre, first_power, squares, pull):
-    # Four at a time the sums are loaded and stored a quarter as often: 51 ms instead of 94 for 1e5 draws
-    # of 1000 components; `weights @ h` takes 29.
-    for j in range(centre.size):
-        c = centre[j]
-        a0 = e0 * (h0[j] - c)
-        a1 = e1 * (h1[j] - c)
-        a2 = e2 * (h2[j] - c)
-        a3 = e3 * (h3[j] - c)
-        first_power[j] += (a0 + a1) + (a2 + a3)
-        squares[j] += (a0 * a0 + a1 * a1) + (a2 * a2 + a3 * a3)
-        pull[j] += (e0 * a0 + e1 * a1) + (e2 * a2 + e3 * a3)
+# So many draws at a time the sums are loaded and stored once for all of them; the draws four times as many
+# later are fetched meanwhile, as what the processor fetches by itself does not keep up with draws side by
+# side. 1e5 draws of 1000 components: 97 ms one draw at a time, 51 four, 42 eight, 34 with the fetching.
+_DRAWS = 8
+_AHEAD = 4 * _DRAWS
+
+
+@intrinsic
+def _add_draws(typingctx, h, starts, weights, centre, first_power, squares, pull, first, later):
+    """`_add_draw` for `_DRAWS` draws from entry first of starts and weights on.
+
+    Those from entry later on are fetched. An intrinsic, as LLVM vectorises no loop that fetches.
+    """
+
+    def codegen(context, builder, signature, args):
+        data = [
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args[:7], args[:7], strict=True)
+        ]
+        size = data[3].nitems
+        values, starts, weights, centre, *sums = (array.data for array in data)
+        integer, byte, word = size.type, ir.IntType(8).as_pointer(), ir.IntType(32)
+        fetch = builder.module.declare_intrinsic(
+            "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        )
+
+        def entries(array, start):
+            places = (builder.add(start, integer(k)) for k in range(_DRAWS))
+            return [builder.load(builder.gep(array, [place])) for place in places]
+
+        now, soon = ([builder.gep(values, [start]) for start in entries(starts, place)] for place in args[7:])
+        e = entries(weights, args[7])
+
+        def add(begin, end, lanes):
+            weight = [_splat(builder, x, lanes) for x in e]
+            vector = weight[0].type
+            with cgutils.for_range_slice(builder, begin, end, integer(lanes), integer) as (j, _):
+                c = _load(builder, centre, j, lanes)
+                totals = []
+                for k in range(_DRAWS):
+                    line = builder.bitcast(builder.gep(soon[k], [j]), byte)
+                    builder.call(fetch, [line, word(0), word(2), word(1)])  # to read; second cache; data
+                    x = _load(builder, now[k], j, lanes)
+                    x = x if x.type == vector else builder.fpext(x, vector)
+                    a = builder.fmul(weight[k], builder.fsub(x, c))
+                    terms = [a, *(builder.fmul(y, a, flags=["contract"]) for y in (a, weight[k]))]
+                    if totals:
+                        pairs = zip(totals, terms, strict=True)
+                        terms = [builder.fadd(*pair, flags=["contract"]) for pair in pairs]
+                    totals = terms
+                for array, total in zip(sums, totals, strict=True):
+                    place = builder.bitcast(builder.gep(array, [j]), vector.as_pointer())
+                    builder.store(builder.fadd(_load(builder, array, j, lanes), total), place).align = 8
+
+        begin = integer(0)
+        for lanes in (8, 4, 2, 1):  # most components eight at a time, a cache line; then what is left
+            end = builder.and_(size, integer(-lanes))
+            add(begin, end, lanes)
+            begin = end
+        return context.get_dummy_value()
+
+    numbers = (h, starts, weights, centre, first_power, squares, pull)
+    return types.void(*numbers, types.int64, types.int64), codegen
 
 
 @_kernel
@@ -1384,31 +1440,31 @@ def _vector_moments(row, high, gamma, h, centre, first_power, squares, pull, blo
     first_power[:] = 0.0
     squares[:] = 0.0
     pull[:] = 0.0
-    weights = np.empty(4)
-    starts = np.empty(4, np.int64)
-    waiting = 0
-    for i in range(row.size):
-        if i % _BLOCK == 0:
-            _block_weights(row[i : i + _BLOCK], high, gamma, blocks[0])
-        e = blocks[0, i % _BLOCK]
-        if e == 0.0:
-            continue
-        s1 += e
-        s2 += e * e
-        s4 += e**4
-        weights[waiting] = e
-        starts[waiting] = i * d
-        waiting += 1
-        if waiting == 4:
-            a, b, c, f = starts[0], starts[1], starts[2], starts[3]
-            _add_four_draws(
-                weights[0], weights[1], weights[2], weights[3],
-                h[a : a + d], h[b : b + d], h[c : c + d], h[f : f + d],
-                centre, first_power, squares, pull,
-            )  # fmt: skip
-            waiting = 0
-    for i in range(waiting):
-        _add_draw(weights[i], h[starts[i] : starts[i] + d], centre, first_power, squares, pull)
+    e, ee, weights = blocks[0], blocks[1], blocks[2]
+    starts = np.empty(_BLOCK, np.int64)
+    for first in range(0, row.size, _BLOCK):
+        part = row[first : first + _BLOCK]
+        _block_weights(part, high, gamma, e)
+        end = _pad(e, part.size)
+        for i in range(end):
+            ee[i] = e[i] * e[i]
+        x, _, _, _ = _sums(e, e, end)
+        xx, _, xxxx, _ = _sums(ee, ee, end)
+        s1 += x
+        s2 += xx
+        s4 += xxxx
+        count = 0
+        for i in range(part.size):
+            if e[i] != 0.0:
+                weights[count] = e[i]
+                starts[count] = (first + i) * d
+                count += 1
+        together = count - count % _DRAWS
+        for i in range(0, together, _DRAWS):
+            later = min(i + _AHEAD, together - _DRAWS)
+            _add_draws(h, starts, weights, centre, first_power, squares, pull, i, later)
+        for i in range(together, count):
+            _add_draw(weights[i], h[starts[i] : starts[i] + d], centre, first_power, squares, pull)
     return s1, s2, s4
 
 

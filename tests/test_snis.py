@@ -407,5 +407,5 @@ def test_the_mean_of_weights_has_an_error_of_its_own():
     f = np.exp(log_w) - np.exp(log_w).mean(axis=1, keepdims=True)
     expected = (f**2).sum(axis=1) ** 2 / (f**4).sum(axis=1)
     np.testing.assert_allclose(result.error_draws, expected, rtol=1e-9)
-    covered = (result.low <= 1) & (1 <= result.high)
+    covered = (result.low <= 1) & (result.high >= 1)
     assert 0.93 < covered.mean() < 0.97
