@@ -284,7 +284,7 @@ COMPARISONS: Mapping[str, Mapping[str, Contestant]] = {
         "weights @ h": Contestant("floor", _weighted_sum, remark="normalised weights given; BLAS threads"),
     },
     "select_gamma, mse": {
-        "isdiag": Contestant("isdiag", _accurate, remark="19 passes; gamma, estimate, error"),
+        "isdiag": Contestant("isdiag", _accurate, remark="13 passes; gamma, estimate, error"),
         "np.exp(out=).sum()": Contestant("floor", _exp_sum),
     },
     "kong_owen_bias": {

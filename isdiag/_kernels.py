@@ -165,10 +165,10 @@ _KEY_TOP = np.int64(0x7FFFFFFFFFFFFFFF)
 # bit. So sums are vectors of partial sums by design, whatever the vectors of the machine.
 
 
-def _lane_sums(lanes, powers):
-    """An intrinsic of (x, y, size): sums of x y^k for k <= powers, then of x times those terms.
+def _lane_sums(lanes, terms):
+    """An intrinsic of (x, y, size): the sums of what `terms` makes of x and y.
 
-    That is x, x y, ... and x^2, x^2 y, ...; size must be a multiple of lanes.
+    size must be a multiple of lanes.
     """
 
     def fold(builder, vector):
@@ -187,28 +187,58 @@ def _lane_sums(lanes, powers):
             for kind, value in zip(signature.args[:2], args[:2], strict=True)
         ]
         zero = ir.Constant(ir.VectorType(ir.DoubleType(), lanes), [0.0] * lanes)
-        totals = [cgutils.alloca_once_value(builder, zero) for _ in range(2 * (powers + 1))]
+        totals = [cgutils.alloca_once_value(builder, zero) for _ in range(terms.count)]
         length = args[2].type
         steps = cgutils.for_range_slice(builder, length(0), args[2], length(lanes), length)
         with steps as (start, _):
             x, y = (_load(builder, data, start, lanes) for data in arrays)
-            term = x
-            for k in range(powers + 1):
-                if k > 0:
-                    term = builder.fmul(term, y)
-                once, twice = totals[k], totals[powers + 1 + k]
-                product = builder.fmul(x, term, flags=["contract"])
-                builder.store(builder.fadd(builder.load(once), term), once)
-                builder.store(builder.fadd(builder.load(twice), product, flags=["contract"]), twice)
+            for total, term in zip(totals, terms(builder, x, y), strict=True):
+                builder.store(builder.fadd(builder.load(total), term, flags=["contract"]), total)
         sums = [fold(builder, builder.load(total)) for total in totals]
         return context.make_tuple(builder, signature.return_type, sums)
 
     @intrinsic
     def sums(typingctx, x, y, size):
-        result = types.UniTuple(types.float64, 2 * (powers + 1))
-        return result(x, y, types.int64), codegen
+        return types.UniTuple(types.float64, terms.count)(x, y, types.int64), codegen
 
     return sums
+
+
+def _powers_of_y(powers):
+    """x, x y, ... x y^powers, then x^2, x^2 y, ... x^2 y^powers."""
+
+    def terms(builder, x, y):
+        once = [x]
+        for _ in range(powers):
+            once.append(builder.fmul(once[-1], y))
+        return once + [builder.fmul(x, term, flags=["contract"]) for term in once]
+
+    terms.count = 2 * (powers + 1)
+    return terms
+
+
+def _to_the_fourth(builder, x, y):
+    """x, y, x^2, x y, y^2, x^4, x^3 y, x^2 y^2, x y^3, y^4."""
+
+    def product(a, b):
+        return builder.fmul(a, b, flags=["contract"])
+
+    xx, xy, yy = product(x, x), product(x, y), product(y, y)
+    return [
+        x,
+        y,
+        xx,
+        xy,
+        yy,
+        product(xx, xx),
+        product(xx, xy),
+        product(xx, yy),
+        product(xy, yy),
+        product(yy, yy),
+    ]
+
+
+_to_the_fourth.count = 10
 
 
 _LANES = 32  # excesses and blocks are padded with zeros to a multiple
@@ -216,9 +246,10 @@ _GRID_LANES = 8  # the grid of a fit is padded to a multiple
 _ORDER = 6  # of the series `_log_ess`
 _MOMENTS = 2 * (_ORDER + 1)
 
-_sums = _lane_sums(_LANES, 1)
-_grid_sums = _lane_sums(_GRID_LANES, 1)
-_moment_sums = _lane_sums(_GRID_LANES, _ORDER)
+_sums = _lane_sums(_LANES, _powers_of_y(1))
+_grid_sums = _lane_sums(_GRID_LANES, _powers_of_y(1))
+_fourth_sums = _lane_sums(16, _to_the_fourth)
+_moment_sums = _lane_sums(_GRID_LANES, _powers_of_y(_ORDER))
 
 
 # --------------------------------------------------------------------------------------
@@ -1326,7 +1357,7 @@ def _scalar_moments(row, high, gamma, h, centre, blocks):
     """Sums of e, e^2, a = e (h - centre), a^2, e a and fourth powers, e as in `_power_sums`."""
     s1 = s2 = first_power = squares = pull = 0.0
     e4 = ae3 = a2e2 = a3e = a4 = 0.0
-    e, a, ee, aa, ea = blocks[0], blocks[1], blocks[2], blocks[3], blocks[4]
+    e, a = blocks[0], blocks[1]
     for first in range(0, row.size, _BLOCK):
         part = row[first : first + _BLOCK]
         values = h[first : first + _BLOCK]
@@ -1334,27 +1365,18 @@ def _scalar_moments(row, high, gamma, h, centre, blocks):
         for i in range(part.size):
             product = e[i] * (values[i] - centre)
             a[i] = product if e[i] != 0.0 else 0.0
-        end = _pad(e, part.size)
         _pad(a, part.size)
-        for i in range(end):
-            ee[i] = e[i] * e[i]
-            aa[i] = a[i] * a[i]
-            ea[i] = e[i] * a[i]
-        x, _, _, _ = _sums(e, e, end)
-        y, _, _, _ = _sums(a, e, end)
-        s1 += x
-        first_power += y
-        x, xy, xx, _ = _sums(ee, ea, end)
-        s2 += x
-        ae3 += xy
-        e4 += xx
-        x, xy, xx, _ = _sums(aa, ea, end)
-        squares += x
-        a3e += xy
-        a4 += xx
-        x, _, xx, _ = _sums(ea, ea, end)
-        pull += x
-        a2e2 += xx
+        sums = _fourth_sums(e, a, _pad(e, part.size))
+        s1 += sums[0]
+        first_power += sums[1]
+        s2 += sums[2]
+        pull += sums[3]
+        squares += sums[4]
+        e4 += sums[5]
+        ae3 += sums[6]
+        a2e2 += sums[7]
+        a3e += sums[8]
+        a4 += sums[9]
     return s1, s2, first_power, squares, pull, _FourthPowers(e4, ae3, a2e2, a3e, a4)
 
 
@@ -1483,7 +1505,7 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, ess, log_total, error
     error_draws how many draws carry the variance (the sum wbar^2 alone for h of several components).
     """
     d = estimate.shape[1]
-    blocks = np.empty((5, _BLOCK))
+    blocks = np.empty((3, _BLOCK))
     centre = np.empty(d)
     for r in range(rows.shape[0]):
         row = rows[r]
@@ -2148,9 +2170,15 @@ def _path_sums(row, high, cap, n_finite, blocks):
 @_kernel
 def _block_values(part, h, first, j, d, centre, value):
     """Fill value with h - centre, 0 where w = 0: h is not looked at there."""
+    if d == 1:  # a loop that vectorises
+        near = h[first : first + part.size]
+        for i in range(part.size):
+            value[i] = near[i] - centre
+    else:
+        for i in range(part.size):
+            value[i] = h[(first + i) * d + j] - centre
     for i in range(part.size):
-        x = h[(first + i) * d + j] - centre
-        value[i] = x if part[i] > -np.inf else 0.0
+        value[i] = value[i] if part[i] > -np.inf else 0.0
 
 
 @_kernel
@@ -2358,36 +2386,55 @@ def least_error_rows(rows, cap, h, estimate, std_error, bias, error_draws, influ
 
 
 @_kernel
-def influence_rows(rows, gamma, h, centre, influence, estimate, covariance):
-    """Self-normalised estimates under w^gamma, and the covariance of each with what has that influence.
+def _add_to_curve(total, e, a, f, end):
+    """Add to the sums of e, e^2, a, a^2, e a, e f and a f."""
+    s, sf, ss, _ = _sums(e, f, end)
+    total[0] += s
+    total[1] += ss
+    total[5] += sf
+    s, se, ss, _ = _sums(a, e, end)
+    total[2] += s
+    total[3] += ss
+    total[4] += se
+    _, sf, _, _ = _sums(a, f, end)
+    total[6] += sf
 
-    h is taken about the centre, (rows, d): near the estimate no digits are lost.
+
+@_kernel
+def curve_rows(rows, gammas, h, centre, influence, estimate, std_error, bias, covariance):
+    """Self-normalised estimates at each gamma, their delta-method error and bias: (rows, d, gammas).
+
+    covariance is that of each with what has that influence. Sums are taken about the centre, (rows, d):
+    near the estimates no digits are lost.
     """
     blocks = np.empty((4, _BLOCK))
-    e, value, weighted, f = blocks[0], blocks[1], blocks[2], blocks[3]
-    d = estimate.shape[1]
+    e, value, a, f = blocks[0], blocks[1], blocks[2], blocks[3]
+    totals = np.empty((gammas.size, 7))
     for r in range(rows.shape[0]):
         row = rows[r]
         high, _, n_finite, sound = _extent(row)
-        presence = _presence(n_finite, sound)
-        for j in range(d):
-            s1 = first_power = with_h = with_one = 0.0
-            for first in range(0, row.size if presence == OK else 0, _BLOCK):
+        stop = row.size if _presence(n_finite, sound) == OK else 0
+        for j in range(estimate.shape[1]):
+            totals[:, :] = 0.0
+            for first in range(0, stop, _BLOCK):
                 part = row[first : first + _BLOCK]
-                _block_weights(part, high, gamma[r], e)
-                _block_values(part, h[r], first, j, d, centre[r, j], value)
-                for i in range(part.size):
-                    weighted[i] = e[i] * value[i] if e[i] != 0.0 else 0.0
-                    f[i] = influence[r, j, first + i]
-                _pad(e, part.size)
-                _pad(f, part.size)
-                end = _pad(weighted, part.size)
-                a, af, _, _ = _sums(weighted, f, end)
-                b, bf, _, _ = _sums(e, f, end)
-                first_power += a
-                with_h += af
-                s1 += b
-                with_one += bf
-            mean = first_power / s1
-            estimate[r, j] = centre[r, j] + mean
-            covariance[r, j] = (with_h - mean * with_one) / s1
+                _block_values(part, h[r], first, j, estimate.shape[1], centre[r, j], value)
+                _copy(influence[r, j, first : first + part.size], f)
+                end = _pad(f, part.size)
+                for g in range(gammas.size):
+                    _block_weights(part, high, gammas[g], e)
+                    for i in range(part.size):
+                        product = e[i] * value[i]
+                        a[i] = product if e[i] != 0.0 else 0.0
+                    _pad(e, part.size)
+                    _pad(a, part.size)
+                    _add_to_curve(totals[g], e, a, f, end)
+            for g in range(gammas.size):
+                s1, s2, first_power, squares = totals[g, 0], totals[g, 1], totals[g, 2], totals[g, 3]
+                pull, with_one, with_h = totals[g, 4], totals[g, 5], totals[g, 6]
+                shift = first_power / s1
+                squares += shift * shift * s2 - 2.0 * shift * pull
+                estimate[r, j, g] = centre[r, j] + shift
+                std_error[r, j, g] = math.sqrt(max(squares, 0.0)) / s1
+                bias[r, j, g] = -(pull - shift * s2) / (s1 * s1)
+                covariance[r, j, g] = (with_h - shift * with_one) / s1

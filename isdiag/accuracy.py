@@ -58,23 +58,17 @@ class Curve(NamedTuple):
 
 def curve_of(rows: _arrays.Rows, values: _arrays.Values, least: LeastError, gammas: _arrays.Floats) -> Curve:
     """The error of the plain tempered estimate at each gamma, with `least` for the truth."""
-    shape = (gammas.size, *least.estimate.shape)
-    estimate, covariance, std_error, bias = (np.empty(shape) for _ in range(4))
-    kernels = _arrays.kernels()
+    shape = (*least.estimate.shape, gammas.size)
+    estimate, std_error, bias, covariance = (np.empty(shape) for _ in range(4))
     centre = np.nan_to_num(least.estimate, posinf=0.0, neginf=0.0)
-    for i, gamma in enumerate(gammas):
-        exponent = _arrays.filled(len(rows), gamma)
-        _, std_error[i], bias[i], *_ = moments_of(rows.values, exponent, values)
-        kernels.influence_rows(
-            rows.values, exponent, values, centre, least.influence, estimate[i], covariance[i]
-        )
+    by_row = (estimate, std_error, bias, covariance)
+    _arrays.kernels().curve_rows(rows.values, gammas, values, centre, least.influence, *by_row)
     with np.errstate(invalid="ignore", over="ignore"):
-        own_variance = (least.influence**2).sum(axis=-1)
-        difference = estimate - least.estimate
+        own_variance = (least.influence**2).sum(axis=-1)[..., None]
+        difference = estimate - least.estimate[..., None]
         variance = np.maximum(std_error**2 + own_variance - 2.0 * covariance, 0.0)
         mse = np.maximum(difference**2 - variance, 0.0) + bias**2 + std_error**2
-    parts = (estimate, std_error, bias, difference, np.sqrt(variance), mse)
-    return Curve(*(np.ascontiguousarray(np.moveaxis(part, 0, -1)) for part in parts))
+    return Curve(estimate, std_error, bias, difference, np.sqrt(variance), mse)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

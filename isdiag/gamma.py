@@ -20,7 +20,7 @@ _NONE, _BY_MAX, _BY_MSE = 0, 3, 4
 Rule = Literal["joint", "refit", "mse"]
 RULES = get_args(Rule)
 
-# The rule "mse" looks at gamma_max times these: with all else it does that is 19 passes over a row.
+# The rule "mse" looks at gamma_max times these, all in one of its 13 passes over a row.
 _EIGHTHS = np.arange(1, 9) / 8.0
 
 
