@@ -9,7 +9,7 @@ import numpy as np
 
 from isdiag import _arrays
 from isdiag.ess import ess_rows
-from isdiag.gamma import GammaSelection, Rule, allowed_khat, choose_rows
+from isdiag.gamma import AccurateSelection, GammaSelection, Rule, allowed_khat, choose_rows
 from isdiag.gpd import GOOD_KHAT, convergence_rate, min_sample_size
 from isdiag.psis import tail_lengths
 from isdiag.snis import SNIS, snis_rows
@@ -19,8 +19,9 @@ from isdiag.status import Status
 def _advice(record: dict[str, Any]) -> str:
     status = Status[record["status"]]
     gamma, khat, k_max = record["gamma"], record["khat"], record["k_max"]
+    about_h = [status.message] if status.about_h else []
     if record["ok"]:
-        return "The weights can be trusted as they are."
+        return " ".join(["The weights can be trusted as they are.", *about_h])
     if status in (Status.NOT_FINITE, Status.NO_WEIGHT, Status.INFEASIBLE):
         return f"{status.message} Check the densities, or draw from a proposal that covers the target."
     parts: list[str] = []
@@ -41,7 +42,7 @@ def _advice(record: dict[str, Any]) -> str:
         parts.append(
             f"Re-fitted there khat is {record['khat_tempered']:.2f}, still above: rule refit goes further."
         )
-    return " ".join(parts)
+    return " ".join(parts + about_h)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,7 +113,8 @@ class Diagnosis:
     @property
     def ok(self) -> Any:
         """Whether the raw weights can be trusted: khat known and <= k_max, ESS/n >= ess_min."""
-        known = (np.asarray(self.status) == Status.OK) | (np.asarray(self.status) == Status.FLAT)
+        good = [code for code in Status if code in (Status.OK, Status.FLAT) or code.about_h]
+        known = np.isin(np.asarray(self.status), good)
         passed = known & (self.khat <= self.k_max) & (self.ess_ratio >= self.ess_min)
         return bool(passed) if np.ndim(passed) == 0 else passed
 
@@ -162,10 +164,9 @@ class Diagnosis:
             )
         for name, part in (("estimate", self.estimate), ("tempered", self.estimate_tempered)):
             if part is not None:
-                result[name] = {
-                    key: np.asarray(getattr(part, key)).tolist()
-                    for key in ("estimate", "std_error", "bias", "ess")
-                }
+                result[name] = _parts(part, ("estimate", "std_error", "bias", "ess"))
+        if isinstance(self.selection, AccurateSelection):
+            result["least_error"] = _parts(self.selection, ("estimate", "std_error", "bias", "mse"))
         return result
 
     def __str__(self) -> str:
@@ -184,10 +185,12 @@ class Diagnosis:
 
     def _estimate_lines(self) -> list[str]:
         lines: list[str] = []
-        targets = (
+        targets: tuple[tuple[str, Any, str], ...] = (
             ("estimate", self.estimate, "target"),
             ("estimate at gamma", self.estimate_tempered, "tempered target"),
         )
+        if isinstance(self.selection, AccurateSelection):
+            targets += (("of least error", self.selection, "target"),)
         for name, part, target in targets:
             if part is not None and np.ndim(part.estimate) == 0:
                 lines.append(
@@ -195,6 +198,10 @@ class Diagnosis:
                     f"standard error {part.std_error:.2g}, bias {part.bias:.2g})"
                 )
         return lines
+
+
+def _parts(result: Any, keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: np.asarray(getattr(result, key)).tolist() for key in keys}
 
 
 def _nested(values: list[Any], shape: tuple[int, ...]) -> Any:

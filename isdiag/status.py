@@ -30,6 +30,11 @@ class Status(IntEnum):
         return self.name
 
     @property
+    def about_h(self) -> bool:
+        """Whether it is about an estimate and its h, the weights alone being `OK`."""
+        return self >= Status.CONSTANT_H
+
+    @property
     def message(self) -> str:
         """One sentence: what happened and what it means for the result."""
         return _MESSAGES[self]

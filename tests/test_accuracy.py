@@ -230,7 +230,18 @@ def test_other_rules_refuse_h_that_they_would_not_use():
 def test_diagnose_takes_the_rule(rng):
     log_w, x = log_normal(rng, 1, 500, 1.0)
     assert isdiag.diagnose(log_w[0], x[0], rule="mse").selection.estimate == mse(log_w[0], x[0]).estimate
-    assert "estimate" in str(isdiag.diagnose(log_w[0], x[0], rule="mse"))
+    diagnosis = isdiag.diagnose(0.3 * log_w[0], x[0], rule="mse")
+    best = diagnosis.selection
+    assert f"of least error       {best.estimate:.6g}  (mean under the target;" in str(diagnosis)
+    assert diagnosis.to_dict()["least_error"]["mse"] == best.mse
+
+
+def test_weights_are_judged_apart_from_the_error(rng):
+    log_w = 0.3 * rng.normal(size=300)
+    diagnosis = isdiag.diagnose(log_w, np.arange(300) < 3, rule="mse")
+    assert diagnosis.status == Status.ERROR_UNCERTAIN
+    assert diagnosis.ok
+    assert diagnosis.to_dict()["advice"].startswith("The weights can be trusted as they are. Fewer than 25")
 
 
 # ---------------------------------------------------------------------------------- the error model

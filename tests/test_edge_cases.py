@@ -221,7 +221,7 @@ def test_log_weights_some_ulps_apart_are_not_flat():
 
 
 # About an estimate and its h: tests/test_snis.py, tests/test_expectation.py.
-OF_H = {Status.CONSTANT_H, Status.TWO_VALUED_H, Status.ERROR_UNCERTAIN}
+OF_H = {status for status in Status if status.about_h}
 
 
 def test_the_table_covers_every_status():
