@@ -128,6 +128,11 @@ def _writer(like: Any) -> Callable[[NDArray[Any], str | None], Any]:
     return _write_numpy
 
 
+def like_scalar(a: Any) -> Any:
+    """`a`, as a Python scalar if it is 0-d."""
+    return a.item() if np.ndim(a) == 0 else a
+
+
 def read_only(a: NDArray[Any]) -> NDArray[Any]:
     # Numba compiles read-only and writable arrays apart: handing over only the former halves that.
     view = a.view()

@@ -1320,6 +1320,19 @@ def psis_rows(rows, n, length, gamma, out, khat, ess, tail_length, status, eps, 
 
 
 @_kernel
+def _first_at(row, value):
+    i = 0
+    while row[i] != value:
+        i += 1
+    return i
+
+
+@_kernel
+def _finite_or_zero(value):
+    return float(value) if abs(value) < np.inf else 0.0
+
+
+@_kernel
 def _block_weights(part, high, gamma, e):
     """Fill e with exp(gamma (part - high)), 0 where that is next to nothing: h is not looked at there."""
     for i in range(part.size):
@@ -1520,13 +1533,10 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, ess, log_total, error
             log_total[r] = -np.inf if status[r] == NO_WEIGHT else np.nan
             error_draws[r] = np.nan
             continue
-        top = 0
-        while row[top] != high:
-            top += 1
+        top = _first_at(row, high)
         powers = _FourthPowers(0.0, 0.0, 0.0, 0.0, 0.0)
         for j in range(d):
-            value = h[r, top * d + j]
-            centre[j] = value if abs(value) < np.inf else 0.0
+            centre[j] = _finite_or_zero(h[r, top * d + j])
         for _ in range(2):
             if d == 1:
                 s1, s2, estimate[r, 0], std_error[r, 0], bias[r, 0], powers = _scalar_moments(
@@ -2059,15 +2069,16 @@ def _fitted_level(ws, row, tail, high, tie):
 
 
 @_kernel
-def cap_rows(rows, n, length, cap, eps):
-    """The log-weight at which to truncate each row; NaN for a row without weights or with NaN."""
+def cap_rows(rows, n, length, cap, status, eps):
+    """The log-weight at which to truncate each row; NaN and the status code of a row without weights."""
     ws = workspace(rows.shape[1], length)
     for r in range(rows.shape[0]):
         row = rows[r]
         survey = _survey(ws, row, length[r])
         high = survey.high
         cap[r] = np.nan
-        if _presence(survey.n_finite, survey.sound) != OK:
+        status[r] = _presence(survey.n_finite, survey.sound)
+        if status[r] != OK:
             continue
         s1, _ = _power_sums(row, high, survey.n_finite, 1.0, ws.blocks)
         log_ionides = math.log(s1) - 0.5 * math.log(n[r])
@@ -2296,7 +2307,7 @@ def _shares(means, x, gain, spread, share):
 
 
 @_kernel
-def _least_error(row, high, path, h, j, d, blocks, influence):
+def _least_error(row, high, top, path, h, j, d, blocks, influence):
     """(estimate, standard error, bias, draws behind the error) of component j of h; fills influence.
 
     Those draws are counted for the plain estimate too, and the smaller number is returned: what truncation
@@ -2305,11 +2316,7 @@ def _least_error(row, high, path, h, j, d, blocks, influence):
     estimate: to cut weights and to move along the path errs to the same side, and a bias made of their
     differences had the right sign less often.
     """
-    top = 0
-    while row[top] != high:
-        top += 1
-    centre = float(h[top * d + j])
-    centre = centre if abs(centre) < np.inf else 0.0
+    centre = _finite_or_zero(h[top * d + j])
     means = _path_means(row, high, path, h, j, d, centre, blocks)
     x, share = np.empty(_STEPS), np.empty(_STEPS)
     gain, spread = np.zeros(_STEPS), np.zeros(_STEPS)
@@ -2379,9 +2386,10 @@ def least_error_rows(rows, cap, h, estimate, std_error, bias, error_draws, influ
             influence[r, :, :] = np.nan
             continue
         path = _path_sums(row, high, math.exp(cap[r] - high), n_finite, blocks)
+        top = _first_at(row, high)
         for j in range(d):
             estimate[r, j], std_error[r, j], bias[r, j], error_draws[r, j] = _least_error(
-                row, high, path, h[r], j, d, blocks, influence[r, j]
+                row, high, top, path, h[r], j, d, blocks, influence[r, j]
             )
 
 

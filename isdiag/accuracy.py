@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from isdiag import _arrays, _threads
 from isdiag._result import Result
 from isdiag.psis import tail_lengths
-from isdiag.snis import moments_of
 
 
 class LeastError(NamedTuple):
@@ -22,6 +21,7 @@ class LeastError(NamedTuple):
     bias: _arrays.Floats
     error_draws: _arrays.Floats
     influence: _arrays.Floats
+    presence: _arrays.Codes  # a status code a row: OK, NO_WEIGHT or NOT_FINITE
 
     @property
     def mse(self) -> _arrays.Floats:
@@ -34,15 +34,13 @@ def least_error(
 ) -> LeastError:
     """Truncate, and shrink along the path of tempering (see `isdiag.select_gamma`, rule "mse")."""
     kernels = _arrays.kernels()
-    cap = rows.floats()
-    _threads.spread(kernels.cap_rows, (rows.values, rows.n, lengths, cap), (rows.eps,), workers)
+    cap, presence = rows.floats(), rows.codes()
+    _threads.spread(kernels.cap_rows, (rows.values, rows.n, lengths, cap, presence), (rows.eps,), workers)
     draws = rows.values.shape[1]
     shape = (len(rows), values.shape[1] // draws)
-    least = LeastError(
-        np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty((*shape, draws))
-    )
-    _threads.spread(kernels.least_error_rows, (rows.values, cap, values, *least), (), workers)
-    return least
+    numbers = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty((*shape, draws))
+    _threads.spread(kernels.least_error_rows, (rows.values, cap, values, *numbers), (), workers)
+    return LeastError(*numbers, presence)
 
 
 class Curve(NamedTuple):
@@ -190,7 +188,7 @@ def mse_curve(
     values, own = rows.trailing(h)
     least = least_error(rows, values, tail_lengths(rows, 1.0, None), 1)
     curve = curve_of(rows, values, least, exponents)
-    _arrays.warn_not_finite(moments_of(rows.values, np.ones(len(rows)), values).status)
+    _arrays.warn_not_finite(least.presence)
     along = (*own, exponents.size)
     return MSECurve(
         exponents,

@@ -12,6 +12,7 @@ from isdiag import _arrays
 from isdiag._result import Result
 from isdiag.psis import khat_rows, tail_lengths
 from isdiag.status import Status
+from isdiag.weights import over_largest
 
 # Draws times components worked on at a time: 4096 draws of 1000 components took two thirds of the time and a
 # thirtieth of the memory that they take in one piece.
@@ -219,21 +220,12 @@ def _estimated(
         raise ValueError(msg)
     m = second.values.shape[1]
     with np.errstate(all="ignore"):
-        weights, top = _tempered(second.values, gamma)
+        weights, top = over_largest(second.values, gamma)
     largest = second.values.max(axis=1)
     presence = _arrays.filled(len(rows), Status.OK, np.int8)
     presence[largest == -np.inf] = Status.NO_WEIGHT
     presence[np.isnan(largest) | (largest == np.inf)] = Status.NOT_FINITE
     return _Expectation(weights.mean(axis=1, keepdims=True), top, m / (rows.n[:, None] + m)), presence
-
-
-def _tempered(log_w: _arrays.Floats, gamma: _arrays.Floats) -> tuple[_arrays.Floats, _arrays.Floats]:
-    """Rows of w^gamma over the largest of the row, and that one's logarithm, (rows, 1)."""
-    largest = log_w.max(axis=1, keepdims=True)
-    exponent = gamma[:, None]
-    # 0 * -inf: a draw of zero weight keeps it at gamma = 0.
-    weights = np.where(log_w > -np.inf, np.exp(exponent * (log_w - largest)), 0.0)
-    return weights, exponent * largest
 
 
 def _scaled(x: _arrays.Floats, top: _arrays.Floats) -> _arrays.Floats:
@@ -245,7 +237,7 @@ def _scaled(x: _arrays.Floats, top: _arrays.Floats) -> _arrays.Floats:
 def _weights(
     log_w: _arrays.Floats, gamma: _arrays.Floats, n: _arrays.Ints, flat: NDArray[np.bool_]
 ) -> _Weights:
-    values, top = _tempered(log_w, gamma)
+    values, top = over_largest(log_w, gamma)
     positive = values > 0
     # Draws without weight and entries left out look the same here: only n knows how many are draws.
     draws = np.maximum(n, 1.0)[:, None]

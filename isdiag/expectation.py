@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from isdiag import _arrays
 from isdiag._result import Result
 from isdiag.psis import khat_rows, tail_lengths
-from isdiag.snis import error_status, half_width, moments_of, truncated
+from isdiag.snis import Moments, error_status, half_width, moments_of, truncated
 from isdiag.status import Status
+from isdiag.weights import temper_rows
 
 FINITE_VARIANCE = 0.5  # a tail index below it, so that two moments are finite
 _SAME_LEVEL = 1e-9  # of log |w (h - estimate)|
@@ -55,19 +56,15 @@ class ExpectationDiagnostics(Result):
     status: Any
 
 
-def _khat_of(log_weights: _arrays.Floats, n: _arrays.Ints, lengths: _arrays.Ints) -> _arrays.Floats:
-    khat, status = np.empty(n.size), np.empty(n.size, np.int8)
-    one = np.ones(n.size)
-    _arrays.kernels().khat_rows(
-        _arrays.read_only(log_weights), n, lengths, one, _arrays.EPS_FLOAT64, khat, status
-    )
-    return khat
+class _Components(NamedTuple):
+    fields: dict[str, _arrays.Floats]  # each (rows, d)
+    khat_weights: _arrays.Floats
+    status: _arrays.Codes  # (rows, d)
+    of_weights: _arrays.Codes
+    moments: Moments
 
 
-def _diagnose_components(
-    rows: _arrays.Rows, values: _arrays.Values, gamma: _arrays.Floats
-) -> tuple[dict[str, _arrays.Floats], _arrays.Floats, _arrays.Codes, _arrays.Codes]:
-    """(fields, each (rows, d); khat of the weights; status codes (rows, d); those of the weights)."""
+def _diagnose_components(rows: _arrays.Rows, values: _arrays.Values, gamma: _arrays.Floats) -> _Components:
     count, draws = rows.values.shape
     d = values.shape[1] // draws
     lengths = tail_lengths(rows, 1.0, None)
@@ -77,8 +74,9 @@ def _diagnose_components(
     positive = rows.values > -np.inf
     fields = {key: np.empty((count, d)) for key in ("khat", "khat_right", "khat_left", "ess", "error_draws")}
     status = np.empty((count, d), np.int8)
+    one = np.ones(count)
+    tempered, _ = temper_rows(rows, gamma, False)
     with np.errstate(all="ignore"):  # rows without weight, h of any kind
-        tempered = np.where(positive, gamma[:, None] * rows.values, -np.inf)
         for j in range(d):
             h = np.where(positive, cube[:, :, j], np.nan).astype(np.float64)
             off = h - moments.estimate[:, j, None]
@@ -92,7 +90,8 @@ def _diagnose_components(
             unknown = ~np.isfinite(moments.estimate[:, j])
             for key, on_side in (("khat_right", off > 0.0), ("khat_left", off < 0.0)):
                 side = np.where(on_side, log_f, -np.inf)
-                khat = _khat_of(side, rows.n, lengths)
+                of_side = replace(rows, values=_arrays.read_only(side), eps=_arrays.EPS_FLOAT64)
+                khat, _ = khat_rows(of_side, lengths, one)
                 # Ties at the top are levels of a bounded h: that is no tail, and not a bad one.
                 tied = (side >= side.max(axis=1, keepdims=True) - _SAME_LEVEL).sum(axis=1) > 1
                 khat = np.where(two_valued | (tied & np.isinf(khat)), np.nan, khat)
@@ -107,7 +106,7 @@ def _diagnose_components(
             about_h = np.where(low == high, Status.CONSTANT_H, Status.TWO_VALUED_H)
             plain = (of_weights == Status.OK) & two_valued
             status[:, j] = np.where(plain, about_h, codes)
-    return fields, khat_weights, status, of_weights
+    return _Components(fields, khat_weights, status, of_weights, moments)
 
 
 def expectation_diagnostics(
@@ -174,7 +173,7 @@ def expectation_diagnostics(
     """
     rows = _arrays.rows_of(log_w, axis, where)
     values, own = rows.trailing(h)
-    fields, khat_weights, status, of_weights = _diagnose_components(rows, values, rows.gamma(gamma))
+    fields, khat_weights, status, of_weights, _ = _diagnose_components(rows, values, rows.gamma(gamma))
     _arrays.warn_not_finite(of_weights)
     return ExpectationDiagnostics(
         **{key: rows.diagnostic(value, own) for key, value in fields.items()},
@@ -334,8 +333,7 @@ def confidence_interval(
     rows = _arrays.rows_of(log_w, axis, where)
     exponent = rows.gamma(gamma)
     values, own = rows.trailing(h)
-    fields, _, status, of_weights = _diagnose_components(rows, values, exponent)
-    moments = moments_of(rows.values, exponent, values)
+    fields, _, status, of_weights, moments = _diagnose_components(rows, values, exponent)
     if method == "auto":
         other = "chebyshev" if limits is None else "bounded"
         chosen = np.where(fields["khat"] < FINITE_VARIANCE, "delta", other)

@@ -16,7 +16,7 @@ from isdiag.psis import khat_rows, tail_lengths
 from isdiag.snis import error_status
 
 LIMITS = ("none", "psis", "ess", "max", "mse")
-_NONE, _BY_MAX, _BY_MSE = 0, 3, 4
+_NONE, _BY_MAX, _BY_MSE = (LIMITS.index(name) for name in ("none", "max", "mse"))
 Rule = Literal["joint", "refit", "mse"]
 RULES = get_args(Rule)
 

@@ -89,10 +89,6 @@ def gpd_fit(excesses: Any, *, prior: bool = True) -> GPDFit:
     return GPDFit(rows.diagnostic(k), rows.diagnostic(sigma), rows.diagnostic(k_std_error))
 
 
-def _like_scalar(a: Any) -> Any:
-    return a.item() if np.ndim(a) == 0 else a
-
-
 def _count(n: Any) -> Any:
     array = _arrays.real_array(n, "n")[0]
     if not ((array >= 1) & np.isfinite(array)).all():
@@ -142,7 +138,7 @@ def tail_length(n: Any, r_eff: Any = 1.0) -> Any:
         raise ValueError(msg)
     with np.errstate(over="ignore"):
         by_root = 3 * np.sqrt(draws / efficiency)
-    return _like_scalar(np.minimum(draws / 5, by_root).astype(np.int64))
+    return _arrays.like_scalar(np.minimum(draws / 5, by_root).astype(np.int64))
 
 
 def khat_threshold(n: Any) -> Any:
@@ -174,7 +170,7 @@ def khat_threshold(n: Any) -> Any:
     0.5
     """
     with np.errstate(divide="ignore"):
-        return _like_scalar(np.minimum(1 - 1 / np.log10(_count(n)), GOOD_KHAT))
+        return _arrays.like_scalar(np.minimum(1 - 1 / np.log10(_count(n)), GOOD_KHAT))
 
 
 def min_sample_size(khat: Any) -> Any:
@@ -202,7 +198,7 @@ def min_sample_size(khat: Any) -> Any:
     """
     k = np.maximum(_arrays.real_array(khat, "khat")[0], 0.0)
     with np.errstate(divide="ignore", over="ignore"):
-        return _like_scalar(np.where(k >= 1, np.inf, 10 ** (1 / np.where(k >= 1, 1.0, 1 - k))))
+        return _arrays.like_scalar(np.where(k >= 1, np.inf, 10 ** (1 / np.where(k >= 1, 1.0, 1 - k))))
 
 
 def convergence_rate(khat: Any, n: Any) -> Any:
@@ -252,4 +248,4 @@ def convergence_rate(khat: Any, n: Any) -> Any:
     rate = draws / (draws - 1) + e / np.expm1(-e * np.log(draws))
     rate = np.maximum(np.where(k == 0.5, 1 - 1 / np.log(draws), rate), 0.0)
     rate = np.where(k <= 0, 1.0, np.where(k >= 1, 0.0, rate))
-    return _like_scalar(np.where(np.isnan(k), np.nan, rate))
+    return _arrays.like_scalar(np.where(np.isnan(k), np.nan, rate))

@@ -29,10 +29,6 @@ def _checked(value: Any, name: str, *, positive: bool = False) -> _arrays.Floats
     return array
 
 
-def _like_scalar(a: Any) -> Any:
-    return a.item() if np.ndim(a) == 0 else a
-
-
 def _gamma_s(gamma: Any, s: Any) -> tuple[_arrays.Floats, _arrays.Floats]:
     return _checked(gamma, "gamma"), _checked(s, "s")
 
@@ -44,7 +40,7 @@ def _root(slope: Callable[[Any], Any], highest: float, shape: tuple[int, ...]) -
         middle = 0.5 * (low + high)
         falling = slope(middle) < 0
         low, high = np.where(falling, middle, low), np.where(falling, high, middle)
-    return _like_scalar(np.where(slope(np.zeros(shape)) < 0, high, 0.0))
+    return _arrays.like_scalar(np.where(slope(np.zeros(shape)) < 0, high, 0.0))
 
 
 @np.errstate(over="ignore")
@@ -79,7 +75,7 @@ def moment(gamma: Any, s: Any) -> Any:
     2.718282
     """
     gamma, s = _gamma_s(gamma, s)
-    return _like_scalar(np.exp(0.5 * (gamma * s) * ((gamma - 1) * s)))
+    return _arrays.like_scalar(np.exp(0.5 * (gamma * s) * ((gamma - 1) * s)))
 
 
 @np.errstate(over="ignore")
@@ -114,7 +110,7 @@ def ess_ratio(gamma: Any, s: Any) -> Any:
     array([0.778801, 0.367879])
     """
     gamma, s = _gamma_s(gamma, s)
-    return _like_scalar(np.exp(-((gamma * s) ** 2)))
+    return _arrays.like_scalar(np.exp(-((gamma * s) ** 2)))
 
 
 @np.errstate(over="ignore", divide="ignore")
@@ -158,7 +154,7 @@ def variance(gamma: Any, s: Any, n: Any) -> Any:
     """
     gamma, s = _gamma_s(gamma, s)
     ess = _checked(n, "n", positive=True) * ess_ratio(gamma, s)
-    return _like_scalar((1 + (gamma * s) ** 2) / ess)
+    return _arrays.like_scalar((1 + (gamma * s) ** 2) / ess)
 
 
 @np.errstate(over="ignore")
@@ -243,7 +239,7 @@ def bias(gamma: Any, s: Any, n: Any) -> Any:
     """
     gamma, s = _gamma_s(gamma, s)
     ess = _checked(n, "n", positive=True) * ess_ratio(gamma, s)
-    return _like_scalar(-(gamma * s) / ess)
+    return _arrays.like_scalar(-(gamma * s) / ess)
 
 
 @np.errstate(over="ignore")
@@ -283,7 +279,7 @@ def bias_printed(gamma: Any, s: Any, n: Any, *, scale: float = 1.0) -> Any:
     -0.008221
     """
     gamma, s = _gamma_s(gamma, s)
-    return _like_scalar(-(scale / _checked(n, "n", positive=True)) * np.expm1((gamma * s) * s))
+    return _arrays.like_scalar(-(scale / _checked(n, "n", positive=True)) * np.expm1((gamma * s) * s))
 
 
 @np.errstate(over="ignore")
@@ -318,7 +314,7 @@ def tempering_bias(gamma: Any, s: Any) -> Any:
     -0.5
     """
     gamma, s = _gamma_s(gamma, s)
-    return _like_scalar((gamma - 1) * s)
+    return _arrays.like_scalar((gamma - 1) * s)
 
 
 @np.errstate(over="ignore")
@@ -361,7 +357,7 @@ def mse(gamma: Any, s: Any, n: Any) -> Any:
     0.272512
     """
     total = tempering_bias(gamma, s) + bias(gamma, s, n)
-    return _like_scalar(np.square(total) + variance(gamma, s, n))
+    return _arrays.like_scalar(np.square(total) + variance(gamma, s, n))
 
 
 @np.errstate(over="ignore")
@@ -403,7 +399,7 @@ def mse_printed(gamma: Any, s: Any, n: Any, *, c1: float = 1.0, c2: float = 1.0)
     """
     squared_bias = _checked(c1, "c1", positive=True) * np.square(bias_printed(gamma, s, n))
     per_draw = _checked(c2, "c2", positive=True) * variance_printed(gamma, s)
-    return _like_scalar(squared_bias + per_draw / _checked(n, "n", positive=True))
+    return _arrays.like_scalar(squared_bias + per_draw / _checked(n, "n", positive=True))
 
 
 def best_gamma(s: Any, n: Any) -> Any:

@@ -12,6 +12,7 @@ from isdiag._result import Result
 from isdiag.ess import ess_rows
 from isdiag.psis import khat_rows, smooth_rows, tail_lengths
 from isdiag.status import Status
+from isdiag.weights import over_largest, temper_rows
 
 Smoothing = bool | Literal["psis", "truncate"]
 SMOOTHINGS = (False, True, "psis", "truncate")
@@ -241,7 +242,7 @@ def truncated(rows: _arrays.Rows, gamma: _arrays.Floats) -> _arrays.Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         high = gamma * rows.values.max(axis=1)
         cap = high + np.log(total) - 0.5 * np.log(rows.n)
-        tempered = np.where(rows.values == -np.inf, -np.inf, gamma[:, None] * rows.values)
+    tempered, _ = temper_rows(rows, gamma, False)
     return np.fmin(tempered, cap[:, None])  # no cap without weight
 
 
@@ -260,9 +261,8 @@ def _not_normalized(
     error_draws = moments.error_draws
     n = rows.n.astype(np.float64)
     with np.errstate(all="ignore"):  # rows without weight, h of any kind
-        high = log_weights.max(axis=1)
-        scale = np.exp(gamma * high)
-        weights = np.where(positive, np.exp(gamma[:, None] * (log_weights - high[:, None])), 0.0)
+        weights, top = over_largest(log_weights, gamma)
+        scale = np.exp(top[:, 0])
         weights[np.isnan(moments.ess)] = np.nan
         zeros = n - positive.sum(axis=1)
         for j in range(cube.shape[2]):

@@ -4,7 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from isdiag import _arrays
+
+
+def over_largest(log_w: _arrays.Floats, gamma: _arrays.Floats) -> tuple[_arrays.Floats, _arrays.Floats]:
+    """Rows of w^gamma over the largest of the row, and that one's logarithm, (rows, 1)."""
+    largest = log_w.max(axis=1, keepdims=True)
+    exponent = gamma[:, None]
+    # 0 * -inf: a draw of zero weight keeps it at gamma = 0.
+    weights = np.where(log_w > -np.inf, np.exp(exponent * (log_w - largest)), 0.0)
+    return weights, exponent * largest
+
+
+def temper_rows(
+    rows: _arrays.Rows, gamma: _arrays.Floats, normalize: bool
+) -> tuple[_arrays.Floats, _arrays.Codes]:
+    """Log-weights of w^gamma and the status code, a row each."""
+    out, status = rows.target(), rows.codes()
+    _arrays.kernels().temper_rows(rows.values, gamma, normalize, out, status)
+    return out, status
 
 
 def temper(
@@ -68,8 +88,6 @@ def temper(
     """
     rows = _arrays.rows_of(log_w, axis, where)
     exponent = rows.gamma(gamma)
-    out = rows.target()
-    status = rows.codes()
-    _arrays.kernels().temper_rows(rows.values, exponent, normalize, out, status)
+    out, status = temper_rows(rows, exponent, normalize)
     _arrays.warn_not_finite(status)
     return rows.weights(out)

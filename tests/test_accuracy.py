@@ -17,8 +17,8 @@ def mse(log_w, h, **options):
 
 def caps(log_w):
     rows = _arrays.rows_of(log_w, -1, None)
-    cap = rows.floats()
-    _arrays.kernels().cap_rows(rows.values, rows.n, tail_lengths(rows, 1.0, None), cap, rows.eps)
+    cap, status = rows.floats(), rows.codes()
+    _arrays.kernels().cap_rows(rows.values, rows.n, tail_lengths(rows, 1.0, None), cap, status, rows.eps)
     return cap
 
 

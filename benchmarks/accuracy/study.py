@@ -17,10 +17,10 @@ import numpy as np
 from estimators import ESTIMATORS, GAMMAS, PEERS
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from scenarios import GROUPS, Scenario
-from scipy.stats import t as student_t
 
 import isdiag
 from isdiag import Status
+from isdiag.snis import half_width
 
 DOCS = Path(__file__).parents[2] / "docs"
 SIZES = (64, 200, 1000, 10_000)
@@ -36,7 +36,7 @@ def reported(name: str, log_w: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, .
         found = isdiag.snis(log_w, h)
         return found.estimate, found.std_error, found.bias, found.low, found.high, found.status
     found = isdiag.select_gamma(log_w, rule="mse", h=h)
-    half = found.std_error * student_t.ppf(0.975, np.maximum(2 * found.error_draws, 1))
+    half = half_width(found.std_error, found.error_draws, 0.95)
     ends = found.estimate - half, found.estimate + half
     return found.estimate, found.std_error, found.bias, *ends, found.status
 
