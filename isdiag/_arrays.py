@@ -98,6 +98,26 @@ def real_array(x: Any, name: str) -> tuple[NDArray[Any], str]:
     return array, dtype
 
 
+def mask_array(x: Any, name: str) -> NDArray[np.bool_]:
+    """`x` as a boolean NumPy array; 0 and 1 of any dtype pass for False and True.
+
+    Raises
+    ------
+    TypeError
+        If it is neither boolean nor a number, or not in CPU memory.
+    ValueError
+        If it holds numbers other than 0 and 1.
+    """
+    array, _ = _to_numpy(x, name)
+    if array.dtype == np.bool_:
+        return array
+    array, _ = real_array(array, name)
+    if not np.isin(array, (0, 1)).all():
+        msg = f"{name} must be boolean or hold 0 and 1, got values from {array.min():g} to {array.max():g}"
+        raise ValueError(msg)
+    return array.astype(np.bool_)
+
+
 def _write_numpy(a: NDArray[Any], dtype: str | None) -> Any:
     if dtype is None:
         return a

@@ -96,7 +96,7 @@ class AccurateSelection(GammaSelection):
     error_draws: Any
 
 
-def _bounded(name: str, value: Any, low: float, high: float) -> float:
+def bounded(name: str, value: Any, low: float, high: float) -> float:
     """The value as a float, which must lie in [low, high], or above 0 for low = 0 and high = inf."""
     if type(value) is float and low < value <= high:  # ten times faster than to ask NumPy
         return value
@@ -253,7 +253,7 @@ def allowed_khat(n: Any, k_max: float | None) -> Any:
     """The khat allowed with n draws, of the type and shape of n."""
     if k_max is None:
         return khat_threshold(np.maximum(n, 1))
-    k_max = _bounded("k_max", k_max, 0.0, np.inf)
+    k_max = bounded("k_max", k_max, 0.0, np.inf)
     return k_max if isinstance(n, int) else np.full(np.shape(n), k_max)
 
 
@@ -267,8 +267,8 @@ def select_rows(
     workers: int,
 ) -> tuple[GammaSelection, _arrays.Codes]:
     """Check the constraints and select a gamma for each row, "joint" or "refit"; also the status codes."""
-    ess_min = _bounded("ess_min", ess_min, 0.0, 1.0)
-    gamma_max = _bounded("gamma_max", gamma_max, 0.0, np.inf)
+    ess_min = bounded("ess_min", ess_min, 0.0, 1.0)
+    gamma_max = bounded("gamma_max", gamma_max, 0.0, np.inf)
     thresholds = allowed_khat(rows.n, k_max)
     numbers, codes = np.empty((len(rows), 7)), np.empty((len(rows), 2), np.int8)
     by_row = (rows.values, rows.n, lengths, thresholds, numbers, codes)
@@ -300,7 +300,7 @@ def accurate_rows(
     rows: _arrays.Rows, lengths: _arrays.Ints, gamma_max: float, h: Any, workers: int
 ) -> tuple[AccurateSelection, _arrays.Codes]:
     """The rule "mse"; also the status codes of the weights."""
-    gammas = _bounded("gamma_max", gamma_max, 0.0, np.inf) * _EIGHTHS
+    gammas = bounded("gamma_max", gamma_max, 0.0, np.inf) * _EIGHTHS
     values, own = rows.trailing(h)
     least = least_error(rows, values, lengths, workers)
     total = curve_of(rows, values, least, gammas).mse.sum(axis=1)

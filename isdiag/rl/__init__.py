@@ -1,0 +1,61 @@
+"""Off-policy learning: ratios of policies, reshapes of weights, schedules and a controller of gamma."""
+
+from isdiag.rl.control import METRICS, GammaController, Limits, Step, take_step
+from isdiag.rl.objectives import EntropyRegularized, ExpectedReward, KLRegularized, Objective
+from isdiag.rl.ratios import log_ratio
+from isdiag.rl.reshapes import (
+    CISPO,
+    SFT,
+    TOPR,
+    VESPO,
+    AlphaDivergence,
+    Defensive,
+    DRos,
+    Masked,
+    ParetoSmoothed,
+    Power,
+    PPOClip,
+    Reinforce,
+    Reshape,
+    Reshaped,
+    RewardWeighted,
+    Truncated,
+)
+from isdiag.rl.schedules import Cosine, Diagnosed, ESSAdaptive, Evidence, Fixed, Linear, Schedule, State
+
+__all__ = [
+    "CISPO",
+    "METRICS",
+    "SFT",
+    "TOPR",
+    "VESPO",
+    "AlphaDivergence",
+    "Cosine",
+    "DRos",
+    "Defensive",
+    "Diagnosed",
+    "ESSAdaptive",
+    "EntropyRegularized",
+    "Evidence",
+    "ExpectedReward",
+    "Fixed",
+    "GammaController",
+    "KLRegularized",
+    "Limits",
+    "Linear",
+    "Masked",
+    "Objective",
+    "PPOClip",
+    "ParetoSmoothed",
+    "Power",
+    "Reinforce",
+    "Reshape",
+    "Reshaped",
+    "RewardWeighted",
+    "Schedule",
+    "State",
+    "Step",
+    "Truncated",
+    "log_ratio",
+    "take_step",
+]

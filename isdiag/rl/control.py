@@ -1,0 +1,495 @@
+"""One step of off-policy learning: log-ratios in, gamma, coefficients and diagnostics out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import copysign, exp, inf, log, nan, sqrt
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isdiag import _arrays
+from isdiag._result import Result
+from isdiag.ess import ess_rows
+from isdiag.gamma import allowed_khat, bounded, select_rows
+from isdiag.gpd import GOOD_KHAT
+from isdiag.psis import khat_rows, tail_lengths
+from isdiag.rl.reshapes import Power, Reshape
+from isdiag.rl.schedules import Diagnosed, Evidence, Schedule, State
+from isdiag.snis import moments_of
+
+Floats = _arrays.Floats
+Normalize = Literal["batch", "count"]
+NORMALIZE = get_args(Normalize)
+
+# Both laws normalised over the same actions, the mean of w is 1. An alarm wants it off by this much in logs
+# and by this many standard errors; see docs/rl.md for how often it is false.
+OFFSET = 0.02
+OFFSET_Z = 5.0
+
+# Below this share of draws with any weight, or (by count) below this mean weight, hardly anything is learnt.
+STALL = 0.05
+
+# A weight above e^709 would be infinite; it stops there, where no gradient survives it either.
+LARGEST = 709.0
+
+_ONE = np.ones(1)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What `isdiag.select_gamma` is asked for.
+
+    Attributes
+    ----------
+    k_max : float or None, default 0.7
+        Largest khat allowed, > 0; None for `khat_threshold(n)`.
+    ess_min : float, default 0.3
+        Smallest ESS / n allowed, in [0, 1].
+    gamma_max : float, default 1
+        Largest gamma allowed, > 0.
+    """
+
+    k_max: float | None = GOOD_KHAT
+    ess_min: float = 0.3
+    gamma_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        allowed_khat(1, self.k_max)
+        bounded("ess_min", self.ess_min, 0.0, 1.0)
+        bounded("gamma_max", self.gamma_max, 0.0, inf)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Step(Result):
+    """What one batch came to. All but `coefficients` are numbers, and `metrics` holds them by these names.
+
+    Attributes
+    ----------
+    coefficients : ndarray of log_w's shape
+        What each draw's ``grad log pi`` is multiplied by; their sum of products is the estimated gradient.
+        0 for draws left out.
+    gamma : float
+        The exponent used; NaN before the first gamma is known.
+    ess_ratio : float
+        ESS / n of the weights used, f.
+    ess_ratio_raw : float
+        ESS / n of the weights w.
+    pareto_k : float
+        khat of the weights w.
+    pareto_k_used : float
+        khat of the weights used.
+    gamma_batch : float
+        The gamma that this batch alone allows.
+    max_weight : float
+        The largest share that one draw has in the weights used.
+    mean_weight : float
+        Mean of f.
+    bias_proxy : float
+        Estimated bias, from normalising the weights, of the weighted mean of the signal.
+    fraction_modified : float
+        Share of draws with f other than w.
+    fraction_zero : float
+        Share of draws with f = 0: masked.
+    log_w_q01, log_w_q50, log_w_q99 : float
+        Quantiles of the log-ratios (order statistics, nothing interpolated).
+    offset : float
+        Log of the mean of w, which is 0 if both laws are normalised over the same actions.
+    offset_z : float
+        The same in standard errors.
+    n : int
+        How many draws were used.
+    n_nonfinite : int
+        How many were left out for a NaN or +inf log-ratio, or an advantage that is not finite.
+    alarm_offset : int
+        1 if the offset is beyond chance while khat is below 0.7: a sampler that cuts its distribution
+        (top-p, top-k) or a normalisation that differs.
+    alarm_stall : int
+        1 if nearly all draws are masked or weigh nothing, so that little is learnt without an error.
+    """
+
+    coefficients: Floats
+    gamma: float
+    ess_ratio: float
+    ess_ratio_raw: float
+    pareto_k: float
+    pareto_k_used: float
+    gamma_batch: float
+    max_weight: float
+    mean_weight: float
+    bias_proxy: float
+    fraction_modified: float
+    fraction_zero: float
+    log_w_q01: float
+    log_w_q50: float
+    log_w_q99: float
+    offset: float
+    offset_z: float
+    n: int
+    n_nonfinite: int
+    alarm_offset: int
+    alarm_stall: int
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers by their names, for a logger.
+
+        Returns
+        -------
+        dict of str to float
+            `METRICS` in that order.
+        """
+        return {name: getattr(self, name) for name in METRICS}
+
+
+METRICS = tuple(field.name for field in fields(Step) if field.name != "coefficients")  # type: ignore[arg-type]
+
+
+def take_step(
+    log_w: Any,
+    advantage: Any = 1.0,
+    *,
+    reshape: Reshape,
+    schedule: Schedule,
+    state: State,
+    limits: Limits = Limits(),
+    normalize: Normalize = "batch",
+) -> tuple[State, Step]:
+    """Advance a schedule by a batch, reshape its weights and diagnose them; a pure function.
+
+    Parameters
+    ----------
+    log_w : array_like
+        Log-ratios of the batch's draws, any shape; all are one sample. -inf is a draw of zero weight.
+    advantage : array_like, default 1
+        Advantages or rewards, broadcast to `log_w`.
+    reshape : Reshape
+        Maps weights; its exponent, if it has one, is set by the schedule.
+    schedule : Schedule
+        Says which gamma comes next.
+    state : State
+        What the schedule remembers.
+    limits : Limits
+        Constraints on the gamma that the batch allows.
+    normalize : {"batch", "count"}, default "batch"
+        Divide the weights by their sum, as self-normalised importance sampling does, or by the number of
+        draws.
+
+    Returns
+    -------
+    state : State
+        The next state.
+    step : Step
+        Coefficients and diagnostics.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or `normalize` is unknown.
+    TypeError
+        If an argument is not real or not in CPU memory.
+
+    Notes
+    -----
+    * Draws with a NaN or +inf log-ratio, or an advantage that is not finite, are left out of n, of every
+      diagnostic and of the gradient; `Step.n_nonfinite` counts them.
+    * A batch without a draw of positive weight has coefficients 0, NaN diagnostics and `alarm_stall`.
+    * Weights divided by count stop at e^709, so that a coefficient stays finite.
+
+    References
+    ----------
+    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), 1-58. Kong, A. (1992). A
+    note on importance sampling using standardized weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from isdiag.rl import Diagnosed, Power, State, take_step
+    >>> rng = np.random.default_rng(1)
+    >>> log_w, advantage = rng.normal(-2.0, 2.0, size=1024), rng.normal(size=1024)
+    >>> start = State(gamma=0.3)
+    >>> state, step = take_step(log_w, advantage, reshape=Power(), schedule=Diagnosed(), state=start)
+    >>> round(state.gamma, 3), round(step.gamma_batch, 3), round(step.ess_ratio, 3)
+    (0.321, 0.513, 0.649)
+    >>> step.coefficients.shape, round(abs(step.coefficients).sum(), 2)
+    ((1024,), 0.79)
+    """
+    if normalize not in NORMALIZE:
+        msg = f"normalize must be one of {NORMALIZE}, got {normalize!r}"
+        raise ValueError(msg)
+    draws = _draws(log_w, advantage)
+    n = draws.log_w.size
+    if n == 0:
+        return schedule(state, Evidence(nan, nan)), _empty_step(draws, state.gamma)
+    rows = _arrays.rows_of(draws.log_w, -1, None)
+    lengths = tail_lengths(rows, 1.0, None)
+    chosen, _ = select_rows(rows, lengths, limits.k_max, limits.ess_min, limits.gamma_max, "joint", 1)
+    ess_now, _, _ = ess_rows(rows, np.array([state.gamma]))
+    state = schedule(state, Evidence(ess_now.item() / n, chosen.gamma))
+
+    log_f, signal = reshape.at(state.gamma)(draws.log_w, draws.advantage)
+    reshaped = _arrays.rows_of(log_f, -1, None)
+    khat_used, _ = khat_rows(reshaped, lengths, _ONE)
+    raw, used = _Weights.of(rows, signal), _Weights.of(reshaped, signal)
+    zero = np.count_nonzero(log_f == -inf) / n
+    thin = normalize == "count" and used.log_mean < log(STALL)
+    q01, q50, q99 = _quantiles(draws.log_w)
+    weights = _divided(log_f, used.log_total if normalize == "batch" else log(n))
+    return state, Step(
+        coefficients=draws.spread(weights * signal),
+        gamma=state.gamma,
+        ess_ratio=used.ess / n,
+        ess_ratio_raw=raw.ess / n,
+        pareto_k=chosen.khat,
+        pareto_k_used=khat_used.item(),
+        gamma_batch=chosen.gamma,
+        max_weight=exp(log_f.max().item() - used.log_total) if zero < 1.0 else nan,
+        mean_weight=exp(min(used.log_mean, LARGEST)),
+        bias_proxy=used.bias,
+        fraction_modified=np.count_nonzero(log_f != draws.log_w) / n,
+        fraction_zero=zero,
+        log_w_q01=q01,
+        log_w_q50=q50,
+        log_w_q99=q99,
+        offset=raw.log_mean,
+        offset_z=raw.offset_z,
+        n=n,
+        n_nonfinite=draws.left_out,
+        alarm_offset=int(
+            abs(raw.log_mean) > OFFSET and abs(raw.offset_z) > OFFSET_Z and chosen.khat < GOOD_KHAT
+        ),
+        alarm_stall=int(1.0 - zero < STALL or thin),
+    )
+
+
+class _Draws(NamedTuple):
+    """The draws of a batch that can be used, and where they came from."""
+
+    log_w: Floats
+    advantage: Floats
+    used: NDArray[np.bool_]
+
+    @property
+    def left_out(self) -> int:
+        return self.used.size - self.log_w.size
+
+    def spread(self, values: Floats) -> Floats:
+        """Values of the draws in the shape of the batch, 0 for those left out."""
+        if not self.left_out:
+            return values.reshape(self.used.shape)
+        whole = np.zeros(self.used.shape)
+        whole[self.used] = values
+        return whole
+
+
+def _draws(log_w: Any, advantage: Any) -> _Draws:
+    ratios = _arrays.real_array(log_w, "log_w")[0].astype(np.float64, copy=False)
+    signs = _arrays.real_array(advantage, "advantage")[0].astype(np.float64, copy=False)
+    if signs.shape != ratios.shape:
+        try:
+            signs = np.broadcast_to(signs, ratios.shape)
+        except ValueError:
+            msg = f"advantage of shape {signs.shape} does not fit log_w's {ratios.shape}"
+            raise ValueError(msg) from None
+    used = (ratios < inf) & np.isfinite(signs)
+    if used.all():
+        return _Draws(ratios.ravel(), signs.ravel(), used)
+    return _Draws(ratios[used], signs[used], used)
+
+
+class _Weights(NamedTuple):
+    """What sums over the draws tell of one set of weights."""
+
+    n: int
+    ess: float
+    log_total: float
+    bias: float
+
+    @classmethod
+    def of(cls, rows: _arrays.Rows, signal: Floats) -> _Weights:
+        moments = moments_of(rows.values, _ONE, signal[None])
+        return cls(signal.size, moments.ess.item(), moments.log_total.item(), moments.bias.item())
+
+    @property
+    def log_mean(self) -> float:
+        return self.log_total - log(self.n)
+
+    @property
+    def offset_z(self) -> float:
+        """Log of the mean weight in standard errors."""
+        variance = (self.n / self.ess - 1.0) / self.n  # of the mean, over its square
+        if self.log_mean == 0.0 or not variance > 0.0:
+            return copysign(inf, self.log_mean) if self.log_mean else 0.0
+        return self.log_mean / sqrt(variance)
+
+
+def _divided(log_f: Floats, log_total: float) -> Floats:
+    """exp(log_f) over a total; 0 where that is, as then all of them are. By count one may overflow."""
+    if log_total == -inf:
+        return np.zeros_like(log_f)
+    shares = log_f - log_total
+    return np.exp(np.minimum(shares, LARGEST, out=shares), out=shares)
+
+
+def _quantiles(log_w: Floats) -> list[float]:
+    ranks = [int(q * (log_w.size - 1)) for q in (0.01, 0.5, 0.99)]
+    ordered = log_w.copy()
+    ordered.partition(ranks)
+    return [ordered.item(rank) for rank in ranks]
+
+
+def _empty_step(draws: _Draws, gamma: float) -> Step:
+    numbers: dict[str, Any] = dict.fromkeys(METRICS, nan) | {"gamma": gamma, "n": 0}
+    counts = {"n_nonfinite": draws.left_out, "alarm_offset": 0, "alarm_stall": 1}
+    return Step(draws.spread(draws.log_w), **numbers | counts)
+
+
+class GammaController:
+    """Chooses gamma and reshapes weights batch after batch, and keeps a record.
+
+    Parameters
+    ----------
+    reshape : Reshape, default Power()
+        What becomes of the weights. Its exponent, if it has one, is set at each step; one without is
+        applied as it is, and diagnosed.
+    schedule : Schedule, default Diagnosed()
+        How gamma moves.
+    gamma_init : float, default 0.3
+        Where gamma starts, in [0, gamma_max].
+    gamma_max : float, default 1
+        Largest gamma that the diagnosis may choose.
+    ess_min : float, default 0.3
+        Smallest ESS / n that the diagnosis allows, in [0, 1].
+    k_max : float or None, default 0.7
+        Largest khat that the diagnosis allows; None for `khat_threshold(n)`.
+    normalize : {"batch", "count"}, default "batch"
+        What the weights are divided by: their sum or the number of draws.
+    keep : int, default 10000
+        How many of the last steps the history holds.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    See Also
+    --------
+    take_step : One step as a pure function.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from isdiag.rl import GammaController
+    >>> rng = np.random.default_rng(1)
+    >>> controller = GammaController()
+    >>> for spread in (0.1, 0.5, 2.5):
+    ...     log_w = rng.normal(-(spread**2) / 2, spread, size=512)
+    ...     step = controller.step(log_w, advantage=rng.normal(size=512))
+    ...     print(f"{step.gamma:.3f} {step.ess_ratio_raw:.3f} {step.ess_ratio:.3f}")
+    0.370 0.992 0.999
+    0.433 0.765 0.950
+    0.442 0.049 0.405
+    >>> [round(gamma, 3) for gamma in controller.history["gamma"]]
+    [0.37, 0.433, 0.442]
+    """
+
+    def __init__(
+        self,
+        reshape: Reshape | None = None,
+        schedule: Schedule | None = None,
+        *,
+        gamma_init: float = 0.3,
+        gamma_max: float = 1.0,
+        ess_min: float = 0.3,
+        k_max: float | None = GOOD_KHAT,
+        normalize: Normalize = "batch",
+        keep: int = 10_000,
+    ) -> None:
+        self.limits = Limits(k_max, ess_min, gamma_max)
+        self.reshape = Power() if reshape is None else reshape
+        self.schedule = Diagnosed() if schedule is None else schedule
+        if normalize not in NORMALIZE:
+            msg = f"normalize must be one of {NORMALIZE}, got {normalize!r}"
+            raise ValueError(msg)
+        if not 0.0 <= gamma_init <= gamma_max:
+            msg = f"gamma_init must be between 0 and gamma_max={gamma_max!r}, got {gamma_init!r}"
+            raise ValueError(msg)
+        self.reshape.at(gamma_max)  # a reshape may have a bound of its own: better now than at that step
+        self.normalize: Normalize = normalize
+        self.state = State(gamma_init)
+        self._history: dict[str, deque[float]] = {name: deque(maxlen=keep) for name in METRICS}
+
+    @property
+    def gamma(self) -> float:
+        """The exponent of the last step, or the initial one."""
+        return self.state.gamma
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Each of `METRICS` over the last steps, oldest first."""
+        return {name: list(values) for name, values in self._history.items()}
+
+    def step(self, log_w: Any, advantage: Any = 1.0) -> Step:
+        """Take one batch: choose gamma, reshape the weights, record.
+
+        Parameters
+        ----------
+        log_w : array_like
+            Log-ratios ``log pi - log mu`` of the whole batch, see `log_ratio`.
+        advantage : array_like, default 1
+            Advantages or rewards, broadcast to `log_w`.
+
+        Returns
+        -------
+        Step
+            Coefficients and diagnostics.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `take_step` does; the state stays as it was.
+        """
+        self.state, step = take_step(
+            log_w,
+            advantage,
+            reshape=self.reshape,
+            schedule=self.schedule,
+            state=self.state,
+            limits=self.limits,
+            normalize=self.normalize,
+        )
+        for name, value in step.metrics().items():
+            self._history[name].append(value)
+        return step
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a restart needs besides the constructor's arguments: numbers, lists and strings.
+
+        Returns
+        -------
+        dict
+            For `load_state_dict`; JSON and pickle can hold it.
+        """
+        return {"gamma": self.state.gamma, "step": self.state.step, "history": self.history}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken.
+
+        Parameters
+        ----------
+        state : mapping
+            What `state_dict` returned.
+
+        Raises
+        ------
+        KeyError
+            If it lacks a key; nothing is changed then.
+        """
+        loaded = State(float(state["gamma"]), int(state["step"]))
+        history = {name: list(state["history"][name]) for name in METRICS}
+        self.state = loaded
+        for name, values in history.items():
+            self._history[name].clear()
+            self._history[name].extend(values)

@@ -1,0 +1,192 @@
+"""What a policy is trained for: objectives with their gradients, from draws and exactly for small tables.
+
+The gradient of each is ``E_mu[w * signal * grad log pi]``: an objective is a signal, to be used with any
+reshape. The exact forms are for policies over finitely many actions and for tests.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from isdiag import _arrays
+
+Floats = _arrays.Floats
+
+
+def _log_softmax(logits: Floats) -> Floats:
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+
+def _positive(name: str, value: float) -> None:
+    if not 0.0 < value < np.inf:
+        msg = f"{name} must be finite and above 0, got {value!r}"
+        raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class Objective(ABC):
+    """An objective of a policy pi, given rewards and the policy mu that sampled."""
+
+    @abstractmethod
+    def signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Floats:
+        """What ``w * grad log pi`` is multiplied by.
+
+        Parameters
+        ----------
+        reward : array_like
+            Rewards of the draws.
+        log_pi, log_mu : array_like
+            Log-probabilities of the draws under both policies (of sequences: sums over tokens).
+
+        Returns
+        -------
+        ndarray
+            float64, of the shape that the arguments broadcast to.
+        """
+
+    @abstractmethod
+    def optimum(self, reward: Any, log_mu: Any) -> Floats:
+        """Log-probabilities of the best policy over the actions of the last axis.
+
+        Parameters
+        ----------
+        reward, log_mu : array_like, shape (..., actions)
+            Reward and log-probability under mu of each action.
+
+        Returns
+        -------
+        ndarray, shape (..., actions)
+            Normalised log-probabilities.
+        """
+
+    def value(self, logits: Any, reward: Any, log_mu: Any) -> Floats:
+        """The objective of the softmax policy with these logits.
+
+        Parameters
+        ----------
+        logits, reward, log_mu : array_like, shape (..., actions)
+            Logits of the policy; reward and log-probability under mu of each action.
+
+        Returns
+        -------
+        ndarray, shape (...)
+            Expected reward, less what the objective charges for.
+        """
+        log_pi, r, log_m = self._table(logits, reward, log_mu)
+        return (np.exp(log_pi) * (r - self._price(log_pi, log_m))).sum(axis=-1)
+
+    def gradient(self, logits: Any, reward: Any, log_mu: Any) -> Floats:
+        """The gradient of `value` by the logits.
+
+        Parameters
+        ----------
+        logits, reward, log_mu : array_like, shape (..., actions)
+            As for `value`.
+
+        Returns
+        -------
+        ndarray, shape (..., actions)
+            ``E_pi[signal * grad log pi]``, exactly.
+        """
+        log_pi, r, log_m = self._table(logits, reward, log_mu)
+        pi, signal = np.exp(log_pi), self.signal(r, log_pi, log_m)
+        return pi * (signal - (pi * signal).sum(axis=-1, keepdims=True))
+
+    def _table(self, logits: Any, reward: Any, log_mu: Any) -> tuple[Floats, Floats, Floats]:
+        pi, r, mu = np.broadcast_arrays(
+            _arrays.real_array(logits, "logits")[0],
+            _arrays.real_array(reward, "reward")[0],
+            _arrays.real_array(log_mu, "log_mu")[0],
+        )
+        return _log_softmax(pi.astype(np.float64)), r.astype(np.float64), mu.astype(np.float64)
+
+    @abstractmethod
+    def _price(self, log_pi: Floats, log_mu: Floats) -> Floats:
+        """What an action of these log-probabilities costs; the objective is E_pi[reward - price]."""
+
+
+def _float(values: Any, name: str) -> Floats:
+    return _arrays.real_array(values, name)[0].astype(np.float64)
+
+
+@dataclass(frozen=True)
+class ExpectedReward(Objective):
+    """(a) The expected reward under pi.
+
+    Examples
+    --------
+    >>> from isdiag.rl import ExpectedReward
+    >>> ExpectedReward().gradient([0.0, 0.0], [1.0, 0.0], [-0.7, -0.7])
+    array([ 0.25, -0.25])
+    """
+
+    def signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Floats:
+        shape = np.broadcast_shapes(np.shape(reward), np.shape(log_pi), np.shape(log_mu))
+        return np.broadcast_to(_float(reward, "reward"), shape)
+
+    def optimum(self, reward: Any, log_mu: Any) -> Floats:
+        """All mass on the actions of largest reward, shared equally."""
+        r, _ = np.broadcast_arrays(_float(reward, "reward"), _float(log_mu, "log_mu"))
+        best = r == r.max(axis=-1, keepdims=True)
+        return _log_softmax(np.where(best, 0.0, -np.inf))
+
+    def _price(self, log_pi: Floats, log_mu: Floats) -> Floats:
+        return np.zeros_like(log_pi)
+
+
+@dataclass(frozen=True)
+class EntropyRegularized(Objective):
+    """(b) The expected reward and tau times the entropy of pi; mu plays no part in the optimum.
+
+    Attributes
+    ----------
+    tau : float
+        Price of a nat of entropy, in the units of the reward, > 0.
+    """
+
+    tau: float
+
+    def __post_init__(self) -> None:
+        _positive("tau", self.tau)
+
+    def signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Floats:
+        return _float(reward, "reward") - self.tau * (1.0 + _float(log_pi, "log_pi"))
+
+    def optimum(self, reward: Any, log_mu: Any) -> Floats:
+        """The softmax of ``reward / tau``."""
+        r, _ = np.broadcast_arrays(_float(reward, "reward"), _float(log_mu, "log_mu"))
+        return _log_softmax(r / self.tau)
+
+    def _price(self, log_pi: Floats, log_mu: Floats) -> Floats:
+        return self.tau * log_pi
+
+
+@dataclass(frozen=True)
+class KLRegularized(Objective):
+    """(c) The expected reward less beta times KL(pi || mu), the form usual in RLHF.
+
+    Attributes
+    ----------
+    beta : float
+        Price of a nat of divergence, in the units of the reward, > 0.
+    """
+
+    beta: float
+
+    def __post_init__(self) -> None:
+        _positive("beta", self.beta)
+
+    def signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Floats:
+        log_w = _float(log_pi, "log_pi") - _float(log_mu, "log_mu")
+        return _float(reward, "reward") - self.beta * (1.0 + log_w)
+
+    def optimum(self, reward: Any, log_mu: Any) -> Floats:
+        """``mu * exp(reward / beta)``, normalised."""
+        return _log_softmax(_float(log_mu, "log_mu") + _float(reward, "reward") / self.beta)
+
+    def _price(self, log_pi: Floats, log_mu: Floats) -> Floats:
+        return self.beta * (log_pi - log_mu)

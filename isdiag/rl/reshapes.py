@@ -1,0 +1,522 @@
+"""Reshapes: what a method of off-policy learning puts in the place of the importance weight w.
+
+All of them share one gradient, ``E_mu[f(w) * signal * grad log pi]``, and differ in f and, where a method
+replaces the advantage, in the signal. Each formula is that of the gradient, not of a surrogate objective.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from math import exp, inf, isfinite, log, sqrt
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from isdiag import _arrays
+from isdiag.psis import psis
+
+Floats = _arrays.Floats
+
+
+class Reshaped(NamedTuple):
+    """The two factors of a draw's share in the gradient, ``exp(log_f) * signal * grad log pi``.
+
+    Attributes
+    ----------
+    log_f : ndarray of the shape of log_w and the advantage broadcast together
+        Log of the reshaped weight; -inf for a draw that is masked, NaN where log_w is NaN or +inf.
+    signal : ndarray of that shape
+        What the weight multiplies: the advantage, or what the method has in its place.
+    """
+
+    log_f: Floats
+    signal: Floats
+
+
+def _at_least(name: str, value: float, low: float, *, strict: bool = False) -> None:
+    if not isfinite(value) or value < low or (strict and value == low):
+        msg = f"{name} must be finite and {'above' if strict else 'at least'} {low:g}, got {value!r}"
+        raise ValueError(msg)
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        msg = f"{name} must be between {low:g} and {high:g}, got {value!r}"
+        raise ValueError(msg)
+
+
+def _power(gamma: float, log_w: Floats) -> Floats:
+    if gamma > 0.0:
+        return gamma * log_w
+    return np.where(log_w > -inf, 0.0, log_w)  # a draw of zero weight keeps it
+
+
+@dataclass(frozen=True)
+class Reshape(ABC):
+    """A function f of the importance weight, applied to log-weights.
+
+    Subclasses say what f is; calling one gives a `Reshaped`.
+    """
+
+    def __call__(self, log_w: Any, advantage: Any = 1.0) -> Reshaped:
+        """Reshape log-weights.
+
+        Parameters
+        ----------
+        log_w : array_like
+            Log-ratios ``log pi - log mu``, of sequences or tokens, in nats. -inf is a draw of zero weight.
+        advantage : array_like, default 1
+            Advantages or rewards, broadcast against `log_w`.
+
+        Returns
+        -------
+        Reshaped
+            log f and the signal, float64, of the shape that `log_w` and `advantage` broadcast to.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit.
+        TypeError
+            If an argument is not real or not in CPU memory.
+        """
+        w = _arrays.real_array(log_w, "log_w")[0]
+        a = _arrays.real_array(advantage, "advantage")[0]
+        if w.shape != a.shape:
+            w, a = np.broadcast_arrays(w, a)
+        w, a = w.astype(np.float64, copy=False), a.astype(np.float64)
+        with np.errstate(all="ignore"):  # exp of a large log-weight may overflow to its limit
+            log_f = self._log_f(w, a)
+        known = w < inf
+        return Reshaped(log_f.copy() if known.all() else np.where(known, log_f, np.nan), self._signal(a))
+
+    @abstractmethod
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats: ...
+
+    def _signal(self, advantage: Floats) -> Floats:
+        return advantage
+
+    @property
+    def bound(self) -> float:
+        """The largest value that f can take; inf if there is none."""
+        return inf
+
+    def at(self, gamma: float) -> Self:
+        """The same reshape with the exponent `gamma`; itself if it has no exponent to choose."""
+        return self
+
+
+@dataclass(frozen=True)
+class _Tempered(Reshape):
+    """A reshape with an exponent that a schedule may set."""
+
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        _at_least("gamma", self.gamma, 0.0)
+
+    def at(self, gamma: float) -> Self:
+        return replace(self, gamma=gamma)
+
+
+@dataclass(frozen=True)
+class SFT(Reshape):
+    """Supervised fine-tuning: f = 1 and signal 1, the gradient of ``-KL(mu || pi)``. Rewards are not used."""
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        return np.zeros_like(log_w)
+
+    def _signal(self, advantage: Floats) -> Floats:
+        return np.ones_like(advantage)
+
+    @property
+    def bound(self) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class RewardWeighted(Reshape):
+    """Reward-weighted fine-tuning: the likelihood of draws tilted by their reward.
+
+    The tilt takes the place of f, the signal is 1: normalised over the batch, the gradient is that of
+    ``-KL(tilted || pi)`` with the tilted law proportional to ``mu * r`` or ``mu * exp(r / tau)``.
+
+    Attributes
+    ----------
+    tau : float or None, default None
+        Temperature, in the units of the reward, > 0; None to tilt by the reward itself, which then must be
+        positive (ValueError).
+    """
+
+    tau: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.tau is not None:
+            _at_least("tau", self.tau, 0.0, strict=True)
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        if self.tau is not None:
+            return advantage / self.tau
+        if (advantage <= 0.0).any():
+            msg = (
+                f"rewards must be positive to weigh by them, got {np.nanmin(advantage):g}: "
+                "for signed rewards tilt by exp(r / tau), RewardWeighted(tau=...)"
+            )
+            raise ValueError(msg)
+        return np.log(advantage)
+
+    def _signal(self, advantage: Floats) -> Floats:
+        return np.ones_like(advantage)
+
+
+@dataclass(frozen=True)
+class Reinforce(Reshape):
+    """Full importance sampling, f = w: the gradient of the expected reward under pi."""
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        return log_w
+
+
+@dataclass(frozen=True)
+class PPOClip(Reshape):
+    """PPO's clip: f is w where the objective ``min(w A, clip(w, 1 - low, 1 + high) A)`` moves, else 0.
+
+    Attributes
+    ----------
+    low, high : float, default 0.2
+        How far w may be below and above 1. With log-ratios of level "geometric" this is GSPO.
+    dual : float or None, default None
+        For a negative advantage, f is 0 above this ratio too (> 1; 3 is usual).
+
+    References
+    ----------
+    Schulman, J. et al. (2017). arXiv:1707.06347. Ye, D. et al. (2020). arXiv:1912.09729 (dual clip).
+    """
+
+    low: float = 0.2
+    high: float = 0.2
+    dual: float | None = None
+
+    def __post_init__(self) -> None:
+        _between("low", self.low, 0.0, 1.0)
+        _at_least("high", self.high, 0.0)
+        if self.dual is not None:
+            _at_least("dual", self.dual, 1.0, strict=True)
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        floor = log(1.0 - self.low) if self.low < 1.0 else -inf
+        ceiling = inf if self.dual is None else log(self.dual)
+        moves = np.where(
+            advantage >= 0.0, log_w <= np.log1p(self.high), (log_w >= floor) & (log_w <= ceiling)
+        )
+        return np.where(moves, log_w, -inf)
+
+    @property
+    def bound(self) -> float:
+        return inf if self.dual is None else max(1.0 + self.high, self.dual)
+
+
+@dataclass(frozen=True)
+class Truncated(Reshape):
+    """Truncated importance sampling (TIS): f = min(w, cap).
+
+    Attributes
+    ----------
+    cap : float, default 2
+        Largest weight, > 0.
+
+    References
+    ----------
+    Ionides, E. L. (2008). Truncated importance sampling. JCGS 17(2), 295-311.
+    """
+
+    cap: float = 2.0
+
+    def __post_init__(self) -> None:
+        _at_least("cap", self.cap, 0.0, strict=True)
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        return np.minimum(log_w, log(self.cap))
+
+    @property
+    def bound(self) -> float:
+        return self.cap
+
+
+@dataclass(frozen=True)
+class Masked(Reshape):
+    """Masked importance sampling (IcePop; MIS with low = 0): f is w between the bounds, else 0.
+
+    Attributes
+    ----------
+    low, high : float, defaults 0.5 and 5
+        Bounds on w, ``0 <= low < high``.
+
+    References
+    ----------
+    Ling Team (2025). Every step evolves. arXiv:2510.18855.
+    """
+
+    low: float = 0.5
+    high: float = 5.0
+
+    def __post_init__(self) -> None:
+        _at_least("low", self.low, 0.0)
+        _at_least("high", self.high, self.low, strict=True)
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        return np.where((log_w >= np.log(self.low)) & (log_w <= log(self.high)), log_w, -inf)
+
+    @property
+    def bound(self) -> float:
+        return self.high
+
+
+@dataclass(frozen=True)
+class CISPO(Reshape):
+    """Clipped weights that keep every draw's gradient: f = clip(w, low, high).
+
+    Attributes
+    ----------
+    low, high : float, defaults 0 and 5
+        Bounds on w, ``0 <= low < high``.
+
+    References
+    ----------
+    MiniMax (2025). MiniMax-M1. arXiv:2506.13585.
+    """
+
+    low: float = 0.0
+    high: float = 5.0
+
+    def __post_init__(self) -> None:
+        _at_least("low", self.low, 0.0)
+        _at_least("high", self.high, self.low, strict=True)
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        return np.clip(log_w, np.log(self.low), log(self.high))
+
+    @property
+    def bound(self) -> float:
+        return self.high
+
+
+@dataclass(frozen=True)
+class TOPR(Reshape):
+    """Tapered off-policy REINFORCE: f is 1 for a positive or zero advantage, min(w, 1) for a negative one.
+
+    References
+    ----------
+    Le Roux, N. et al. (2025). Tapered off-policy REINFORCE. arXiv:2503.14286.
+    """
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        return np.where(advantage < 0.0, np.minimum(log_w, 0.0), 0.0)
+
+    @property
+    def bound(self) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Power(_Tempered):
+    """Tempered weights, f = w**gamma: between fine-tuning at gamma = 0 and REINFORCE at gamma = 1.
+
+    Attributes
+    ----------
+    gamma : float, default 1
+        Exponent, >= 0.
+
+    References
+    ----------
+    Owen, A. B. (2013). Monte Carlo theory, methods and examples, section 9.9. Korba, A. & Portier, F.
+    (2022). Adaptive importance sampling meets mirror descent. AISTATS. Aouali, I. et al. (2023).
+    Exponential smoothing for off-policy learning. ICML.
+    """
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        return _power(self.gamma, log_w)
+
+    @property
+    def bound(self) -> float:
+        return 1.0 if self.gamma == 0 else inf
+
+
+@dataclass(frozen=True)
+class Defensive(_Tempered):
+    """Defensive weights, f = w**gamma / (alpha w**gamma + 1 - alpha): at most 1 / alpha.
+
+    At gamma = 1 this is the weight of draws from mu against the mixture ``alpha pi + (1 - alpha) mu``
+    (Hesterberg 1995), and the sub-Gaussian shrinkage of Metelli et al. with lambda = alpha.
+
+    Attributes
+    ----------
+    gamma : float, default 1
+        Exponent, >= 0.
+    alpha : float, default 0.1
+        Share of the target in the mixture, from 0 (plain ``w**gamma``) to 1 (f = 1).
+
+    References
+    ----------
+    Hesterberg, T. (1995). Weighted average importance sampling and defensive mixture distributions.
+    Technometrics 37(2). Metelli, A. M. et al. (2021). Subgaussian and differentiable importance sampling
+    for off-policy evaluation and learning. NeurIPS.
+    """
+
+    alpha: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _between("alpha", self.alpha, 0.0, 1.0)
+
+    @classmethod
+    def sub_gaussian(cls, shrinkage: float) -> Self:
+        """The map w / (1 - shrinkage + shrinkage * w) by its other name."""
+        return cls(gamma=1.0, alpha=shrinkage)
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        if self.alpha == 1.0:
+            return np.zeros_like(log_w)
+        # Divided by w^gamma, so that the limits at both ends are exact.
+        return -np.logaddexp(np.log(self.alpha), np.log1p(-self.alpha) - _power(self.gamma, log_w))
+
+    @property
+    def bound(self) -> float:
+        return inf if self.alpha == 0 else 1.0 / self.alpha
+
+
+@dataclass(frozen=True)
+class ParetoSmoothed(_Tempered):
+    """Pareto smoothed ``w**gamma``: the largest weights are replaced by quantiles of a fitted tail.
+
+    Unlike the others f depends on all draws along the last axis of `log_w`. Where a tail cannot be fitted,
+    ``w**gamma`` stays as it is; see `isdiag.psis`.
+
+    Attributes
+    ----------
+    gamma : float, default 1
+        Exponent, >= 0.
+
+    References
+    ----------
+    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), 1-58.
+    """
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        return psis(_power(self.gamma, log_w), normalize=False).log_weights
+
+
+@dataclass(frozen=True)
+class AlphaDivergence(_Tempered):
+    """The exact gradient of minus the divergence D_gamma(pi || p*), p* proportional to mu exp(r / beta).
+
+    D is Amari's, ``(1 - E_p*[(pi / p*)**gamma]) / (gamma (1 - gamma))``. With x = w and Z the mean of
+    ``exp(r / beta)``, f is ``w**gamma * (exp(r / beta) / Z)**(1 - gamma)`` and the signal
+    ``1 / (1 - gamma)``: from reward-weighted fine-tuning at gamma = 0, which is KL(p* || pi), towards
+    KL(pi || p*), whose gradient `KLRegularized` has: there f tends to w and the signal grows without bound.
+
+    Attributes
+    ----------
+    gamma : float, default 0.5
+        Order, in [0, 1).
+    beta : float, default 1
+        Temperature of p*, in the units of the reward, > 0.
+    log_z : float or None, default None
+        Log of E_mu[exp(r / beta)]; None to estimate it by the mean along the last axis.
+
+    References
+    ----------
+    Amari, S. (2016). Information geometry and its applications. Springer.
+    """
+
+    gamma: float = 0.5
+    beta: float = 1.0
+    log_z: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.gamma < 1.0:
+            msg = f"gamma must be at least 0 and below 1, got {self.gamma!r}: for 1 see KLRegularized"
+            raise ValueError(msg)
+        _at_least("beta", self.beta, 0.0, strict=True)
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        tilt = advantage / self.beta
+        log_z = self.log_z
+        if log_z is None:
+            log_z = np.logaddexp.reduce(tilt, axis=-1, keepdims=True) - np.log(tilt.shape[-1])
+        return _power(self.gamma, log_w) + (1.0 - self.gamma) * (tilt - log_z)
+
+    def _signal(self, advantage: Floats) -> Floats:
+        return np.full_like(advantage, 1.0 / (1.0 - self.gamma))
+
+
+@dataclass(frozen=True)
+class VESPO(Reshape):
+    """Power times damping, f = w**k exp(lam (1 - w)), with constants by the sign of the advantage.
+
+    Attributes
+    ----------
+    k_pos, lam_pos : float, defaults 2 and 3
+        Exponent and damping for an advantage of zero or more, both >= 0. ``lam = 0`` is ``w**k``.
+    k_neg, lam_neg : float, defaults 3 and 2
+        The same for a negative one.
+
+    References
+    ----------
+    VESPO (2026). arXiv:2602.10693.
+    """
+
+    k_pos: float = 2.0
+    lam_pos: float = 3.0
+    k_neg: float = 3.0
+    lam_neg: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("k_pos", "lam_pos", "k_neg", "lam_neg"):
+            _at_least(name, getattr(self, name), 0.0)
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        negative = advantage < 0.0
+        k = np.where(negative, self.k_neg, self.k_pos)
+        lam = np.where(negative, self.lam_neg, self.lam_pos)
+        powered = np.where(k > 0.0, k * log_w, _power(0.0, log_w))
+        return powered - np.where(lam > 0.0, lam * np.expm1(log_w), 0.0)
+
+    @property
+    def bound(self) -> float:
+        """The largest value of f, at w = k / lam."""
+        return max(_vespo_peak(self.k_pos, self.lam_pos), _vespo_peak(self.k_neg, self.lam_neg))
+
+
+def _vespo_peak(k: float, lam: float) -> float:
+    if lam == 0.0:
+        return 1.0 if k == 0.0 else inf
+    return exp(lam) if k == 0.0 else exp(k * log(k / lam) + lam - k)
+
+
+@dataclass(frozen=True)
+class DRos(Reshape):
+    """Optimistic shrinkage, f = shrinkage w / (w**2 + shrinkage): at most sqrt(shrinkage) / 2.
+
+    Attributes
+    ----------
+    shrinkage : float, default 1
+        Lambda, > 0; f tends to w as it grows.
+
+    References
+    ----------
+    Su, Y. et al. (2020). Doubly robust off-policy evaluation with shrinkage. ICML.
+    """
+
+    shrinkage: float = 1.0
+
+    def __post_init__(self) -> None:
+        _at_least("shrinkage", self.shrinkage, 0.0, strict=True)
+
+    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        return -np.logaddexp(log_w - log(self.shrinkage), -log_w)
+
+    @property
+    def bound(self) -> float:
+        return 0.5 * sqrt(self.shrinkage)
