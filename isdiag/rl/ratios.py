@@ -122,7 +122,7 @@ def _of_ragged(log_pi: Any, log_mu: Any, mask: Any, level: Level) -> Any:
     if level == "token":
         return [np.where(kept, difference, -np.inf) for difference, kept in parts]
     starts = np.zeros(len(parts) + 1, np.int64)
-    starts[1:] = np.cumsum([difference.size for difference, _ in parts])
+    np.cumsum([difference.size for difference, _ in parts], out=starts[1:])
     difference = np.concatenate([difference for difference, _ in parts])
     return _over(difference, np.concatenate([kept for _, kept in parts]), starts, level)
 
