@@ -351,13 +351,13 @@ class GammaController:
 
     Parameters
     ----------
-    reshape : Reshape, default Power()
+    reshape : Reshape, default Power(0.3)
         What becomes of the weights. Its exponent, if it has one, is set at each step; one without is
         applied as it is, and diagnosed.
     schedule : Schedule, default Diagnosed()
         How gamma moves.
-    gamma_init : float, default 0.3
-        Where gamma starts, in [0, gamma_max].
+    gamma_init : float, optional
+        Where gamma starts, in [0, gamma_max]; default the exponent of `reshape`.
     gamma_max : float, default 1
         Largest gamma that the diagnosis may choose.
     ess_min : float, default 0.3
@@ -400,7 +400,7 @@ class GammaController:
         reshape: Reshape | None = None,
         schedule: Schedule | None = None,
         *,
-        gamma_init: float = 0.3,
+        gamma_init: float | None = None,
         gamma_max: float = 1.0,
         ess_min: float = 0.3,
         k_max: float | None = GOOD_KHAT,
@@ -408,17 +408,18 @@ class GammaController:
         keep: int = 10_000,
     ) -> None:
         self.limits = Limits(k_max, ess_min, gamma_max)
-        self.reshape = Power() if reshape is None else reshape
+        self.reshape = Power(0.3) if reshape is None else reshape
         self.schedule = Diagnosed() if schedule is None else schedule
         if normalize not in NORMALIZE:
             msg = f"normalize must be one of {NORMALIZE}, got {normalize!r}"
             raise ValueError(msg)
-        if not 0.0 <= gamma_init <= gamma_max:
-            msg = f"gamma_init must be between 0 and gamma_max={gamma_max!r}, got {gamma_init!r}"
+        start = self.reshape.exponent if gamma_init is None else gamma_init
+        if not 0.0 <= start <= gamma_max:
+            msg = f"gamma must start between 0 and gamma_max={gamma_max!r}, got {start!r}"
             raise ValueError(msg)
         self.reshape.at(gamma_max)  # a reshape may have a bound of its own: better now than at that step
         self.normalize: Normalize = normalize
-        self.state = State(gamma_init)
+        self.state = State(start)
         self._history: dict[str, deque[float]] = {name: deque(maxlen=keep) for name in METRICS}
 
     @property
@@ -431,7 +432,14 @@ class GammaController:
         """Each of `METRICS` over the last steps, oldest first."""
         return {name: list(values) for name, values in self._history.items()}
 
-    def step(self, log_w: Any, advantage: Any = 1.0) -> Step:
+    def step(
+        self,
+        log_w: Any,
+        advantage: Any = 1.0,
+        *,
+        reshape: Reshape | None = None,
+        normalize: Normalize | None = None,
+    ) -> Step:
         """Take one batch: choose gamma, reshape the weights, record.
 
         Parameters
@@ -440,6 +448,10 @@ class GammaController:
             Log-ratios ``log pi - log mu`` of the whole batch, see `log_ratio`.
         advantage : array_like, default 1
             Advantages or rewards, broadcast to `log_w`.
+        reshape : Reshape, optional
+            In the place of the controller's, for this step.
+        normalize : {"batch", "count"}, optional
+            In the place of the controller's, for this step.
 
         Returns
         -------
@@ -454,11 +466,11 @@ class GammaController:
         self.state, step = take_step(
             log_w,
             advantage,
-            reshape=self.reshape,
+            reshape=reshape or self.reshape,
             schedule=self.schedule,
             state=self.state,
             limits=self.limits,
-            normalize=self.normalize,
+            normalize=normalize or self.normalize,
         )
         for name, value in step.metrics().items():
             self._history[name].append(value)

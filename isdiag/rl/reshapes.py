@@ -102,8 +102,13 @@ class Reshape(ABC):
         """The largest value that f can take; inf if there is none."""
         return inf
 
+    @property
+    def exponent(self) -> float:
+        """The exponent of w that a schedule may set; 1 if there is none."""
+        return 1.0
+
     def at(self, gamma: float) -> Self:
-        """The same reshape with the exponent `gamma`; itself if it has no exponent to choose."""
+        """The same reshape with the exponent `gamma`; itself if it has no exponent to set."""
         return self
 
 
@@ -115,6 +120,10 @@ class _Tempered(Reshape):
 
     def __post_init__(self) -> None:
         _at_least("gamma", self.gamma, 0.0)
+
+    @property
+    def exponent(self) -> float:
+        return self.gamma
 
     def at(self, gamma: float) -> Self:
         return replace(self, gamma=gamma)
