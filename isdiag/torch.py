@@ -222,7 +222,9 @@ def reshape_coefficients(
     batch = _batch(policy, sampler, advantages, layout, level, group)
     dtype = torch.promote_types(policy.dtype, torch.float32)
     take = _taker(controller, reshape, normalize)
-    values, metrics = _step(batch, take, on_bad, torch.finfo(dtype).max)
+    # Inside a compiled function NumPy must stay NumPy; to say so always would import the compiler, 2 s.
+    step = torch.compiler.disable(_step) if torch.compiler.is_compiling() else _step
+    values, metrics = step(batch, take, on_bad, torch.finfo(dtype).max)
     mine = values[batch.start : batch.start + layout.present(level).numel()] * batch.world
     coefficients = torch.from_numpy(mine).to(device=policy.device, dtype=dtype)
     return coefficients.reshape(layout.kept.shape if level == "token" else (layout.count,)), metrics
@@ -268,7 +270,7 @@ def _step(batch: _Batch, take: Taker, on_bad: OnBad, largest: float) -> tuple[Fl
     values = np.zeros(batch.present.size)
     values[batch.present] = np.where(impossible | skipped, 0.0, coefficients)
     metrics = step.metrics()
-    metrics["n_nonfinite"] += np.count_nonzero(impossible)
+    metrics["n_nonfinite"] += int(np.count_nonzero(impossible))
     return values, metrics | {"skipped": int(skipped)}
 
 
@@ -534,8 +536,9 @@ def _ids(tokens: Any, pad: int | None) -> tuple[Tensor, Tensor]:
 def _until_padding(tokens: Tensor, pad: int | None, *, ends_itself: bool) -> Tensor:
     """Which tokens come before the padding; its first is the sequence's end if it stands for that."""
     ended = tokens == _IGNORED if pad is None else (tokens == pad) | (tokens == _IGNORED)
-    mask = ended.cumsum(dim=1) <= int(ends_itself)
-    return mask & (tokens != _IGNORED)
+    count = ended.cumsum(dim=1)
+    before = count - ended.long() if ends_itself else count
+    return (before == 0) & (tokens != _IGNORED)
 
 
 class ISReshapeTrainer:

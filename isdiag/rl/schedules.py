@@ -185,6 +185,7 @@ class Diagnosed(Schedule):
             raise ValueError(msg)
 
     def __call__(self, state: State, evidence: Evidence) -> State:
-        # A batch without a gamma, all masked or not finite, teaches nothing.
-        target = state.gamma if isnan(evidence.gamma) else evidence.gamma
-        return State((1.0 - self.rate) * state.gamma + self.rate * target, state.step + 1)
+        gamma = state.gamma
+        if not isnan(evidence.gamma):  # a batch without one, all masked or not finite, teaches nothing
+            gamma = (1.0 - self.rate) * gamma + self.rate * evidence.gamma
+        return State(gamma, state.step + 1)
