@@ -1,6 +1,6 @@
 """Tell whether importance weights can be trusted, and temper them just as far as it takes."""
 
-from isdiag import lognormal
+from isdiag import lognormal, rl
 from isdiag.accuracy import MSECurve, mse_curve
 from isdiag.control import ControlVariate, control_variate
 from isdiag.diagnose import Diagnosis, diagnose
@@ -58,6 +58,7 @@ __all__ = [
     "mse_curve",
     "pareto_khat",
     "psis",
+    "rl",
     "select_gamma",
     "snis",
     "tail_length",

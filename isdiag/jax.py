@@ -216,7 +216,7 @@ def is_reshape_loss(
     Returns
     -------
     loss : jax.Array, shape ()
-        float32, or float64 if `log_pi` is.
+        Of the precision of `log_pi`, float32 at least.
     aux : LossAux
         The next state, the metrics and whether to use the loss.
 
@@ -287,13 +287,12 @@ def is_reshape_loss(
     result: Any = (
         _shaped(draws, log_pi.dtype),
         State(_shaped((), gamma.dtype), _shaped((), step.dtype)),
-        _shaped((len(METRICS),), _float()),
+        dict.fromkeys(METRICS, _shaped((), _float())),
     )
     how = {"reshape": reshape, "schedule": schedule, "limits": limits, "normalize": normalize}
-    given = (log_pi, log_mu, kept, signal, gamma, step)
-    coefficients, after, numbers = _on_host(
-        partial(_step, level=level, **how), result, *given, vmap_method="sequential"
-    )
+    arrays = (log_pi, log_mu, kept, signal, gamma, step)
+    take = partial(_step, level=level, **how)
+    coefficients, after, metrics = _on_host(take, result, *arrays, vmap_method="sequential")
 
     likelihood = jnp.where(kept, log_pi, 0.0)
     if level != "token" and likelihood.ndim == 2:
@@ -301,7 +300,6 @@ def is_reshape_loss(
         if level == "geometric":
             likelihood = likelihood / jnp.maximum(kept.sum(axis=1), 1)
     loss = -jnp.where(coefficients != 0.0, coefficients * likelihood, 0.0).sum()
-    metrics = dict(zip(METRICS, numbers, strict=True))
     return loss, LossAux(after, metrics, jnp.isfinite(loss) & (metrics["n"] > 0.0))
 
 
@@ -329,10 +327,10 @@ def _step(
     try:
         state, taken = take_step(log_w[used], signal[used], state=state, **how)
     except ValueError:
-        coefficients[used], numbers = np.nan, np.full(len(METRICS), np.nan)
-    else:
-        coefficients[used], numbers = taken.coefficients, np.array([*taken.metrics().values()])
-    return coefficients, state, numbers
+        coefficients[used] = np.nan
+        return coefficients, state, dict.fromkeys(METRICS, np.nan)
+    coefficients[used] = taken.coefficients
+    return coefficients, state, taken.metrics()
 
 
 def _on_host(function: Any, like: Any, *arrays: Any, vmap_method: str) -> Any:
@@ -342,33 +340,39 @@ def _on_host(function: Any, like: Any, *arrays: Any, vmap_method: str) -> Any:
     only, JAX would narrow them in the thread that calls back.
     """
     dtypes = [array.dtype for array in arrays]
-    shapes: list[Any] = jax.tree.leaves(like)
 
-    def call(*words: Any) -> list[Any]:
+    def call(*given: Any) -> Any:
         with np.errstate(all="ignore"):  # far from 1, ratios and narrowed results overflow to their limits
-            results = jax.tree.leaves(function(*map(_joined, words, dtypes)))
-            return [_split(np.asarray(a, shape.dtype)) for a, shape in zip(results, shapes, strict=True)]
+            return jax.tree.map(_host_words, like, function(*map(_host_whole, given, dtypes)))
 
-    crossing = [_shaped((*shape.shape, 2), np.uint32) if _wide(shape) else shape for shape in shapes]
-    words = [jax.lax.bitcast_convert_type(a, np.uint32) if _wide(a) else a for a in arrays]
-    results = jax.pure_callback(call, crossing, *jax.lax.stop_gradient(words), vmap_method=vmap_method)
-    whole = [
-        jax.lax.bitcast_convert_type(a, shape.dtype) if _wide(shape) else a
-        for a, shape in zip(results, shapes, strict=True)
-    ]
-    return jax.tree.unflatten(jax.tree.structure(like), whole)
+    words = jax.lax.stop_gradient([_words(array) for array in arrays])
+    result = jax.pure_callback(call, jax.tree.map(_words_like, like), *words, vmap_method=vmap_method)
+    return jax.tree.map(_whole, like, result)
 
 
 def _wide(array: Any) -> bool:
     return array.dtype.itemsize == 8
 
 
-def _joined(words: Any, dtype: Any) -> Any:
+def _words(array: Any) -> Any:
+    return jax.lax.bitcast_convert_type(array, np.uint32) if _wide(array) else array
+
+
+def _host_whole(words: Any, dtype: Any) -> Any:
     return words if words.dtype == dtype else np.asarray(words).view(dtype)[..., 0]
 
 
-def _split(array: Any) -> Any:
+def _host_words(like: Any, value: Any) -> Any:
+    array = np.asarray(value, like.dtype)
     return array[..., None].view(np.uint32) if _wide(array) else array
+
+
+def _words_like(like: Any) -> Any:
+    return _shaped((*like.shape, 2), np.uint32) if _wide(like) else like
+
+
+def _whole(like: Any, words: Any) -> Any:
+    return jax.lax.bitcast_convert_type(words, like.dtype) if _wide(like) else words
 
 
 def _real(x: Any, name: str) -> jax.Array:

@@ -44,7 +44,7 @@ def log_ratio(
     Returns
     -------
     ndarray or list of ndarray
-        float64. Shape (B,) for "sequence" and "geometric". For "token" the layout of `log_pi`, -inf where
+        Of float64. Shape (B,) for "sequence" and "geometric". For "token" the layout of `log_pi`, -inf where
         the mask leaves a token out.
 
     Raises
