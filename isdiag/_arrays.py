@@ -67,7 +67,10 @@ def _check_on_cpu(x: Any, name: str) -> None:
 def _to_numpy(x: Any, name: str) -> tuple[NDArray[Any], str]:
     """The array in CPU memory, and the name of its dtype before any widening to one NumPy has."""
     if type(x) is np.ndarray:
-        return x, "float64" if x.dtype is _FLOAT64 else x.dtype.name
+        if x.dtype is _FLOAT64:
+            return x, "float64"
+        dtype = x.dtype.name  # bfloat16 is that of ml_dtypes
+        return (x.astype(np.float32) if dtype == "bfloat16" else x), dtype
     if isinstance(x, np.ma.MaskedArray):
         msg = f"{name} is a masked array: pass {name}.data and where=~{name}.mask"
         raise TypeError(msg)

@@ -323,14 +323,12 @@ def _step(
     log_w = log_ratio(log_pi, log_mu, kept, level=level)
     used = kept.any(axis=1) if kept.ndim > log_w.ndim else kept
     signal = np.broadcast_to(signal.reshape(signal.shape + (1,) * (used.ndim - signal.ndim)), used.shape)
-    coefficients, state = np.zeros(used.shape), State(gamma.item(), step.item())
+    state = State(gamma.item(), step.item())
     try:
-        state, taken = take_step(log_w[used], signal[used], state=state, **how)
+        state, taken = take_step(log_w, signal, state=state, where=used, **how)
     except ValueError:
-        coefficients[used] = np.nan
-        return coefficients, state, dict.fromkeys(METRICS, np.nan)
-    coefficients[used] = taken.coefficients
-    return coefficients, state, taken.metrics()
+        return np.full(used.shape, np.nan), state, dict.fromkeys(METRICS, np.nan)
+    return taken.coefficients, state, taken.metrics()
 
 
 def _on_host(function: Any, like: Any, *arrays: Any, vmap_method: str) -> Any:

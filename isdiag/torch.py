@@ -223,7 +223,7 @@ def reshape_coefficients(
     dtype = torch.promote_types(policy.dtype, torch.float32)
     take = _taker(controller, reshape, normalize)
     # Inside a compiled function NumPy must stay NumPy; to say so always would import the compiler, 2 s.
-    step = torch.compiler.disable(_step) if torch.compiler.is_compiling() else _step
+    step = torch.compiler.disable(_step) if torch.compiler.is_compiling() else _step  # pyright: ignore[reportCallIssue]
     values, metrics = step(batch, take, on_bad, torch.finfo(dtype).max)
     mine = values[batch.start : batch.start + layout.present(level).numel()] * batch.world
     coefficients = torch.from_numpy(mine).to(device=policy.device, dtype=dtype)

@@ -370,7 +370,9 @@ def test_processes(rng, start, monkeypatch):
     expected = isdiag.pareto_khat(log_w).tolist()
     isdiag.psis(log_w, workers=2)  # threads have run before the fork
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of fork in any process with threads
+        # 3.12 warns of fork in any process with threads, JAX in any that has imported it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "os.fork.. was called", RuntimeWarning)
         with multiprocessing.get_context(start).Pool(2) as pool:
             assert pool.map(isdiag.pareto_khat, list(log_w)) == expected
 

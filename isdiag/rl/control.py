@@ -65,7 +65,7 @@ class Limits:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Step(Result):
-    """What one batch came to. All but `coefficients` are numbers, and `metrics` holds them by these names.
+    """What one batch came to: coefficients, and numbers that `metrics` gives by these names.
 
     Attributes
     ----------
@@ -156,6 +156,7 @@ def take_step(
     state: State,
     limits: Limits = Limits(),
     normalize: Normalize = "batch",
+    where: Any = None,
 ) -> tuple[State, Step]:
     """Advance a schedule by a batch, reshape its weights and diagnose them; a pure function.
 
@@ -176,6 +177,8 @@ def take_step(
     normalize : {"batch", "count"}, default "batch"
         Divide the weights by their sum, as self-normalised importance sampling does, or by the number of
         draws.
+    where : array_like of bool, optional
+        Draws that there are, broadcast to `log_w`: for tokens, the mask. The others are in no count.
 
     Returns
     -------
@@ -219,7 +222,7 @@ def take_step(
     if normalize not in NORMALIZE:
         msg = f"normalize must be one of {NORMALIZE}, got {normalize!r}"
         raise ValueError(msg)
-    draws = _draws(log_w, advantage)
+    draws = _draws(log_w, advantage, where)
     n = draws.log_w.size
     if n == 0:
         return schedule(state, Evidence(nan, nan)), _empty_step(draws, state.gamma)
@@ -270,33 +273,40 @@ class _Draws(NamedTuple):
     log_w: Floats
     advantage: Floats
     used: NDArray[np.bool_]
-
-    @property
-    def left_out(self) -> int:
-        return self.used.size - self.log_w.size
+    left_out: int
 
     def spread(self, values: Floats) -> Floats:
-        """Values of the draws in the shape of the batch, 0 for those left out."""
-        if not self.left_out:
+        """Values of the draws in the shape of the batch, 0 for the others."""
+        if values.size == self.used.size:
             return values.reshape(self.used.shape)
         whole = np.zeros(self.used.shape)
         whole[self.used] = values
         return whole
 
 
-def _draws(log_w: Any, advantage: Any) -> _Draws:
+def _draws(log_w: Any, advantage: Any, where: Any) -> _Draws:
     ratios = _arrays.real_array(log_w, "log_w")[0].astype(np.float64, copy=False)
-    signs = _arrays.real_array(advantage, "advantage")[0].astype(np.float64, copy=False)
-    if signs.shape != ratios.shape:
-        try:
-            signs = np.broadcast_to(signs, ratios.shape)
-        except ValueError:
-            msg = f"advantage of shape {signs.shape} does not fit log_w's {ratios.shape}"
-            raise ValueError(msg) from None
+    signs = _like(ratios, _arrays.real_array(advantage, "advantage")[0].astype(np.float64), "advantage")
     used = (ratios < inf) & np.isfinite(signs)
+    present = used.size
+    if where is not None:
+        there = _like(ratios, _arrays.mask_array(where, "where"), "where")
+        used &= there
+        present = int(np.count_nonzero(there))
     if used.all():
-        return _Draws(ratios.ravel(), signs.ravel(), used)
-    return _Draws(ratios[used], signs[used], used)
+        return _Draws(ratios.ravel(), signs.ravel(), used, 0)
+    kept = ratios[used]
+    return _Draws(kept, signs[used], used, present - kept.size)
+
+
+def _like(ratios: Floats, values: Any, name: str) -> Any:
+    if values.shape == ratios.shape:
+        return values
+    try:
+        return np.broadcast_to(values, ratios.shape)
+    except ValueError:
+        msg = f"{name} of shape {values.shape} does not fit log_w's {ratios.shape}"
+        raise ValueError(msg) from None
 
 
 class _Weights(NamedTuple):
@@ -439,6 +449,7 @@ class GammaController:
         *,
         reshape: Reshape | None = None,
         normalize: Normalize | None = None,
+        where: Any = None,
     ) -> Step:
         """Take one batch: choose gamma, reshape the weights, record.
 
@@ -452,6 +463,8 @@ class GammaController:
             In the place of the controller's, for this step.
         normalize : {"batch", "count"}, optional
             In the place of the controller's, for this step.
+        where : array_like of bool, optional
+            Draws that there are, broadcast to `log_w`.
 
         Returns
         -------
@@ -471,6 +484,7 @@ class GammaController:
             state=self.state,
             limits=self.limits,
             normalize=normalize or self.normalize,
+            where=where,
         )
         for name, value in step.metrics().items():
             self._history[name].append(value)

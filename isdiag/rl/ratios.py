@@ -99,7 +99,8 @@ def log_ratio(
     if level == "token":
         return np.where(kept, difference, -np.inf)
     count, width = difference.shape
-    return _over(difference.ravel(), kept.ravel(), np.arange(count + 1) * width, level)
+    starts = width * np.arange(count + 1, dtype=np.int64)
+    return _over(difference.ravel(), kept.ravel(), starts, level)
 
 
 def _is_ragged(log_pi: Any) -> bool:
