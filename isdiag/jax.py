@@ -278,6 +278,9 @@ def is_reshape_loss(
             f"{log_mu.shape} and {kept.shape}"
         )
         raise ValueError(msg)
+    if level == "geometric" and log_pi.ndim == 1:
+        msg = 'level "geometric" needs tokens, and log_pi of shape (B,) is a number a draw'
+        raise ValueError(msg)
     draws = log_pi.shape if level == "token" else log_pi.shape[:1]
     if signal.shape not in ((), draws[:1], draws):
         msg = f"advantages of shape {signal.shape} do not fit draws of shape {draws}"

@@ -60,6 +60,9 @@ class _Layout:
         """Tokens, or their sums or means over a sequence, as the level has it."""
         if level == "token":
             return torch.where(self.kept, tokens, 0.0)
+        if level == "geometric" and self.row is None and tokens.ndim == 1:
+            msg = 'level "geometric" needs tokens, and log_pi of shape (B,) is a number a sequence'
+            raise ValueError(msg)
         total = self.total(tokens)
         return total / self.lengths.clamp(min=1) if level == "geometric" else total
 
@@ -223,7 +226,7 @@ def reshape_coefficients(
     dtype = torch.promote_types(policy.dtype, torch.float32)
     take = _taker(controller, reshape, normalize)
     # Inside a compiled function NumPy must stay NumPy; to say so always would import the compiler, 2 s.
-    step = torch.compiler.disable(_step) if torch.compiler.is_compiling() else _step  # pyright: ignore[reportCallIssue]
+    step: Any = torch.compiler.disable(_step) if torch.compiler.is_compiling() else _step
     values, metrics = step(batch, take, on_bad, torch.finfo(dtype).max)
     mine = values[batch.start : batch.start + layout.present(level).numel()] * batch.world
     coefficients = torch.from_numpy(mine).to(device=policy.device, dtype=dtype)

@@ -202,6 +202,11 @@ def test_bad_arguments(message):
         is_reshape_loss(**arguments | BAD_ARGUMENTS[message])
 
 
+def test_a_geometric_mean_needs_tokens():
+    with pytest.raises(ValueError, match="needs tokens"):
+        is_reshape_loss(torch.zeros(3), torch.zeros(3), 1.0, level="geometric")
+
+
 def test_log_probs_of_three_axes_are_refused():
     with pytest.raises(ValueError, match=r"\(B,\) or \(B, T\)"):
         is_reshape_loss(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4), 1.0)

@@ -26,15 +26,16 @@ Normalize = Literal["batch", "count"]
 NORMALIZE = get_args(Normalize)
 
 # Both laws normalised over the same actions, the mean of w is 1. An alarm wants it off by this much in logs
-# and by this many standard errors; see docs/rl.md for how often it is false.
+# and by this many standard errors, which so many draws carry; docs/rl.md says how often it is false.
 OFFSET = 0.02
 OFFSET_Z = 5.0
+OFFSET_DRAWS = 25.0
 
 # Below this share of draws with any weight, or (by count) below this mean weight, hardly anything is learnt.
 STALL = 0.05
 
-# A weight above e^709 would be infinite; it stops there, where no gradient survives it either.
-LARGEST = 709.0
+# Weights by count stop at e^600, so that a coefficient is finite; no gradient survives such a one either.
+LARGEST = 600.0
 
 _ONE = np.ones(1)
 
@@ -73,7 +74,7 @@ class Step(Result):
         What each draw's ``grad log pi`` is multiplied by; their sum of products is the estimated gradient.
         0 for draws left out.
     gamma : float
-        The exponent used; NaN before the first gamma is known.
+        The exponent used.
     ess_ratio : float
         ESS / n of the weights used, f.
     ess_ratio_raw : float
@@ -198,8 +199,9 @@ def take_step(
     -----
     * Draws with a NaN or +inf log-ratio, or an advantage that is not finite, are left out of n, of every
       diagnostic and of the gradient; `Step.n_nonfinite` counts them.
-    * A batch without a draw of positive weight has coefficients 0, NaN diagnostics and `alarm_stall`.
-    * Weights divided by count stop at e^709, so that a coefficient stays finite.
+    * A batch without a draw of positive weight has coefficients 0, `alarm_stall`, and NaN where a
+      diagnostic has no value.
+    * Weights divided by count stop at e^600, so that a coefficient stays finite.
 
     References
     ----------
@@ -225,7 +227,8 @@ def take_step(
     draws = _draws(log_w, advantage, where)
     n = draws.log_w.size
     if n == 0:
-        return schedule(state, Evidence(nan, nan)), _empty_step(draws, state.gamma)
+        state = schedule(state, Evidence(nan, nan))
+        return state, _empty_step(draws, state.gamma)
     rows = _arrays.rows_of(draws.log_w, -1, None)
     lengths = tail_lengths(rows, 1.0, None)
     chosen, _ = select_rows(rows, lengths, limits.k_max, limits.ess_min, limits.gamma_max, "joint", 1)
@@ -236,10 +239,11 @@ def take_step(
     reshaped = _arrays.rows_of(log_f, -1, None)
     khat_used, _ = khat_rows(reshaped, lengths, _ONE)
     raw, used = _Weights.of(rows, signal), _Weights.of(reshaped, signal)
-    zero = np.count_nonzero(log_f == -inf) / n
+    zero = int(np.count_nonzero(log_f == -inf)) / n
     thin = normalize == "count" and used.log_mean < log(STALL)
     q01, q50, q99 = _quantiles(draws.log_w)
-    weights = _divided(log_f, used.log_total if normalize == "batch" else log(n))
+    shares = _shares(log_f)
+    weights = shares if normalize == "batch" else np.exp(np.minimum(log_f, LARGEST)) / n
     return state, Step(
         coefficients=draws.spread(weights * signal),
         gamma=state.gamma,
@@ -248,10 +252,10 @@ def take_step(
         pareto_k=chosen.khat,
         pareto_k_used=khat_used.item(),
         gamma_batch=chosen.gamma,
-        max_weight=exp(log_f.max().item() - used.log_total) if zero < 1.0 else nan,
+        max_weight=shares.max().item() if zero < 1.0 else nan,
         mean_weight=exp(min(used.log_mean, LARGEST)),
         bias_proxy=used.bias,
-        fraction_modified=np.count_nonzero(log_f != draws.log_w) / n,
+        fraction_modified=int(np.count_nonzero(log_f != draws.log_w)) / n,
         fraction_zero=zero,
         log_w_q01=q01,
         log_w_q50=q50,
@@ -260,9 +264,7 @@ def take_step(
         offset_z=raw.offset_z,
         n=n,
         n_nonfinite=draws.left_out,
-        alarm_offset=int(
-            abs(raw.log_mean) > OFFSET and abs(raw.offset_z) > OFFSET_Z and chosen.khat < GOOD_KHAT
-        ),
+        alarm_offset=int(raw.has_offset and chosen.khat < GOOD_KHAT),
         alarm_stall=int(1.0 - zero < STALL or thin),
     )
 
@@ -334,13 +336,22 @@ class _Weights(NamedTuple):
             return copysign(inf, self.log_mean) if self.log_mean else 0.0
         return self.log_mean / sqrt(variance)
 
+    @property
+    def has_offset(self) -> bool:
+        """Whether the mean weight is not 1, beyond chance."""
+        far = abs(self.log_mean) > OFFSET and abs(self.offset_z) > OFFSET_Z
+        return far and self.ess >= OFFSET_DRAWS
 
-def _divided(log_f: Floats, log_total: float) -> Floats:
-    """exp(log_f) over a total; 0 where that is, as then all of them are. By count one may overflow."""
-    if log_total == -inf:
+
+def _shares(log_f: Floats) -> Floats:
+    """Weights over their sum; all 0 if that is."""
+    largest = log_f.max()
+    if largest == -inf:
         return np.zeros_like(log_f)
-    shares = log_f - log_total
-    return np.exp(np.minimum(shares, LARGEST, out=shares), out=shares)
+    # By their sum, not its logarithm, which loses all digits where log-weights are large.
+    weights = np.exp(log_f - largest)
+    weights /= weights.sum()
+    return weights
 
 
 def _quantiles(log_w: Floats) -> list[float]:
@@ -367,7 +378,7 @@ class GammaController:
     schedule : Schedule, default Diagnosed()
         How gamma moves.
     gamma_init : float, optional
-        Where gamma starts, in [0, gamma_max]; default the exponent of `reshape`.
+        Where gamma starts, in [0, gamma_max]; default the exponent of `reshape`, gamma_max at most.
     gamma_max : float, default 1
         Largest gamma that the diagnosis may choose.
     ess_min : float, default 0.3
@@ -423,9 +434,12 @@ class GammaController:
         if normalize not in NORMALIZE:
             msg = f"normalize must be one of {NORMALIZE}, got {normalize!r}"
             raise ValueError(msg)
-        start = self.reshape.exponent if gamma_init is None else gamma_init
+        start = min(self.reshape.exponent, gamma_max) if gamma_init is None else gamma_init
         if not 0.0 <= start <= gamma_max:
             msg = f"gamma must start between 0 and gamma_max={gamma_max!r}, got {start!r}"
+            raise ValueError(msg)
+        if keep < 0:
+            msg = f"keep must be at least 0, got {keep!r}"
             raise ValueError(msg)
         self.reshape.at(gamma_max)  # a reshape may have a bound of its own: better now than at that step
         self.normalize: Normalize = normalize

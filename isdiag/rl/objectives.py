@@ -21,6 +21,11 @@ def _log_softmax(logits: Floats) -> Floats:
     return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
 
 
+def _mean(log_pi: Floats, values: Floats) -> Floats:
+    """Mean under pi; at an action that it never takes a value may be infinite or NaN."""
+    return (np.exp(log_pi) * np.where(log_pi > -np.inf, values, 0.0)).sum(axis=-1)
+
+
 def _positive(name: str, value: float) -> None:
     if not 0.0 < value < np.inf:
         msg = f"{name} must be finite and above 0, got {value!r}"
@@ -77,7 +82,8 @@ class Objective(ABC):
             Expected reward, less what the objective charges for.
         """
         log_pi, r, log_m = self._table(logits, reward, log_mu)
-        return (np.exp(log_pi) * (r - self._price(log_pi, log_m))).sum(axis=-1)
+        with np.errstate(invalid="ignore"):  # at actions that neither law ever takes
+            return _mean(log_pi, r - self._price(log_pi, log_m))
 
     def gradient(self, logits: Any, reward: Any, log_mu: Any) -> Floats:
         """The gradient of `value` by the logits.
@@ -93,8 +99,9 @@ class Objective(ABC):
             ``E_pi[signal * grad log pi]``, exactly.
         """
         log_pi, r, log_m = self._table(logits, reward, log_mu)
-        pi, signal = np.exp(log_pi), self.signal(r, log_pi, log_m)
-        return pi * (signal - (pi * signal).sum(axis=-1, keepdims=True))
+        with np.errstate(invalid="ignore"):
+            signal = np.where(log_pi > -np.inf, self.signal(r, log_pi, log_m), 0.0)
+        return np.exp(log_pi) * (signal - _mean(log_pi, signal)[..., None])
 
     def _table(self, logits: Any, reward: Any, log_mu: Any) -> tuple[Floats, Floats, Floats]:
         pi, r, mu = np.broadcast_arrays(
@@ -154,7 +161,9 @@ class EntropyRegularized(Objective):
         _positive("tau", self.tau)
 
     def signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Floats:
-        return _float(reward, "reward") - self.tau * (1.0 + _float(log_pi, "log_pi"))
+        shape = np.broadcast_shapes(np.shape(reward), np.shape(log_pi), np.shape(log_mu))
+        signal = _float(reward, "reward") - self.tau * (1.0 + _float(log_pi, "log_pi"))
+        return np.broadcast_to(signal, shape)
 
     def optimum(self, reward: Any, log_mu: Any) -> Floats:
         """The softmax of ``reward / tau``."""

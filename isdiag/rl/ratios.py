@@ -59,6 +59,8 @@ def log_ratio(
     * Half and single precision are widened to float64 before anything is subtracted or added up.
     * The three layouts give the same bits.
     * A sequence without tokens has ratio 1, the empty product.
+    * Draws at level "token" are the tokens of the mask: pass it on, ``take_step(..., where=mask)``, as some
+      reshapes give weight to a ratio of 0.
     * NaN, or -inf under both policies, gives NaN; -inf under `log_mu` alone, a token that could not have
       been sampled, +inf. Both are errors of the data, which `GammaController` counts and leaves out.
     * "sequence" of TRL's ``importance_sampling_level``, of ms-swift and of AReaL is "geometric" here.
@@ -81,7 +83,15 @@ def log_ratio(
     array([-0.5,  4. ])
     """
     check_level(level)
+    with np.errstate(invalid="ignore", over="ignore"):  # -inf under both, or anything under the mask
+        return _log_ratio(log_pi, log_mu, mask, cu_seqlens, level)
+
+
+def _log_ratio(log_pi: Any, log_mu: Any, mask: Any, cu_seqlens: Any, level: Level) -> Any:
     if _is_ragged(log_pi):
+        if cu_seqlens is not None:
+            msg = "cu_seqlens is for packed tokens, and log_pi is a list of sequences"
+            raise ValueError(msg)
         return _of_ragged(log_pi, log_mu, mask, level)
     difference, kept = _difference(log_pi, log_mu, mask)
     if cu_seqlens is not None:
@@ -92,6 +102,9 @@ def log_ratio(
             else _over(difference, kept, starts, level)
         )
     if difference.ndim == 1:
+        if level == "geometric":
+            msg = 'level "geometric" needs tokens, and log_pi of shape (B,) is a number a sequence'
+            raise ValueError(msg)
         return np.where(kept, difference, -np.inf)
     if difference.ndim != 2:
         msg = f"log_pi must have shape (B,) or (B, T), or be a list of arrays; got {difference.shape}"
@@ -104,11 +117,11 @@ def log_ratio(
 
 
 def _is_ragged(log_pi: Any) -> bool:
-    # Lists of equal lengths are a (B, T) array to NumPy: the same numbers either way.
     if not isinstance(log_pi, (list, tuple)):
         return False
     items = cast("Sequence[Any]", log_pi)
-    return len({np.shape(item) for item in items}) > 1
+    # Lists of numbers, all of one length, are an array written out.
+    return any(getattr(item, "shape", ()) for item in items) or len({np.shape(item) for item in items}) > 1
 
 
 def _of_ragged(log_pi: Any, log_mu: Any, mask: Any, level: Level) -> Any:
@@ -139,8 +152,7 @@ def _difference(log_pi: Any, log_mu: Any, mask: Any) -> tuple[_arrays.Floats, An
     if kept.shape != pi.shape:
         msg = f"mask must have the shape of log_pi {pi.shape}, got {kept.shape}"
         raise ValueError(msg)
-    with np.errstate(invalid="ignore"):  # -inf under both
-        return pi - mu, kept
+    return pi - mu, kept
 
 
 def _starts(cu_seqlens: Any, difference: _arrays.Floats) -> _arrays.Ints:

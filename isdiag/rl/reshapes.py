@@ -392,6 +392,8 @@ class Defensive(_Tempered):
 
     @property
     def bound(self) -> float:
+        if self.gamma == 0:
+            return 1.0
         return inf if self.alpha == 0 else 1.0 / self.alpha
 
 
@@ -413,7 +415,7 @@ class ParetoSmoothed(_Tempered):
     """
 
     def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
-        return psis(_power(self.gamma, log_w), normalize=False).log_weights
+        return psis(_power(self.gamma, log_w), normalize=False, where=log_w < inf).log_weights
 
 
 @dataclass(frozen=True)
@@ -501,7 +503,8 @@ class VESPO(Reshape):
 def _vespo_peak(k: float, lam: float) -> float:
     if lam == 0.0:
         return 1.0 if k == 0.0 else inf
-    return exp(lam) if k == 0.0 else exp(k * log(k / lam) + lam - k)
+    peak = lam if k == 0.0 else k * log(k / lam) + lam - k
+    return exp(peak) if peak < 709.0 else inf
 
 
 @dataclass(frozen=True)

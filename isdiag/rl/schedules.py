@@ -82,7 +82,7 @@ class _Annealed(Schedule):
 
     def __post_init__(self) -> None:
         _check_range(self.gamma_min, self.gamma_max)
-        if self.total_steps < 1:
+        if not self.total_steps >= 1:
             msg = f"total_steps must be at least 1, got {self.total_steps!r}"
             raise ValueError(msg)
 
