@@ -464,6 +464,7 @@ def test_autocast(device, dtype):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.filterwarnings("ignore:Warning. Profiler clears events:UserWarning")
 def test_a_step_on_a_gpu_waits_for_it_once():
     log_pi, log_mu, rewards, mask = (tensor.detach().cuda() for tensor in padded())
     log_pi.requires_grad_()

@@ -48,14 +48,14 @@ class Limits:
     ----------
     k_max : float or None, default 0.7
         Largest khat allowed, > 0; None for `khat_threshold(n)`.
-    ess_min : float, default 0.3
-        Smallest ESS / n allowed, in [0, 1].
+    ess_min : float, default 0.8
+        Smallest ESS / n allowed, in [0, 1]. Training wants more of it than an estimate: docs/rl_study.md.
     gamma_max : float, default 1
         Largest gamma allowed, > 0.
     """
 
     k_max: float | None = GOOD_KHAT
-    ess_min: float = 0.3
+    ess_min: float = 0.8
     gamma_max: float = 1.0
 
     def __post_init__(self) -> None:
@@ -372,7 +372,7 @@ class GammaController:
 
     Parameters
     ----------
-    reshape : Reshape, default Power(0.3)
+    reshape : Reshape, default Power(0.3, caution=3)
         What becomes of the weights. Its exponent, if it has one, is set at each step; one without is
         applied as it is, and diagnosed.
     schedule : Schedule, default Diagnosed()
@@ -381,7 +381,7 @@ class GammaController:
         Where gamma starts, in [0, gamma_max]; default the exponent of `reshape`, gamma_max at most.
     gamma_max : float, default 1
         Largest gamma that the diagnosis may choose.
-    ess_min : float, default 0.3
+    ess_min : float, default 0.8
         Smallest ESS / n that the diagnosis allows, in [0, 1].
     k_max : float or None, default 0.7
         Largest khat that the diagnosis allows; None for `khat_threshold(n)`.
@@ -423,13 +423,13 @@ class GammaController:
         *,
         gamma_init: float | None = None,
         gamma_max: float = 1.0,
-        ess_min: float = 0.3,
+        ess_min: float = 0.8,
         k_max: float | None = GOOD_KHAT,
         normalize: Normalize = "batch",
         keep: int = 10_000,
     ) -> None:
         self.limits = Limits(k_max, ess_min, gamma_max)
-        self.reshape = Power(0.3) if reshape is None else reshape
+        self.reshape = Power(0.3, caution=3.0) if reshape is None else reshape
         self.schedule = Diagnosed() if schedule is None else schedule
         if normalize not in NORMALIZE:
             msg = f"normalize must be one of {NORMALIZE}, got {normalize!r}"

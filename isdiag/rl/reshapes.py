@@ -336,6 +336,10 @@ class Power(_Tempered):
     ----------
     gamma : float, default 1
         Exponent, >= 0.
+    caution : float, default 1
+        The exponent is so many times gamma for a draw of negative advantage with w < 1, >= 0. Such a draw
+        has become less likely already, and w**gamma would push it down harder than w does; above 1 it is
+        let go sooner.
 
     References
     ----------
@@ -344,8 +348,18 @@ class Power(_Tempered):
     Exponential smoothing for off-policy learning. ICML.
     """
 
+    caution: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least("caution", self.caution, 0.0)
+
     def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
-        return _power(self.gamma, log_w)
+        powered = _power(self.gamma, log_w)
+        if self.caution == 1.0:
+            return powered
+        let_go = (advantage < 0.0) & (log_w < 0.0)
+        return np.where(let_go, _power(self.gamma * self.caution, log_w), powered)
 
     @property
     def bound(self) -> float:
