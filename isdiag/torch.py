@@ -437,7 +437,7 @@ def is_reshape_loss(
     >>> loss, metrics = is_reshape_loss(log_pi, log_mu, rewards, controller=GammaController())
     >>> loss.backward()
     >>> print(f"gamma {metrics['gamma']:.2f}, ESS/n {metrics['ess_ratio']:.2f}")
-    gamma 0.37, ESS/n 0.90
+    gamma 0.33, ESS/n 0.86
     """
     coefficients, metrics = reshape_coefficients(
         log_pi,
@@ -571,6 +571,9 @@ class ISReshapeTrainer:
         Bound the weights by ``1 / defensive_alpha``.
     defensive_alpha : float, default 0.1
         Share of the target in the defensive mixture.
+    reshape : Reshape, optional
+        In the place of ``w**gamma``, or of its defensive form; `gamma_init` is where its exponent starts.
+        ``Power(caution=3)`` with ``ess_min_ratio=0.8`` is what `GammaController` does by default.
     normalize : {"batch", "count"}, default "batch"
         Divide the weights by their sum, or by the number of sequences.
     on_bad : {"raise", "skip"}, default "raise"
@@ -586,7 +589,8 @@ class ISReshapeTrainer:
     Raises
     ------
     ValueError
-        If `gamma_schedule` is unknown, an argument is out of range, or both models are the same object.
+        If `gamma_schedule` is unknown, an argument is out of range, both models are the same object, or
+        `use_defensive` and `reshape` are both given.
 
     Examples
     --------
@@ -619,6 +623,7 @@ class ISReshapeTrainer:
         use_defensive: bool = False,
         defensive_alpha: float = 0.1,
         *,
+        reshape: Reshape | None = None,
         normalize: Normalize = "batch",
         on_bad: OnBad = "raise",
         group: distributed.ProcessGroup | None = None,
@@ -629,6 +634,10 @@ class ISReshapeTrainer:
         if gamma_schedule not in GAMMA_SCHEDULES:
             msg = f"gamma_schedule must be one of {GAMMA_SCHEDULES}, got {gamma_schedule!r}"
             raise ValueError(msg)
+        if use_defensive and reshape is not None:
+            msg = f"use_defensive asks for Defensive weights and reshape for {reshape!r}: choose one"
+            raise ValueError(msg)
+        plain = Defensive(gamma_init, defensive_alpha) if use_defensive else Power(gamma_init)
         self.model = model
         self.ref_model = ref_model.requires_grad_(False).eval()
         self.gamma_init = gamma_init
@@ -640,8 +649,9 @@ class ISReshapeTrainer:
             "ess": ESSAdaptive(ess_min_ratio, gamma_max=gamma_max),
         }
         self.controller = GammaController(
-            Defensive(gamma_init, defensive_alpha) if use_defensive else Power(gamma_init),
+            reshape or plain,
             by_batch.get(gamma_schedule, Fixed()),
+            gamma_init=gamma_init,
             gamma_max=gamma_max,
             ess_min=ess_min_ratio,
             k_max=psis_k_max,

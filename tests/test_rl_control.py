@@ -89,7 +89,7 @@ def naive_step(log_w, advantage, reshape, gamma, normalize):
         "ess_ratio_raw": w.sum() ** 2 / (w**2).sum() / n,
         "pareto_k": khat,
         "pareto_k_used": isdiag.pareto_khat(log_f),
-        "gamma_batch": min(1.0, 0.7 / khat, naive.gamma_by_ess(log_w, 0.3)),
+        "gamma_batch": min(1.0, 0.7 / khat, naive.gamma_by_ess(log_w, 0.8)),
         "max_weight": f.max() / f.sum(),
         "mean_weight": f.mean(),
         "bias_proxy": naive.snis(log_f, signal)[2],
@@ -122,7 +122,7 @@ def test_every_metric_is_what_it_says(batch, reshape, normalize, gamma):
         assert value == pytest.approx(expected[name], rel=1e-9, abs=1e-13), name
     assert [name for name in METRICS if isinstance(getattr(step, name), int)] == list(COUNTS)
     assert step.pareto_k == pytest.approx(isdiag.pareto_khat(log_w), rel=1e-12)
-    chosen = isdiag.select_gamma(log_w)
+    chosen = isdiag.select_gamma(log_w, ess_min=0.8)
     assert (step.gamma_batch, step.pareto_k) == (chosen.gamma, chosen.khat)
 
 
@@ -567,7 +567,9 @@ def test_evidence_is_of_the_gamma_in_use_before_the_step(rng):
 
     log_w = rng.normal(scale=2.0, size=200)
     _, step = take_step(log_w, reshape=Power(), schedule=Spy(), state=State(0.45))
-    assert seen == [Evidence(isdiag.ess(log_w, gamma=0.45) / 200, isdiag.select_gamma(log_w).gamma)]
+    assert seen == [
+        Evidence(isdiag.ess(log_w, gamma=0.45) / 200, isdiag.select_gamma(log_w, ess_min=0.8).gamma)
+    ]
     assert step.gamma == 0.9
     np.testing.assert_allclose(step.ess_ratio, isdiag.ess(log_w, gamma=0.9) / 200, rtol=1e-12)
 

@@ -28,6 +28,7 @@ EACH = (
     rl.Power(0.0),
     rl.Power(0.4),
     rl.Power(2.0),
+    rl.Power(0.4, caution=3.0),
     rl.Defensive(),
     rl.Defensive(0.5, 0.3),
     rl.Defensive(0.0, 0.3),
@@ -123,6 +124,11 @@ def damped(k, lam):
     return lambda w: np.exp(lam) * lam**-k * gamma(k) * gammainc(k, lam * w)
 
 
+def cautious(exponent, caution):
+    less = exponent * caution
+    return lambda w: np.where(w < 1, (w**less - 1) / less, (w**exponent - 1) / exponent)
+
+
 def ppo(low, high, dual=None):
     """The surrogate as PPO writes it, over A."""
 
@@ -147,6 +153,7 @@ OBJECTIVES = [
     (rl.Power(0.0), either(np.log)),
     (rl.Power(0.3), either(lambda w: w**0.3 / 0.3)),
     (rl.Power(1.7), either(lambda w: w**1.7 / 1.7)),
+    (rl.Power(0.5, 3.0), by_sign(lambda w: 2 * np.sqrt(w), cautious(0.5, 3.0))),
     (rl.Defensive(1.0, 0.2), either(lambda w: np.log(0.8 + 0.2 * w) / 0.2)),
     (rl.Defensive(0.5, 0.3), either(lambda w: np.log(0.7 + 0.3 * np.sqrt(w)) / 0.15)),
     (rl.VESPO(), by_sign(damped(2, 3), damped(3, 2))),
@@ -512,6 +519,7 @@ def test_only_real_numbers(value):
         (rl.CISPO, "low", [-0.1, np.nan]),
         (rl.CISPO, "high", [0.0, -1.0, np.nan, np.inf]),
         (rl.Power, "gamma", [-0.1, np.nan, np.inf]),
+        (rl.Power, "caution", [-0.1, np.nan, np.inf]),
         (rl.Defensive, "gamma", [-0.1, np.nan, np.inf]),
         (rl.Defensive, "alpha", [-0.1, 1.1, np.nan]),
         (rl.ParetoSmoothed, "gamma", [-0.1, np.nan, np.inf]),

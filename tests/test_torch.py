@@ -663,6 +663,16 @@ def test_defensive_weights_are_bounded():
     assert metrics["ess_ratio"] > metrics["ess_ratio_raw"]
 
 
+def test_a_reshape_takes_the_place_of_the_power():
+    x, y = torch.arange(60) % 4, torch.arange(60) % 6
+    models = Policy(0), Policy(5)
+    trainer = ISReshapeTrainer(*models, 0.4, gamma_schedule="fixed", reshape=rl.Truncated(1.1))
+    _, metrics = trainer.compute_loss(x, y, 1.0)
+    assert 0.0 < metrics["fraction_modified"] < 1.0
+    with pytest.raises(ValueError, match="choose one"):
+        ISReshapeTrainer(*models, use_defensive=True, reshape=rl.Power())
+
+
 def test_a_checkpoint_goes_on_where_it_was():
     x, y = torch.arange(64) % 4, torch.arange(64) % 6
     first, second = (ISReshapeTrainer(Policy(0), Policy(1)) for _ in range(2))
