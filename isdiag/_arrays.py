@@ -221,6 +221,11 @@ class Rows:
         """The same rows, whose results are NumPy arrays."""
         return replace(self, _write=_write_numpy)
 
+    def holding(self, values: Floats) -> Rows:
+        """Rows of the same layout that hold other log-weights."""
+        layout = (self.batch_shape, self._kept, self._shape, self._axes, self._sample_shape)
+        return Rows(read_only(values), self.n, self.eps, *layout, self._dtype, self._write)
+
     def ravel(self, a: Any) -> Floats:
         """A `diagnostic` of these rows as one float a row again."""
         return np.asarray(a, np.float64).reshape(len(self))

@@ -257,7 +257,7 @@ def allowed_khat(n: Any, k_max: float | None) -> Any:
     return k_max if isinstance(n, int) else np.full(np.shape(n), k_max)
 
 
-def select_rows(
+def gamma_rows(
     rows: _arrays.Rows,
     lengths: _arrays.Ints,
     k_max: float | None,
@@ -265,8 +265,11 @@ def select_rows(
     gamma_max: float,
     rule: Rule,
     workers: int,
-) -> tuple[GammaSelection, _arrays.Codes]:
-    """Check the constraints and select a gamma for each row, "joint" or "refit"; also the status codes."""
+) -> tuple[_arrays.Floats, _arrays.Codes]:
+    """Check the constraints and select a gamma for each row, "joint" or "refit".
+
+    The first seven fields of `GammaSelection` are the columns of the numbers, limit and status of the codes.
+    """
     ess_min = bounded("ess_min", ess_min, 0.0, 1.0)
     gamma_max = bounded("gamma_max", gamma_max, 0.0, np.inf)
     thresholds = allowed_khat(rows.n, k_max)
@@ -279,6 +282,20 @@ def select_rows(
         _threads.spread(_arrays.kernels().select_rows, by_row, shared, workers)
     if rule == "refit":
         _threads.spread(_arrays.kernels().refit_rows, by_row, shared[1:], workers)
+    return numbers, codes
+
+
+def select_rows(
+    rows: _arrays.Rows,
+    lengths: _arrays.Ints,
+    k_max: float | None,
+    ess_min: float,
+    gamma_max: float,
+    rule: Rule,
+    workers: int,
+) -> tuple[GammaSelection, _arrays.Codes]:
+    """`gamma_rows` as a result; also the status codes."""
+    numbers, codes = gamma_rows(rows, lengths, k_max, ess_min, gamma_max, rule, workers)
     limit, status = codes[:, 0], codes[:, 1]
     gamma, gamma_psis, gamma_ess, khat, khat_tempered, ess, ess_ratio = rows.columns(numbers)
     selection = GammaSelection(

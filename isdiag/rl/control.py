@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from isdiag import _arrays
 from isdiag._result import Result
 from isdiag.ess import ess_rows
-from isdiag.gamma import allowed_khat, bounded, select_rows
+from isdiag.gamma import allowed_khat, bounded, gamma_rows
 from isdiag.gpd import GOOD_KHAT
 from isdiag.psis import khat_rows, tail_lengths
 from isdiag.rl.reshapes import Power, Reshape
@@ -231,28 +231,29 @@ def take_step(
         return state, _empty_step(draws, state.gamma)
     rows = _arrays.rows_of(draws.log_w, -1, None)
     lengths = tail_lengths(rows, 1.0, None)
-    chosen, _ = select_rows(rows, lengths, limits.k_max, limits.ess_min, limits.gamma_max, "joint", 1)
+    chosen, _ = gamma_rows(rows, lengths, limits.k_max, limits.ess_min, limits.gamma_max, "joint", 1)
+    gamma_batch, _, _, khat, *_ = chosen[0].tolist()
     ess_now, _, _ = ess_rows(rows, np.array([state.gamma]))
-    state = schedule(state, Evidence(ess_now.item() / n, chosen.gamma))
+    state = schedule(state, Evidence(ess_now.item() / n, gamma_batch))
 
     log_f, signal = reshape.at(state.gamma)(draws.log_w, draws.advantage)
-    reshaped = _arrays.rows_of(log_f, -1, None)
+    reshaped = rows.holding(log_f[None])
     khat_used, _ = khat_rows(reshaped, lengths, _ONE)
     raw, used = _Weights.of(rows, signal), _Weights.of(reshaped, signal)
     zero = int(np.count_nonzero(log_f == -inf)) / n
     thin = normalize == "count" and used.log_mean < log(STALL)
     q01, q50, q99 = _quantiles(draws.log_w)
-    shares = _shares(log_f)
+    shares, largest = _shares(log_f)
     weights = shares if normalize == "batch" else np.exp(np.minimum(log_f, LARGEST)) / n
     return state, Step(
         coefficients=draws.spread(weights * signal),
         gamma=state.gamma,
         ess_ratio=used.ess / n,
         ess_ratio_raw=raw.ess / n,
-        pareto_k=chosen.khat,
+        pareto_k=khat,
         pareto_k_used=khat_used.item(),
-        gamma_batch=chosen.gamma,
-        max_weight=shares.max().item() if zero < 1.0 else nan,
+        gamma_batch=gamma_batch,
+        max_weight=largest,
         mean_weight=exp(min(used.log_mean, LARGEST)),
         bias_proxy=used.bias,
         fraction_modified=int(np.count_nonzero(log_f != draws.log_w)) / n,
@@ -264,7 +265,7 @@ def take_step(
         offset_z=raw.offset_z,
         n=n,
         n_nonfinite=draws.left_out,
-        alarm_offset=int(raw.has_offset and chosen.khat < GOOD_KHAT),
+        alarm_offset=int(raw.has_offset and khat < GOOD_KHAT),
         alarm_stall=int(1.0 - zero < STALL or thin),
     )
 
@@ -288,7 +289,8 @@ class _Draws(NamedTuple):
 
 def _draws(log_w: Any, advantage: Any, where: Any) -> _Draws:
     ratios = _arrays.real_array(log_w, "log_w")[0].astype(np.float64, copy=False)
-    signs = _like(ratios, _arrays.real_array(advantage, "advantage")[0].astype(np.float64), "advantage")
+    signs = _arrays.real_array(advantage, "advantage")[0].astype(np.float64, copy=False)
+    signs = _like(ratios, signs, "advantage")
     used = (ratios < inf) & np.isfinite(signs)
     present = used.size
     if where is not None:
@@ -343,15 +345,17 @@ class _Weights(NamedTuple):
         return far and self.ess >= OFFSET_DRAWS
 
 
-def _shares(log_f: Floats) -> Floats:
-    """Weights over their sum; all 0 if that is."""
+def _shares(log_f: Floats) -> tuple[Floats, float]:
+    """Weights over their sum, and the largest; all 0 if that is."""
     largest = log_f.max()
     if largest == -inf:
-        return np.zeros_like(log_f)
+        return np.zeros_like(log_f), nan
     # By their sum, not its logarithm, which loses all digits where log-weights are large.
-    weights = np.exp(log_f - largest)
-    weights /= weights.sum()
-    return weights
+    weights = log_f - largest
+    np.exp(weights, out=weights)
+    share = 1.0 / weights.sum().item()
+    weights *= share
+    return weights, share
 
 
 def _quantiles(log_w: Floats) -> list[float]:
@@ -444,7 +448,7 @@ class GammaController:
         self.reshape.at(gamma_max)  # a reshape may have a bound of its own: better now than at that step
         self.normalize: Normalize = normalize
         self.state = State(start)
-        self._history: dict[str, deque[float]] = {name: deque(maxlen=keep) for name in METRICS}
+        self._history: deque[dict[str, float]] = deque(maxlen=keep)
 
     @property
     def gamma(self) -> float:
@@ -454,7 +458,7 @@ class GammaController:
     @property
     def history(self) -> dict[str, list[float]]:
         """Each of `METRICS` over the last steps, oldest first."""
-        return {name: list(values) for name, values in self._history.items()}
+        return {name: [metrics[name] for metrics in self._history] for name in METRICS}
 
     def step(
         self,
@@ -500,8 +504,7 @@ class GammaController:
             normalize=normalize or self.normalize,
             where=where,
         )
-        for name, value in step.metrics().items():
-            self._history[name].append(value)
+        self._history.append(step.metrics())
         return step
 
     def state_dict(self) -> dict[str, Any]:
@@ -524,12 +527,11 @@ class GammaController:
 
         Raises
         ------
-        KeyError
-            If it lacks a key; nothing is changed then.
+        KeyError, ValueError
+            If it lacks a key, or the history's lists differ in length; nothing is changed then.
         """
         loaded = State(float(state["gamma"]), int(state["step"]))
-        history = {name: list(state["history"][name]) for name in METRICS}
+        columns = [state["history"][name] for name in METRICS]
+        history = [dict(zip(METRICS, numbers, strict=True)) for numbers in zip(*columns, strict=True)]
         self.state = loaded
-        for name, values in history.items():
-            self._history[name].clear()
-            self._history[name].extend(values)
+        self._history = deque(history, maxlen=self._history.maxlen)

@@ -88,8 +88,7 @@ class Reshape(ABC):
         w, a = w.astype(np.float64, copy=False), a.astype(np.float64)
         with np.errstate(all="ignore"):  # exp of a large log-weight may overflow to its limit
             log_f = self._log_f(w, a)
-        known = w < inf
-        return Reshaped(log_f.copy() if known.all() else np.where(known, log_f, np.nan), self._signal(a))
+        return Reshaped(np.where(w < inf, log_f, np.nan), self._signal(a))
 
     @abstractmethod
     def _log_f(self, log_w: Floats, advantage: Floats) -> Floats: ...
@@ -337,7 +336,7 @@ class Power(_Tempered):
     gamma : float, default 1
         Exponent, >= 0.
     caution : float, default 1
-        The exponent is so many times gamma for a draw of negative advantage with w < 1, >= 0. Such a draw
+        The exponent is so many times gamma for a draw of negative advantage with w < 1, > 0. Such a draw
         has become less likely already, and w**gamma would push it down harder than w does; above 1 it is
         let go sooner.
 
@@ -352,14 +351,14 @@ class Power(_Tempered):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least("caution", self.caution, 0.0)
+        _at_least("caution", self.caution, 0.0, strict=True)
 
     def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         powered = _power(self.gamma, log_w)
-        if self.caution == 1.0:
-            return powered
-        let_go = (advantage < 0.0) & (log_w < 0.0)
-        return np.where(let_go, _power(self.gamma * self.caution, log_w), powered)
+        if self.caution != 1.0:
+            # A product: to choose by a mask as random as signs are takes ten times as long.
+            powered *= 1.0 + (self.caution - 1.0) * ((advantage < 0.0) & (log_w < 0.0))
+        return powered
 
     @property
     def bound(self) -> float:
