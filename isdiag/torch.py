@@ -76,11 +76,18 @@ class _Layout:
 
     def spread(self, values: Tensor, level: Level) -> Tensor:
         """Numbers of the sequences at the draws of the level; numbers of the tokens stay."""
-        if level != "token" or values.shape == self.kept.shape:
-            return values.expand(self.count) if level != "token" else values
+        if level == "token" and values.shape == self.kept.shape:
+            return values
+        if values.shape not in ((), (self.count,)):
+            fits = f"(), ({self.count},)" + (f" or {tuple(self.kept.shape)}" if level == "token" else "")
+            msg = f"advantages must have shape {fits}, got {tuple(values.shape)}"
+            raise ValueError(msg)
+        of_rows = values.expand(self.count)
+        if level != "token":
+            return of_rows
         if self.row is not None:
-            return values.expand(self.count)[self.row]
-        return values.expand(self.count).reshape(-1, *[1] * (self.kept.ndim - 1)).expand(self.kept.shape)
+            return of_rows[self.row]
+        return of_rows.reshape(-1, *[1] * (self.kept.ndim - 1)).expand(self.kept.shape)
 
 
 def _joined(tokens: Tokens) -> Tensor:
@@ -414,6 +421,7 @@ def is_reshape_loss(
       out, and ``n_nonfinite`` counts them. A batch is skipped, with a loss of 0 that has no graph, so that
       no parameter is touched, if nothing is left of it, if `log_pi` itself is NaN or +inf at a token that
       counts (even a gradient of 0 through it is NaN), or if a coefficient overflows.
+    * A skipped batch leaves no gradients: with a GradScaler leave out its step too, which asks for some.
     * One transfer of four numbers a draw goes to the CPU, where weights and all metrics are computed; there
       is no synchronisation for any metric. With a `group` their sum over ranks is gathered first.
     * A mask on sequences is not a weight of 0: draws that are masked away leave n.

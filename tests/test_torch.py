@@ -150,6 +150,16 @@ def test_layouts_agree(level, device):
         torch.testing.assert_close(other[2], gradient, rtol=1e-11, atol=1e-14)
 
 
+def test_advantages_of_tokens_are_for_tokens():
+    log_pi, log_mu, rewards, mask = padded()
+    by_token = rewards[:, None].expand(mask.shape)
+    one, _ = is_reshape_loss(log_pi, log_mu, rewards, mask, level="token")
+    other, _ = is_reshape_loss(log_pi, log_mu, by_token, mask, level="token")
+    assert one == other
+    with pytest.raises(ValueError, match="advantages must have shape"):
+        is_reshape_loss(log_pi, log_mu, by_token, mask)
+
+
 def test_sums_of_sequences_are_a_layout():
     log_pi, log_mu, rewards, mask = padded()
     whole, _ = is_reshape_loss(log_pi, log_mu, rewards, mask)
@@ -190,6 +200,7 @@ BAD_ARGUMENTS = {
     "level must be one of": {"level": "word"},
     "on_bad must be one of": {"on_bad": "ignore"},
     "normalize must be one of": {"normalize": "length"},
+    r"advantages must have shape \(\), \(48,\), got \(47,\)": {"advantages": torch.zeros(47)},
     "must be 1-D": {"cu_seqlens": torch.tensor([0, 3])},
 }
 
