@@ -22,6 +22,7 @@ from isdiag.gpd import (
     min_sample_size,
     tail_length,
 )
+from isdiag.path import GeometricPath, LogZ, geometric_path, next_gamma, stepping_stone, thermodynamic
 from isdiag.psis import PSIS, pareto_khat, psis
 from isdiag.snis import SNIS, kong_owen_bias, snis
 from isdiag.status import NonFiniteWarning, Status
@@ -40,6 +41,8 @@ __all__ = [
     "FiniteVarianceTest",
     "GPDFit",
     "GammaSelection",
+    "GeometricPath",
+    "LogZ",
     "MSECurve",
     "NonFiniteWarning",
     "Status",
@@ -50,17 +53,21 @@ __all__ = [
     "ess",
     "expectation_diagnostics",
     "finite_variance_test",
+    "geometric_path",
     "gpd_fit",
     "khat_threshold",
     "kong_owen_bias",
     "lognormal",
     "min_sample_size",
     "mse_curve",
+    "next_gamma",
     "pareto_khat",
     "psis",
     "rl",
     "select_gamma",
     "snis",
+    "stepping_stone",
     "tail_length",
     "temper",
+    "thermodynamic",
 ]

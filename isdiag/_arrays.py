@@ -121,6 +121,21 @@ def mask_array(x: Any, name: str) -> NDArray[np.bool_]:
     return array.astype(np.bool_)
 
 
+def exponents(gammas: Any) -> Floats:
+    """`gammas` as a vector, checked; a scalar is one of them.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, has more axes than one, or holds anything but finite numbers >= 0.
+    """
+    array = np.atleast_1d(real_array(gammas, "gammas")[0].astype(np.float64))
+    if array.ndim != 1 or array.size == 0 or not ((array >= 0.0) & (array < np.inf)).all():
+        msg = f"gammas must be a vector of finite numbers >= 0, got {gammas!r}"
+        raise ValueError(msg)
+    return array
+
+
 def _write_numpy(a: NDArray[Any], dtype: str | None) -> Any:
     if dtype is None:
         return a

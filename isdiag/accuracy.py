@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isdiag import _arrays, _threads
 from isdiag._result import Result
@@ -109,17 +108,6 @@ class MSECurve(Result):
     reference_std_error: Any
 
 
-def _exponents(gammas: Any) -> _arrays.Floats:
-    if gammas is None:
-        return np.linspace(0.0, 1.0, 11)
-    array: NDArray[Any] = np.atleast_1d(_arrays.real_array(gammas, "gammas")[0]).astype(np.float64)
-    bad = ~((array >= 0.0) & (array < np.inf))
-    if array.ndim != 1 or array.size == 0 or bad.any():
-        msg = f"gammas must be a vector of finite numbers >= 0, got {gammas!r}"
-        raise ValueError(msg)
-    return array
-
-
 def mse_curve(
     log_w: Any,
     h: Any,
@@ -184,7 +172,7 @@ def mse_curve(
     array([1.73, 0.73, 0.13, 0.07])
     """
     rows = _arrays.rows_of(log_w, axis, where)
-    exponents = _exponents(gammas)
+    exponents = np.linspace(0.0, 1.0, 11) if gammas is None else _arrays.exponents(gammas)
     values, own = rows.trailing(h)
     least = least_error(rows, values, tail_lengths(rows, 1.0, None), 1)
     curve = curve_of(rows, values, least, exponents)

@@ -48,6 +48,14 @@ def moments_of(log_weights: _arrays.Floats, gamma: _arrays.Floats, h: _arrays.Va
     return moments
 
 
+def log_mean(
+    log_total: _arrays.Floats, ess: _arrays.Floats, n: _arrays.Ints
+) -> tuple[_arrays.Floats, _arrays.Floats]:
+    """Log of a mean weight, from the log of their sum, and its delta-method standard error."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return log_total - np.log(n), np.sqrt(np.maximum(1.0 / ess - 1.0 / n, 0.0))
+
+
 def half_width(std_error: _arrays.Floats, error_draws: _arrays.Floats, level: float) -> _arrays.Floats:
     """Half the width of a t interval.
 
@@ -289,8 +297,7 @@ def _snis(
 ) -> SNIS:
     estimate, std_error, bias, ess, log_total, error_draws, _ = moments
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        log_z = log_total - np.log(rows.n)
-        log_z_std_error = np.sqrt(np.maximum(1.0 / ess - 1.0 / rows.n, 0.0))
+        log_z, log_z_std_error = log_mean(log_total, ess, rows.n)
         half = half_width(std_error, error_draws[:, None], LEVEL)
         low, high = estimate - half, estimate + half
     return SNIS(

@@ -59,6 +59,10 @@ SIGNATURES = {
     "tail_length=None, axis=-1, where=None, workers=1",
     "diagnose": "log_w, h=None, *, k_max=0.7, ess_min=0.3, gamma_max=1.0, rule='joint', r_eff=1.0, "
     "tail_length=None, axis=-1, where=None, workers=1",
+    "geometric_path": "log_mu, log_target, gammas, *, axis=-1, where=None",
+    "next_gamma": "log_w, gamma=0.0, *, ess_min=0.5, axis=-1, where=None",
+    "stepping_stone": "log_w, gammas, *, where=None",
+    "thermodynamic": "log_w, gammas, *, rule='corrected', where=None",
     "khat_threshold": "n",
     "min_sample_size": "khat",
     "convergence_rate": "khat, n",

@@ -1,0 +1,625 @@
+"""The geometric path: what it is, tempering steps, and normalising constants along it."""
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq, minimize
+from scipy.special import logsumexp, rel_entr, softmax
+
+import isdiag
+from isdiag import Status
+from isdiag.path import geometric_path, next_gamma, stepping_stone, thermodynamic
+from tests.conftest import optional
+
+NUMBERS = ("ess", "khat", "log_z", "log_z_std_error", "status")
+
+
+def normal(x, mean, sd):
+    return -0.5 * ((x - mean) / sd) ** 2 - np.log(sd)
+
+
+def between(gamma, mean, sd):
+    """(mean, sd, log Z) of the path from N(0, 1) to N(mean, sd), densities without sqrt(2 pi)."""
+    precision = 1 - gamma + gamma / sd**2
+    centre = gamma * mean / sd**2 / precision
+    log_z = -0.5 * np.log(precision) - gamma * np.log(sd)
+    log_z += 0.5 * (centre**2 * precision - gamma * mean**2 / sd**2)
+    return centre, precision**-0.5, log_z
+
+
+def draws(rng, gammas, n, mean, sd, repeats=()):
+    """log w at draws of the path from N(0, 1) to N(mean, sd): (*repeats, gammas, n)."""
+    centre, spread, _ = between(np.asarray(gammas), mean, sd)
+    x = rng.normal(size=(*repeats, len(gammas), n)) * spread[:, None] + centre[:, None]
+    return normal(x, mean, sd) - normal(x, 0, 1)
+
+
+def is_calibrated(estimate, std_error, truth):
+    off = (estimate - truth) / std_error
+    assert abs(off.mean()) < 4 / np.sqrt(off.size)
+    assert 0.9 < off.std() < 1.1
+
+
+# ------------------------------------------------------------------------------- what the path is
+
+
+def path_of(mu, target, gamma):
+    """p_gamma on a finite set, from one draw of each of its points, weighted by mu."""
+    weights = geometric_path(np.zeros(mu.size), np.log(target) - np.log(mu), [gamma]).log_weights[0]
+    return softmax(weights + np.log(mu))
+
+
+def objective(p, mu, target, gamma):
+    return (1 - gamma) * rel_entr(p, mu).sum() + gamma * rel_entr(p, target).sum()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.2, 0.5, 0.9, 1.0])
+def test_is_the_least_of_the_weighted_divergences(rng, gamma):
+    for size in (2, 3, 7):
+        mu, target = rng.dirichlet(np.ones(size)), rng.dirichlet(np.ones(size))
+        p = path_of(mu, target, gamma)
+        least = objective(p, mu, target, gamma)
+        # The value at the least is -log sum mu^(1-g) target^g.
+        assert least == pytest.approx(-np.log((mu ** (1 - gamma) * target**gamma).sum()), abs=1e-12)
+        for _ in range(200):
+            other = p * np.exp(rng.normal(scale=rng.choice([1e-3, 0.1, 2.0]), size=size))
+            assert objective(other / other.sum(), mu, target, gamma) > least
+        found = minimize(
+            lambda z, *args: objective(softmax(z), *args),
+            np.zeros(size),
+            (mu, target, gamma),
+            method="BFGS",
+            options={"gtol": 1e-9},
+        )
+        np.testing.assert_allclose(softmax(found.x), p, atol=1e-6)
+
+
+def test_is_the_geodesic_of_the_exponential_connection_and_not_of_fisher_rao():
+    p, q = np.array([0.7, 0.2, 0.1]), np.array([0.1, 0.1, 0.8])
+    middle = path_of(p, q, 0.5)
+    np.testing.assert_allclose(middle, [0.384, 0.205, 0.411], atol=5e-4)
+    # An e-geodesic is a straight line in the logarithms of ratios.
+    log_ratio = [np.log(path_of(p, q, g)[1:] / path_of(p, q, g)[0]) for g in (0.0, 0.3, 1.0)]
+    np.testing.assert_allclose(log_ratio[1], 0.7 * log_ratio[0] + 0.3 * log_ratio[2], rtol=1e-12)
+    # The geodesic of Fisher-Rao: the great circle through the square roots.
+    angle = np.arccos(np.sqrt(p * q).sum())
+    circle = ((np.sqrt(p) + np.sqrt(q)) * np.sin(angle / 2) / np.sin(angle)) ** 2
+    np.testing.assert_allclose(circle, [0.394, 0.173, 0.434], atol=5e-4)
+    assert np.abs(circle - middle).max() > 0.02
+
+
+def test_is_what_the_rest_of_the_package_says(heavy):
+    gammas = [0.0, 0.3, 1.0, 1.7]
+    log_mu = np.sin(heavy)
+    path = geometric_path(log_mu, heavy + log_mu, gammas)
+    assert path.log_weights.shape == (4, heavy.size)
+    for g, gamma in enumerate(gammas):
+        log_w = heavy + log_mu - log_mu
+        np.testing.assert_array_equal(path.log_weights[g], isdiag.temper(log_w, gamma))
+        other = isdiag.snis(log_w, log_w, gamma=gamma)
+        assert path.ess[g] == pytest.approx(isdiag.ess(log_w, gamma=gamma), rel=1e-13)
+        assert path.khat[g] == isdiag.pareto_khat(log_w, gamma=gamma)
+        assert path.log_z[g] == pytest.approx(logsumexp(gamma * log_w) - np.log(heavy.size), abs=1e-12)
+        assert path.log_z[g] == other.log_z
+        assert path.log_z_std_error[g] == other.log_z_std_error
+    assert path.status.tolist() == [Status.FLAT, Status.OK, Status.OK, Status.OK]
+    assert path.gammas.tolist() == gammas
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(0.7, 0.8), (-0.4, 1.1), (0.0, 0.6)])
+def test_gaussian_path_has_its_constants_and_means(mean, sd):
+    rng = np.random.default_rng(33)
+    repeats, n = 1000, 1000
+    x = rng.normal(size=(repeats, n))
+    gammas = [0.2, 0.5, 0.8, 1.0]
+    path = geometric_path(normal(x, 0, 1), normal(x, mean, sd), gammas)
+    wbar = np.exp(path.log_weights)
+    for g, gamma in enumerate(gammas):
+        centre, _, log_z = between(gamma, mean, sd)
+        is_calibrated(path.log_z[g], path.log_z_std_error[g], log_z)
+        estimate = (wbar[g] * x).sum(axis=1)
+        std_error = np.sqrt((wbar[g] ** 2 * (x - estimate[:, None]) ** 2).sum(axis=1))
+        is_calibrated(estimate, std_error, centre)
+        assert (np.abs(estimate - centre) < 4 * std_error)[:200].mean() > 0.99
+
+
+# ------------------------------------------------------------------- what may come in and goes out
+
+
+def test_constants_of_the_densities_move_log_z_alone(heavy):
+    gammas = np.array([0.0, 0.4, 1.0])
+    plain = geometric_path(np.zeros(1000), heavy, gammas)
+    moved = geometric_path(np.full(1000, 3.0), heavy - 7.0, gammas)
+    np.testing.assert_allclose(moved.log_weights, plain.log_weights, atol=1e-11)
+    np.testing.assert_allclose(moved.log_z, plain.log_z - 10 * gammas, atol=1e-11)
+    for name in ("ess", "khat", "log_z_std_error", "status"):
+        np.testing.assert_allclose(getattr(moved, name), getattr(plain, name), rtol=1e-9)
+    assert next_gamma(heavy + 1e3) == pytest.approx(next_gamma(heavy), rel=1e-9)
+
+
+def test_order_of_draws_and_other_rows_do_not_matter(rng):
+    log_mu, log_target = rng.normal(size=(2, 5, 300))
+    order = rng.permutation(300)
+    gammas = [0.5, 1.0]
+    batch = geometric_path(log_mu, log_target, gammas)
+    shuffled = geometric_path(log_mu[:, order], log_target[:, order], gammas)
+    np.testing.assert_allclose(shuffled.log_weights, batch.log_weights[..., order], rtol=1e-12)
+    for name in NUMBERS:
+        assert getattr(batch, name).shape == (2, 5)
+        np.testing.assert_allclose(getattr(shuffled, name), getattr(batch, name), rtol=1e-9)
+        for r in range(5):
+            alone = geometric_path(log_mu[r], log_target[r], gammas)
+            np.testing.assert_array_equal(getattr(alone, name), getattr(batch, name)[:, r])
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, (0, 2)])
+def test_axes(rng, axis):
+    log_mu, log_target = rng.normal(size=(2, 4, 30, 50))
+    path = geometric_path(log_mu, log_target, [0.3, 1.0], axis=axis)
+    batch = np.delete(log_mu.shape, axis)
+    assert path.ess.shape == (2, *batch)
+    assert path.log_weights.shape == (2, 4, 30, 50)
+    for log_weights in path.log_weights:
+        np.testing.assert_allclose(np.exp(log_weights).sum(axis=axis), 1)
+    np.testing.assert_allclose(path.ess[1], isdiag.ess(log_target - log_mu, axis=axis), rtol=1e-13)
+    expected = isdiag.select_gamma(log_target - log_mu, axis=axis, ess_min=0.9, k_max=np.inf).gamma
+    np.testing.assert_array_equal(next_gamma(log_target - log_mu, ess_min=0.9, axis=axis), expected)
+
+
+def test_rows_that_cannot_be_used_have_a_status_and_leave_the_others_alone(rng):
+    log_mu, log_target = rng.normal(size=(2, 7, 100))
+    clean = geometric_path(log_mu, log_target, [0.5, 1.0])
+    log_target[0, 3] = np.nan
+    log_target[1, 3] = np.inf
+    log_mu[2, 3] = -np.inf
+    log_mu[3, 3] = log_target[3, 3] = -np.inf
+    log_target[4] = -np.inf
+    log_target[5, :50] = -np.inf
+    with pytest.warns(isdiag.NonFiniteWarning, match="4 of 7 rows") as caught:
+        path = geometric_path(log_mu, log_target, [0.5, 1.0])
+    assert len(caught) == 1
+    assert (path.status[:, :4] == Status.NOT_FINITE).all()
+    assert (path.status[:, 4] == Status.NO_WEIGHT).all()
+    for name in NUMBERS[:-1]:
+        assert np.isnan(getattr(path, name)[:, :4]).all()
+        np.testing.assert_array_equal(getattr(path, name)[:, 6], getattr(clean, name)[:, 6])
+    assert np.isnan(path.log_weights[:, :4]).all()
+    assert (path.log_weights[:, 4] == -np.inf).all()
+    assert (path.log_z[:, 4] == -np.inf).all()
+    half = geometric_path(log_mu[5, 50:], log_target[5, 50:], [0.5, 1.0])
+    np.testing.assert_allclose(path.log_z[:, 5], half.log_z - np.log(2), rtol=1e-12)
+    np.testing.assert_allclose(path.ess[:, 5], half.ess, rtol=1e-12)
+    assert geometric_path(log_mu[5], log_target[5], 0.0).log_z == pytest.approx(np.log(0.5))
+    with pytest.warns(isdiag.NonFiniteWarning, match="2 of 7 rows"):
+        gamma = next_gamma(log_target, [0.0, 0.0, 0.2, 0.9, 0.0, 0.3, np.nan])
+    assert np.isnan(gamma).tolist() == [True, True, False, False, True, False, True]
+
+
+def test_where_is_as_if_the_others_were_not_there(rng):
+    log_mu, log_target = rng.normal(size=(2, 3, 200))
+    log_mu[:, 150] = log_target[:, 150] = -np.inf  # left out: not looked at
+    log_target[:, 151] = np.nan
+    where = np.arange(200) < 150
+    gammas = [0.0, 0.4, 1.0]
+    masked = geometric_path(log_mu, log_target, gammas, where=where)
+    cut = geometric_path(log_mu[:, :150], log_target[:, :150], gammas)
+    np.testing.assert_allclose(masked.log_weights[..., :150], cut.log_weights, rtol=1e-12)
+    assert (masked.log_weights[..., 150:] == -np.inf).all()
+    for name in NUMBERS:
+        np.testing.assert_allclose(getattr(masked, name), getattr(cut, name), rtol=1e-12)
+    log_w = 4 * log_target
+    expected = next_gamma(log_w[:, :150], 0.1)
+    np.testing.assert_allclose(next_gamma(log_w, 0.1, where=where), expected, rtol=1e-9)
+    none_left = geometric_path(log_mu[0], log_target[0], [1.0], where=np.zeros(200, bool))
+    assert none_left.status.tolist() == [Status.NO_WEIGHT]
+
+
+def test_inputs_are_untouched_and_may_be_read_only(rng):
+    log_w = rng.normal(size=(3, 5, 40))
+    gammas = np.linspace(0, 1, 5)
+    copies = log_w.copy(), gammas.copy()
+    for array in (log_w, gammas):
+        array.flags.writeable = False
+    geometric_path(log_w, log_w[::-1], gammas)
+    next_gamma(log_w, 0.2)
+    stepping_stone(log_w, gammas)
+    thermodynamic(log_w, gammas)
+    np.testing.assert_array_equal(log_w, copies[0])
+    np.testing.assert_array_equal(gammas, copies[1])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64"])
+def test_weights_keep_the_dtype_and_the_rest_is_float64(rng, dtype):
+    log_mu = (4 * rng.normal(size=(2, 60))).astype(dtype)
+    log_target = (4 * rng.normal(size=(2, 60))).astype("float32")
+    path = geometric_path(log_mu, log_target, [0.5, 1.0])
+    assert path.log_weights.dtype == ("float64" if dtype == "int64" else dtype)
+    exact = geometric_path(log_mu.astype(float), log_target.astype(float), [0.5, 1.0])
+    for name in NUMBERS[:-1]:
+        assert getattr(path, name).dtype == np.float64
+        np.testing.assert_array_equal(getattr(path, name), getattr(exact, name))
+
+
+def test_flat_up_to_rounding_of_the_coarser_density(rng):
+    log_mu = rng.normal(size=50)
+    path = geometric_path(log_mu, log_mu + 2.0, [0.5, 1.0])
+    assert path.status.tolist() == [Status.FLAT, Status.FLAT]
+    np.testing.assert_allclose(path.log_z, [1.0, 2.0])
+    np.testing.assert_allclose(path.ess, 50)
+    assert next_gamma(np.full(50, 3.0), 0.3) == 1.0
+
+
+def test_torch_in_torch_out(rng):
+    torch = optional("torch")
+    log_mu, log_target = rng.normal(size=(2, 3, 4, 80))
+    given = torch.tensor(log_mu, dtype=torch.bfloat16, requires_grad=True)
+    path = geometric_path(given, torch.tensor(log_target), [0.2, 1.0])
+    assert path.log_weights.dtype == torch.bfloat16
+    assert path.log_weights.shape == (2, 3, 4, 80)
+    for name in NUMBERS:
+        assert getattr(path, name).shape == (2, 3, 4)
+        assert isinstance(getattr(path, name), torch.Tensor)
+    single = geometric_path(torch.tensor(log_mu[0, 0]), torch.tensor(log_target[0, 0]), [0.2, 1.0])
+    assert isinstance(single.ess, torch.Tensor)
+    np.testing.assert_array_equal(
+        single.log_weights.numpy(), geometric_path(log_mu[0, 0], log_target[0, 0], [0.2, 1.0]).log_weights
+    )
+    log_w = torch.tensor(3 * log_mu)
+    gamma = next_gamma(log_w, 0.1)
+    np.testing.assert_array_equal(gamma.numpy(), next_gamma(3 * log_mu, 0.1))
+    np.testing.assert_array_equal(next_gamma(log_w, gamma).numpy(), next_gamma(3 * log_mu, gamma.numpy()))
+    for function in (stepping_stone, thermodynamic):
+        result = function(log_w, torch.linspace(0, 1, 4))
+        assert result.estimate.shape == (3,)
+        expected = function(3 * log_mu, torch.linspace(0, 1, 4).numpy())
+        np.testing.assert_array_equal(result.estimate.numpy(), expected.estimate)
+
+
+X = np.zeros((3, 10))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: geometric_path(X, X, [0.5, -0.1]), ValueError, r"vector of finite numbers >= 0.*-0\.1"),
+        (lambda: geometric_path(X, X, [np.inf]), ValueError, "inf"),
+        (lambda: geometric_path(X, X, []), ValueError, r"got \[\]"),
+        (lambda: geometric_path(X, X, [[0.5]]), ValueError, r"\[\[0\.5\]\]"),
+        (lambda: geometric_path(X, X[0], [0.5]), ValueError, r"\(3, 10\) and \(10,\)"),
+        (lambda: geometric_path(X + 1j, X, [0.5]), TypeError, "log_mu.*complex"),
+        (lambda: geometric_path(X, X > 0, [0.5]), TypeError, "log_target.*bool"),
+        (lambda: geometric_path(X, X, [0.5], where=X), TypeError, "where.*float64"),
+        (lambda: geometric_path(X, X, [0.5], axis=2), ValueError, "axis"),
+        (lambda: geometric_path(1.0, 2.0, [0.5]), ValueError, "scalar"),
+        (lambda: next_gamma(X, 1.5), ValueError, r"gamma must be at most 1, got 1\.5"),
+        (lambda: next_gamma(X, [0.5, 2.0, 0.1]), ValueError, "at most 1, got 2"),
+        (lambda: next_gamma(X, -0.5), ValueError, r"-0\.5"),
+        (lambda: next_gamma(X, ess_min=1.5), ValueError, r"ess_min must be between 0 and 1, got 1\.5"),
+        (lambda: next_gamma(X[:, :0]), ValueError, "no draws"),
+        (lambda: stepping_stone(X, [0.1, 0.5, 0.9]), ValueError, r"increase from 0.*\[0\.1"),
+        (lambda: stepping_stone(X, [0, 0.5, 0.5]), ValueError, r"increase from 0.*0\.5, 0\.5"),
+        (lambda: stepping_stone(X, [0, 0.5, 1.5]), ValueError, r"at most 1, got .*1\.5"),
+        (lambda: stepping_stone(X, [0, 0.5]), ValueError, r"\(\.\.\., 2, n\) for 2 gammas, got \(3, 10\)"),
+        (lambda: stepping_stone(X[0], [0.0]), ValueError, r"got \(10,\)"),
+        (lambda: thermodynamic(X, [0, 0.5, 0.9]), ValueError, r"from 0 to 1, got \[0, 0\.5, 0\.9\]"),
+        (lambda: thermodynamic(X, [0, 0.5, 1], rule="simpson"), ValueError, "rule.*'simpson'"),
+    ],
+)
+def test_bad_arguments_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+# ---------------------------------------------------------------------------------- tempering steps
+
+
+def bisection(log_w, gamma, ess_min):
+    """The slow twin: halve the interval 200 times."""
+
+    def keeps(delta):
+        return 2 * logsumexp(delta * log_w) - logsumexp(2 * delta * log_w) >= np.log(ess_min * log_w.size)
+
+    if keeps(1 - gamma):
+        return 1.0
+    low, high = 0.0, 1 - gamma
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if keeps(middle) else (low, middle)
+    return gamma + low
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("ess_min", [0.1, 0.5, 0.95])
+def test_next_gamma_is_the_bisection(rng, gamma, ess_min):
+    for scale in (0.01, 1.0, 30.0, 1e4):
+        for log_w in (scale * rng.normal(size=500), -scale * rng.exponential(size=500) ** 2):
+            found = next_gamma(log_w, gamma, ess_min=ess_min)
+            assert type(found) is float
+            assert found - gamma == pytest.approx(bisection(log_w, gamma, ess_min) - gamma, rel=1e-8)
+            assert isdiag.ess(log_w, gamma=found - gamma) >= ess_min * 500 * (1 - 1e-14)
+
+
+@pytest.mark.parametrize("n", [50, 5000])
+def test_next_gamma_is_that_of_particles(rng, n):
+    # Bisection as in its AdaptiveTempering, which needs a sampler around it.
+    essl = pytest.importorskip("particles.resampling", reason="particles is not installed").essl
+    for scale in (2.0, 10.0, 100.0):
+        log_w = scale * rng.normal(size=n)
+        expected = brentq(lambda d, x: essl(d * x) - 0.5 * n, 1e-12, 1.0, (log_w,), xtol=1e-14)
+        assert next_gamma(log_w) == pytest.approx(expected, rel=1e-9)
+
+
+def test_next_gamma_is_that_of_blackjax(rng):
+    ess = pytest.importorskip("blackjax.smc.ess", reason="blackjax is not installed")
+    import jax
+    from blackjax.smc.solver import dichotomy
+
+    with jax.enable_x64(True):
+        solve = jax.jit(lambda x, largest: ess.ess_solver(lambda x: x, x, 0.5, largest, dichotomy))
+        for gamma, scale in ((0.0, 3.0), (0.2, 10.0), (0.5, 0.1)):
+            log_w = scale * rng.normal(size=1000)
+            step = solve(log_w, 1 - gamma)
+            # It stops within 1e-4 in log ESS, below ours.
+            found = next_gamma(log_w, gamma)
+            assert float(step) <= found - gamma + 1e-12
+            assert gamma + float(step) == pytest.approx(found, rel=1e-3)
+
+
+def test_next_gamma_of_a_batch(rng):
+    log_w = 5 * rng.normal(size=(2, 3, 100))
+    gamma = rng.uniform(size=(2, 3))
+    found = next_gamma(log_w, gamma)
+    for r in np.ndindex(2, 3):
+        assert found[r] == next_gamma(log_w[r], gamma[r])
+
+
+def test_next_gamma_at_its_ends(heavy):
+    assert next_gamma(heavy, 1.0) == 1.0
+    assert next_gamma(heavy, ess_min=0.0) == 1.0
+    assert next_gamma(heavy, 0.4, ess_min=1.0) == 0.4
+    assert next_gamma(1e-3 * heavy, 0.4) == 1.0
+    with_zeros = np.where(np.arange(1000) < 600, -np.inf, heavy)
+    assert next_gamma(with_zeros, 0.25) == 0.25  # no step keeps half of the draws
+    assert next_gamma([0.3], 0.25) == 1.0
+    # A step below the spacing of floats at gamma: the constraint holds all the same.
+    steep = 1e16 * heavy
+    found = next_gamma(steep, 0.5)
+    assert found >= 0.5
+    assert isdiag.ess(steep, gamma=found - 0.5) >= 500
+
+
+def test_a_sampler_that_steps_so_never_falls_below_ess_min():
+    rng = np.random.default_rng(7)
+    n, mean, sd = 400, 6.0, 0.5
+    for ess_min in (0.3, 0.5, 0.9):
+        x, gamma, log_z, steps = rng.normal(size=n), 0.0, 0.0, 0
+        while gamma < 1:
+            log_w = normal(x, mean, sd) - normal(x, 0, 1)
+            after = next_gamma(log_w, gamma, ess_min=ess_min)
+            assert after > gamma
+            step = after - gamma
+            assert isdiag.ess(log_w, gamma=step) >= ess_min * n
+            log_z += logsumexp(step * log_w) - np.log(n)
+            gamma, steps = after, steps + 1
+            x = rng.choice(x, n, p=softmax(step * log_w))
+            for _ in range(10):  # Metropolis
+                proposed = x + rng.normal(size=n)
+                ratio = (1 - gamma) * (normal(proposed, 0, 1) - normal(x, 0, 1))
+                ratio += gamma * (normal(proposed, mean, sd) - normal(x, mean, sd))
+                x = np.where(np.log(rng.uniform(size=n)) < ratio, proposed, x)
+        assert steps > 3
+        assert log_z == pytest.approx(0.0, abs=0.6)
+        assert x.mean() == pytest.approx(mean, abs=0.15)
+        assert x.std() == pytest.approx(sd, abs=0.15)
+
+
+# --------------------------------------------------------------------------- normalising constants
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(4.0, 1.0), (3.0, 0.6), (1.0, 1.3)])
+def test_log_z_is_known_and_its_error_calibrated(mean, sd):
+    rng = np.random.default_rng(11)
+    gammas = np.linspace(0, 1, 17)
+    log_w = draws(rng, gammas, 200, mean, sd, repeats=(700,)) + 2.5
+    result = stepping_stone(log_w, gammas)
+    is_calibrated(result.estimate, result.std_error, 2.5)
+    for rule in ("corrected", "trapezoid"):
+        result = thermodynamic(log_w, gammas, rule=rule)
+        is_calibrated(result.estimate, result.std_error, 2.5 + discretisation(gammas, mean, sd, rule))
+        assert result.khat is None
+
+
+def discretisation(gammas, mean, sd, rule):
+    """Error of the rule on the exact means, of which log w is a square a x^2 + b x + c."""
+    a, b = 0.5 - 0.5 / sd**2, mean / sd**2
+    c = -0.5 * mean**2 / sd**2 - np.log(sd)
+    centre, spread, _ = between(gammas, mean, sd)
+    means = a * (centre**2 + spread**2) + b * centre + c
+    variances = 2 * a**2 * spread**4 + (2 * a * centre + b) ** 2 * spread**2
+    d = np.diff(gammas)
+    total = (d * (means[1:] + means[:-1]) / 2).sum()
+    return total if rule == "trapezoid" else total - (d**2 * np.diff(variances) / 12).sum()
+
+
+def test_the_correction_lowers_the_error_of_the_rule():
+    rng = np.random.default_rng(5)
+    gammas = np.linspace(0, 1, 6)
+    log_w = draws(rng, gammas, 100_000, 2.0, 0.7)
+    corrected, plain = thermodynamic(log_w, gammas), thermodynamic(log_w, gammas, rule="trapezoid")
+    assert abs(plain.estimate) > 10 * plain.std_error
+    assert abs(corrected.estimate) < abs(plain.estimate) / 4
+    assert corrected.status is plain.status is Status.OK
+
+
+def test_corrected_trapezoid_is_the_papers_formula(rng):
+    gammas = np.array([0.0, 0.1, 0.4, 1.0])
+    log_w = rng.normal(size=(4, 30))
+    mean, variance = log_w.mean(axis=1), log_w.var(axis=1, ddof=1)
+    plain = correction = 0.0
+    for k in range(3):
+        d = gammas[k + 1] - gammas[k]
+        plain += d * (mean[k + 1] + mean[k]) / 2
+        correction += d**2 * (variance[k + 1] - variance[k]) / 12
+    assert thermodynamic(log_w, gammas).estimate == pytest.approx(plain - correction, rel=1e-12)
+    result = thermodynamic(log_w, gammas, rule="trapezoid")
+    assert result.estimate == pytest.approx(plain, rel=1e-12)
+    share = np.array([0.05, 0.2, 0.45, 0.3])
+    assert result.std_error == pytest.approx(np.sqrt((share**2 * variance / 30).sum()), rel=1e-12)
+
+
+def test_stepping_stone_is_the_papers_formula(rng):
+    gammas = np.array([0.0, 0.1, 0.4])
+    log_w = rng.normal(size=(3, 60))
+    steps = np.array([0.1, 0.3, 0.6])
+    result = stepping_stone(log_w, gammas)
+    parts = logsumexp(steps[:, None] * log_w, axis=1) - np.log(60)
+    assert result.estimate == pytest.approx(parts.sum(), rel=1e-12)
+    relative = np.exp(steps[:, None] * log_w)
+    relative /= relative.mean(axis=1, keepdims=True)
+    assert result.std_error == pytest.approx(np.sqrt((relative.var(axis=1) / 60).sum()), rel=1e-12)
+    khat = [isdiag.pareto_khat(row, gamma=step) for row, step in zip(log_w, steps, strict=True)]
+    assert result.khat == max(khat)
+    # A set at 1 is not used, whatever it holds.
+    more = np.vstack([log_w, np.full((1, 60), np.nan)])
+    again = stepping_stone(more, [*gammas, 1.0])
+    assert (again.estimate, again.std_error, again.khat) == (result.estimate, result.std_error, result.khat)
+    assert again.status is Status.OK
+
+
+def test_one_step_is_plain_importance_sampling_and_much_worse(rng):
+    gammas = np.linspace(0, 1, 10, endpoint=False)
+    log_w = draws(rng, gammas, 400, 5.0, 1.0, repeats=(100,))
+    many = stepping_stone(log_w, gammas)
+    # As many draws, all from mu.
+    x = rng.normal(size=(100, 1, 4000))
+    one = stepping_stone(normal(x, 5, 1) - normal(x, 0, 1), [0.0])
+    plain = isdiag.snis((normal(x, 5, 1) - normal(x, 0, 1))[:, 0], x[:, 0])
+    np.testing.assert_allclose(one.estimate, plain.log_z, rtol=1e-12)
+    np.testing.assert_allclose(one.std_error, plain.log_z_std_error, rtol=1e-12)
+    assert np.sqrt((one.estimate**2).mean()) > 10 * np.sqrt((many.estimate**2).mean())
+    assert np.median(one.khat) > 0.7
+    assert np.median(many.khat) < 0.5
+    assert (many.status == Status.OK).all()
+
+
+def test_log_z_of_a_support_that_mu_leaves():
+    # mu uniform on (0, 1), target exp(-2 x) on (0, 1/4).
+    rng = np.random.default_rng(3)
+    gammas = np.linspace(0, 1, 5)
+    truth = np.log((1 - np.exp(-0.5)) / 2)
+    u = rng.uniform(size=(500, 5, 800))
+    rate = np.where(gammas > 0, 2 * gammas, 1.0)[:, None]
+    x = -np.log1p(-u * -np.expm1(-rate / 4)) / rate
+    x[:, 0] = u[:, 0]
+    log_w = np.where(x < 0.25, -2 * x, -np.inf)
+    for function in (stepping_stone, thermodynamic):
+        result = function(log_w, gammas)
+        is_calibrated(result.estimate, result.std_error, truth)
+        assert (result.status == Status.OK).all()
+    # Only mu can draw where the target is zero.
+    log_w[0, 2, 7] = -np.inf
+    with pytest.warns(isdiag.NonFiniteWarning, match="1 of 500"):
+        result = thermodynamic(log_w, gammas)
+    assert np.isnan(result.estimate[0])
+    assert np.isnan(result.std_error[0])
+    assert not np.isnan(result.estimate[1:]).any()
+
+
+@pytest.mark.parametrize("function", [stepping_stone, thermodynamic])
+def test_paths_are_shifted_permuted_and_alone(rng, function):
+    gammas = np.array([0.0, 0.2, 0.6, 1.0])
+    log_w = rng.normal(size=(2, 3, 4, 90))
+    batch = function(log_w, gammas)
+    order = rng.permutation(90)
+    for other, off in (
+        (function(log_w + 1e3, gammas), 1e3),
+        (function(log_w[..., order], gammas), 0.0),
+    ):
+        np.testing.assert_allclose(other.estimate, batch.estimate + off, atol=1e-10)
+        np.testing.assert_allclose(other.std_error, batch.std_error, rtol=1e-9)
+    for r in np.ndindex(2, 3):
+        alone = function(log_w[r], gammas)
+        assert alone.estimate == pytest.approx(batch.estimate[r], rel=1e-13)
+        assert alone.std_error == pytest.approx(batch.std_error[r], rel=1e-13)
+        assert alone.status == batch.status[r]
+
+
+@pytest.mark.parametrize("function", [stepping_stone, thermodynamic])
+def test_sets_may_differ_in_size(rng, function):
+    gammas = np.array([0.0, 0.5, 1.0])
+    log_w = rng.normal(size=(3, 90))
+    where = np.arange(90) < np.array([[90], [50], [70]])
+    result = function(np.where(where, log_w, np.nan), gammas, where=where)
+    twice = function(np.where(where, log_w, 77.0), gammas, where=where)
+    assert (result.estimate, result.std_error) == (twice.estimate, twice.std_error)
+    if function is thermodynamic:
+        return
+    parts = [logsumexp(0.5 * row[:m]) - np.log(m) for row, m in zip(log_w, (90, 50), strict=False)]
+    assert result.estimate == pytest.approx(sum(parts), rel=1e-12)
+
+
+def test_the_worst_set_gives_the_status(rng):
+    gammas = np.array([0.0, 0.2, 0.6, 1.0])
+    log_w = rng.normal(size=(7, 4, 90))
+    log_w[0, 1, 5] = np.nan
+    log_w[1, 0] = -np.inf
+    log_w[2] = 0.5
+    log_w[3, 1] = 0.5
+    log_w[4, 2, 1:] = -1e9
+    log_w[5, 0, 0] = 1e4
+    with pytest.warns(isdiag.NonFiniteWarning, match="1 of 7 rows") as caught:
+        stone = stepping_stone(log_w, gammas)
+    assert len(caught) == 1
+    names = [Status(code).name for code in stone.status]
+    assert names == ["NOT_FINITE", "NO_WEIGHT", "FLAT", "OK", "DEGENERATE_TAIL", "DEGENERATE_TAIL", "OK"]
+    assert np.isnan(stone.estimate[0])
+    assert stone.estimate[1] == -np.inf
+    assert (stone.estimate[2], stone.std_error[2], stone.khat[2]) == (0.5, 0.0, -np.inf)
+    assert stone.khat[4] == np.inf
+    with pytest.warns(isdiag.NonFiniteWarning, match="1 of 7 rows"):
+        integral = thermodynamic(log_w, gammas)
+    names = [Status(code).name for code in integral.status]
+    assert names == ["NOT_FINITE", "NO_WEIGHT", "FLAT", "OK", "ERROR_UNCERTAIN", "ERROR_UNCERTAIN", "OK"]
+    assert np.isnan(integral.estimate[:2]).all()
+    assert (integral.estimate[2], integral.std_error[2]) == (0.5, 0.0)
+    short = stepping_stone(log_w[6, :, :20], gammas)
+    assert short.status is Status.TAIL_TOO_SHORT
+    assert np.isnan(short.khat)
+
+
+def test_other_arrays_and_no_rows_at_all(rng):
+    log_mu, log_target = rng.normal(size=(2, 3, 80))
+    expected = geometric_path(log_mu, log_target, [0.2, 1.0])
+    for name in ("array_api_strict", "jax.numpy"):
+        xp = optional(name) if name == "array_api_strict" else pytest.importorskip(name)
+        given = xp.asarray(log_mu, dtype=xp.float32)
+        path = geometric_path(given, xp.asarray(log_target, dtype=xp.float32), [0.2, 1.0])
+        assert type(path.log_weights) is type(path.ess) is type(given)
+        np.testing.assert_allclose(np.asarray(path.log_weights), expected.log_weights, rtol=1e-5)
+        np.testing.assert_allclose(np.asarray(path.ess), expected.ess, rtol=1e-5)
+    listed = geometric_path(log_mu.tolist(), log_target.tolist(), (0.2, 1.0))
+    np.testing.assert_array_equal(listed.log_weights, expected.log_weights)
+    assert geometric_path(log_mu[:0], log_target[:0], [0.2, 1.0]).ess.shape == (2, 0)
+    assert next_gamma(log_mu[:0]).shape == (0,)
+    assert stepping_stone(np.empty((0, 2, 5)), [0.0, 0.5]).estimate.shape == (0,)
+    assert thermodynamic(np.empty((0, 2, 5)), [0.0, 1.0]).estimate.shape == (0,)
+
+
+def test_next_gamma_on_a_long_row(rng):
+    log_w = 5 * rng.normal(size=1 << 20)
+    gamma = next_gamma(log_w, 0.25)
+    assert (1 << 19) <= isdiag.ess(log_w, gamma=gamma - 0.25) <= (1 << 19) * (1 + 1e-9)
+
+
+def test_one_draw_a_set():
+    log_w = np.array([[1.0], [2.0], [3.0]])
+    result = thermodynamic(log_w, [0, 0.5, 1], rule="trapezoid")
+    assert result.estimate == 2.0
+    assert np.isnan(result.std_error)
+    assert np.isnan(thermodynamic(log_w, [0, 0.5, 1]).estimate)
+    assert stepping_stone(log_w, [0, 0.5, 1]).estimate == 1.5
+
+
+def test_results_read_well(heavy):
+    text = repr(geometric_path(np.zeros(1000), heavy, [0.5, 1.0]))
+    assert text.startswith("GeometricPath(gammas=[0.5 1. ], log_weights=<2x1000 ndarray>")
+    assert repr(stepping_stone(heavy[None], [0.0])).startswith("LogZ(estimate=")
