@@ -4,6 +4,14 @@ from isdiag import lognormal, rl
 from isdiag.accuracy import MSECurve, mse_curve
 from isdiag.control import ControlVariate, control_variate
 from isdiag.diagnose import Diagnosis, diagnose
+from isdiag.divergence import (
+    Divergence,
+    alpha_divergence,
+    chi2_divergence,
+    kl_divergence,
+    log_moment,
+    renyi_divergence,
+)
 from isdiag.ess import ess
 from isdiag.expectation import (
     ConfidenceInterval,
@@ -37,6 +45,7 @@ __all__ = [
     "ConfidenceInterval",
     "ControlVariate",
     "Diagnosis",
+    "Divergence",
     "ExpectationDiagnostics",
     "FiniteVarianceTest",
     "GPDFit",
@@ -46,6 +55,8 @@ __all__ = [
     "MSECurve",
     "NonFiniteWarning",
     "Status",
+    "alpha_divergence",
+    "chi2_divergence",
     "confidence_interval",
     "control_variate",
     "convergence_rate",
@@ -56,13 +67,16 @@ __all__ = [
     "geometric_path",
     "gpd_fit",
     "khat_threshold",
+    "kl_divergence",
     "kong_owen_bias",
+    "log_moment",
     "lognormal",
     "min_sample_size",
     "mse_curve",
     "next_gamma",
     "pareto_khat",
     "psis",
+    "renyi_divergence",
     "rl",
     "select_gamma",
     "snis",
