@@ -116,8 +116,8 @@ def log_moment(
     Examples
     --------
     >>> import numpy as np
-    >>> import isdiag.divergence
-    >>> moment = isdiag.divergence.log_moment(np.log([1.0, 2.0, 3.0]), 2.0)
+    >>> import isdiag
+    >>> moment = isdiag.log_moment(np.log([1.0, 2.0, 3.0]), 2.0)
     >>> round(float(np.exp(moment.estimate)), 6)  # (1 + 4 + 9) / 3
     4.666667
     """
@@ -194,9 +194,9 @@ def renyi_divergence(
     Examples
     --------
     >>> import numpy as np
-    >>> import isdiag.divergence
+    >>> import isdiag
     >>> x = np.random.default_rng(1).normal(size=2000)  # proposal N(0, 1), target N(0.5, 1)
-    >>> half = isdiag.divergence.renyi_divergence(0.5 * x, 0.5)  # the truth is alpha * 0.5**2 / 2
+    >>> half = isdiag.renyi_divergence(0.5 * x, 0.5)  # the truth is alpha * 0.5**2 / 2
     >>> print(f"{half.estimate:.4f} +- {half.std_error:.4f}")
     0.0641 +- 0.0023
     """
@@ -269,11 +269,11 @@ def alpha_divergence(
     Examples
     --------
     >>> import numpy as np
-    >>> import isdiag.divergence
+    >>> import isdiag
     >>> log_w = np.log([1.0, 2.0, 3.0])
-    >>> round(float(isdiag.divergence.alpha_divergence(log_w, 2.0)), 6)  # (14 / 12 - 1) / 2
+    >>> round(float(isdiag.alpha_divergence(log_w, 2.0)), 6)  # (14 / 12 - 1) / 2
     0.083333
-    >>> float(isdiag.divergence.alpha_divergence([0.0, -np.inf], 0.0))
+    >>> float(isdiag.alpha_divergence([0.0, -np.inf], 0.0))
     inf
     """
     rows = _arrays.rows_of(log_w, axis, where)
@@ -354,10 +354,10 @@ def kl_divergence(
     Examples
     --------
     >>> import numpy as np
-    >>> import isdiag.divergence
+    >>> import isdiag
     >>> x = np.random.default_rng(1).normal(size=2000)  # proposal N(0, 1), target N(0.5, 1): KL 0.125
     >>> for estimator in ("k1", "k2", "k3"):
-    ...     kl = isdiag.divergence.kl_divergence(
+    ...     kl = isdiag.kl_divergence(
     ...         0.5 * x - 0.125, direction="proposal", estimator=estimator, normalize=False
     ...     )
     ...     print(f"{kl.estimate:.4f} +- {kl.std_error:.4f}")
@@ -434,9 +434,9 @@ def chi2_divergence(
     Examples
     --------
     >>> import numpy as np
-    >>> import isdiag.divergence
+    >>> import isdiag
     >>> log_w = np.log([1.0, 2.0, 3.0])
-    >>> round(float(isdiag.divergence.chi2_divergence(log_w)), 6), round(3 / isdiag.ess(log_w) - 1, 6)
+    >>> round(float(isdiag.chi2_divergence(log_w)), 6), round(3 / isdiag.ess(log_w) - 1, 6)
     (0.166667, 0.166667)
     """
     rows = _arrays.rows_of(log_w, axis, where)
