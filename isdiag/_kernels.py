@@ -521,8 +521,8 @@ def _is_flat(high, low, gamma, eps):
     if high == low:
         return True
     half_range = gamma * (0.5 * high - 0.5 * low)
-    size = gamma * max(abs(high), abs(low))
-    return half_range < np.inf and half_range <= 0.5 * eps * max(4.0, size)
+    ulp = eps * max(abs(high), abs(low))  # first, as gamma times the largest log-weight may overflow
+    return half_range < np.inf and half_range <= 0.5 * max(4.0 * eps, gamma * ulp)
 
 
 # --------------------------------------------------------------------------------------

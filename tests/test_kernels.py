@@ -417,3 +417,8 @@ def test_mpmath_ess(rng):
     log_w = rng.normal(scale=5.0, size=50)
     for gamma in (0.1, 1.0):
         assert isdiag.ess(log_w, gamma=gamma) == pytest.approx(naive.ess(log_w, gamma), rel=1e-14)
+
+
+def test_unequal_weights_are_not_flat_where_tempering_overflows():
+    log_w = 1.7e308 * np.array([0.3, 0.3, 0.3, 0.2])
+    assert isdiag.log_moment(log_w, 5.0).status != isdiag.Status.FLAT
