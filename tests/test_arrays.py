@@ -441,6 +441,35 @@ def test_same_kind_out(rng, kind):
     assert isdiag.diagnose(x).records() == isdiag.diagnose(log_w).records()
 
 
+def test_every_number_comes_back_in_the_same_kind(rng, kind):
+    array_type, make = kind
+    log_w = rng.normal(size=(3, 200)).astype(np.float32)
+    h = rng.normal(size=(3, 200)).astype(np.float32)
+    calls = [
+        lambda x, _h: isdiag.pareto_khat(x),
+        lambda x, h: isdiag.kong_owen_bias(x, h),  # noqa: PLW0108 -- the docs' table of kinds counts calls
+        lambda x, h: isdiag.mse_curve(x, h).mse,
+        lambda x, h: isdiag.expectation_diagnostics(x, h).khat,
+        lambda x, h: isdiag.confidence_interval(x, h).low,
+        lambda x, _h: isdiag.finite_variance_test(x).p_value,
+        lambda x, h: isdiag.control_variate(x, h).estimate,
+        lambda x, _h: isdiag.log_moment(x, 0.5).estimate,
+        lambda x, _h: isdiag.renyi_divergence(x, 2.0).estimate,
+        lambda x, _h: isdiag.alpha_divergence(x, 0.5).estimate,
+        lambda x, _h: isdiag.kl_divergence(x).estimate,
+        lambda x, _h: isdiag.chi2_divergence(x).estimate,
+        lambda x, h: isdiag.geometric_path(h, x, [0.0, 0.5]).ess,
+        lambda x, _h: isdiag.next_gamma(x),
+    ]
+    for call in calls:
+        got = call(make(log_w), make(h))
+        assert isinstance(got, array_type)
+        np.testing.assert_allclose(np.asarray(got), call(log_w, h), rtol=2e-5, atol=1e-6)
+    for estimator in (isdiag.stepping_stone, isdiag.thermodynamic):
+        got = estimator(make(log_w), [0.0, 0.5, 1.0]).estimate
+        assert got == pytest.approx(estimator(log_w, [0.0, 0.5, 1.0]).estimate, rel=1e-6)
+
+
 def test_torch_details(rng):
     torch = optional("torch")
     log_w = torch.tensor(rng.normal(scale=2.0, size=300), requires_grad=True)

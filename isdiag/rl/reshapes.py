@@ -369,8 +369,8 @@ class Power(_Tempered):
 class Defensive(_Tempered):
     """Defensive weights, f = w**gamma / (alpha w**gamma + 1 - alpha): at most 1 / alpha.
 
-    At gamma = 1 this is the weight of draws from mu against the mixture ``alpha pi + (1 - alpha) mu``
-    (Hesterberg 1995), and the sub-Gaussian shrinkage of Metelli et al. with lambda = alpha.
+    At gamma = 1 this is pi over the mixture ``alpha pi + (1 - alpha) mu`` (Hesterberg 1995), which for draws
+    from mu is the sub-Gaussian shrinkage of Metelli et al. with lambda = alpha.
 
     Attributes
     ----------
