@@ -21,7 +21,7 @@ from isdiag.gamma import LIMITS, select_rows
 from isdiag.gpd import GOOD_KHAT
 from isdiag.psis import tail_lengths
 from isdiag.rl.control import METRICS, NORMALIZE, Limits, Normalize, take_step
-from isdiag.rl.ratios import Level, check_level, log_ratio
+from isdiag.rl.ratios import Level, check_level, log_ratio, refuse_geometric
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Fixed, Schedule, State
 
@@ -278,9 +278,8 @@ def is_reshape_loss(
             f"{log_mu.shape} and {kept.shape}"
         )
         raise ValueError(msg)
-    if level == "geometric" and log_pi.ndim == 1:
-        msg = 'level "geometric" needs tokens, and log_pi of shape (B,) is a number a draw'
-        raise ValueError(msg)
+    if log_pi.ndim == 1:
+        refuse_geometric(level)
     draws = log_pi.shape if level == "token" else log_pi.shape[:1]
     if signal.shape not in ((), draws[:1], draws):
         msg = f"advantages of shape {signal.shape} do not fit draws of shape {draws}"

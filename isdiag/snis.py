@@ -48,12 +48,17 @@ def moments_of(log_weights: _arrays.Floats, gamma: _arrays.Floats, h: _arrays.Va
     return moments
 
 
+def mean_variance(ess: Any, n: Any) -> Any:
+    """Variance of the mean of n weights of that ESS, over the square of the mean."""
+    return 1.0 / ess - 1.0 / n
+
+
 def log_mean(
     log_total: _arrays.Floats, ess: _arrays.Floats, n: _arrays.Ints
 ) -> tuple[_arrays.Floats, _arrays.Floats]:
     """Log of a mean weight, from the log of their sum, and its delta-method standard error."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return log_total - np.log(n), np.sqrt(np.maximum(1.0 / ess - 1.0 / n, 0.0))
+        return log_total - np.log(n), np.sqrt(np.maximum(mean_variance(ess, n), 0.0))
 
 
 def half_width(std_error: _arrays.Floats, error_draws: _arrays.Floats, level: float) -> _arrays.Floats:

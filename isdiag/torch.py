@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any, Literal, NamedTuple, Protocol, cast, get_args
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch import Tensor, distributed, nn
 
 from isdiag._arrays import Floats
 from isdiag.rl.control import GammaController, Normalize, Step, take_step
-from isdiag.rl.ratios import Level, check_level
+from isdiag.rl.ratios import Level, check_level, refuse_geometric
 from isdiag.rl.reshapes import Defensive, Power, Reshape
 from isdiag.rl.schedules import Cosine, Diagnosed, ESSAdaptive, Fixed, Linear, Schedule, State
 
@@ -60,9 +61,8 @@ class _Layout:
         """Tokens, or their sums or means over a sequence, as the level has it."""
         if level == "token":
             return torch.where(self.kept, tokens, 0.0)
-        if level == "geometric" and self.row is None and tokens.ndim == 1:
-            msg = 'level "geometric" needs tokens, and log_pi of shape (B,) is a number a sequence'
-            raise ValueError(msg)
+        if self.row is None and tokens.ndim == 1:
+            refuse_geometric(level)
         total = self.total(tokens)
         return total / self.lengths.clamp(min=1) if level == "geometric" else total
 
@@ -235,9 +235,9 @@ def reshape_coefficients(
     # Inside a compiled function NumPy must stay NumPy; to say so always would import the compiler, 2 s.
     step: Any = torch.compiler.disable(_step) if torch.compiler.is_compiling() else _step
     values, metrics = step(batch, take, on_bad, torch.finfo(dtype).max)
-    mine = values[batch.start : batch.start + layout.present(level).numel()] * batch.world
-    coefficients = torch.from_numpy(mine).to(device=policy.device, dtype=dtype)
-    return coefficients.reshape(layout.kept.shape if level == "token" else (layout.count,)), metrics
+    shape = layout.kept.shape if level == "token" else (layout.count,)
+    mine = values[batch.start : batch.start + prod(shape)] * batch.world
+    return torch.from_numpy(mine).to(device=policy.device, dtype=dtype).reshape(shape), metrics
 
 
 Taker = Callable[[Any, Any], Step]

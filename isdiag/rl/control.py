@@ -19,17 +19,16 @@ from isdiag.gpd import GOOD_KHAT
 from isdiag.psis import khat_rows, tail_lengths
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Diagnosed, Evidence, Schedule, State
-from isdiag.snis import moments_of
+from isdiag.snis import LEAST_ERROR_DRAWS, mean_variance, moments_of
 
 Floats = _arrays.Floats
 Normalize = Literal["batch", "count"]
 NORMALIZE = get_args(Normalize)
 
 # Both laws normalised over the same actions, the mean of w is 1. An alarm wants it off by this much in logs
-# and by this many standard errors, which so many draws carry; docs/rl.md says how often it is false.
+# and by this many standard errors, from enough draws; docs/rl.md says how often it is false.
 OFFSET = 0.02
 OFFSET_Z = 5.0
-OFFSET_DRAWS = 25.0
 
 # Below this share of draws with any weight, or (by count) below this mean weight, hardly anything is learnt.
 STALL = 0.05
@@ -333,7 +332,7 @@ class _Weights(NamedTuple):
     @property
     def offset_z(self) -> float:
         """Log of the mean weight in standard errors."""
-        variance = (self.n / self.ess - 1.0) / self.n  # of the mean, over its square
+        variance = mean_variance(self.ess, self.n)
         if self.log_mean == 0.0 or not variance > 0.0:
             return copysign(inf, self.log_mean) if self.log_mean else 0.0
         return self.log_mean / sqrt(variance)
@@ -342,7 +341,7 @@ class _Weights(NamedTuple):
     def has_offset(self) -> bool:
         """Whether the mean weight is not 1, beyond chance."""
         far = abs(self.log_mean) > OFFSET and abs(self.offset_z) > OFFSET_Z
-        return far and self.ess >= OFFSET_DRAWS
+        return far and self.ess >= LEAST_ERROR_DRAWS
 
 
 def _shares(log_f: Floats) -> tuple[Floats, float]:

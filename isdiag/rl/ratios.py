@@ -20,6 +20,13 @@ def check_level(level: str) -> None:
         raise ValueError(msg)
 
 
+def refuse_geometric(level: str) -> None:
+    """Raise ValueError at the level "geometric": for log-probabilities that are a number a sequence."""
+    if level == "geometric":
+        msg = 'level "geometric" needs tokens, and log_pi of shape (B,) is a number a sequence'
+        raise ValueError(msg)
+
+
 def log_ratio(
     log_pi: Any, log_mu: Any, mask: Any = None, *, cu_seqlens: Any = None, level: Level = "sequence"
 ) -> Any:
@@ -94,25 +101,19 @@ def _log_ratio(log_pi: Any, log_mu: Any, mask: Any, cu_seqlens: Any, level: Leve
             raise ValueError(msg)
         return _of_ragged(log_pi, log_mu, mask, level)
     difference, kept = _difference(log_pi, log_mu, mask)
+    starts = None
     if cu_seqlens is not None:
         starts = _starts(cu_seqlens, difference)
-        return (
-            np.where(kept, difference, -np.inf)
-            if level == "token"
-            else _over(difference, kept, starts, level)
-        )
-    if difference.ndim == 1:
-        if level == "geometric":
-            msg = 'level "geometric" needs tokens, and log_pi of shape (B,) is a number a sequence'
-            raise ValueError(msg)
-        return np.where(kept, difference, -np.inf)
-    if difference.ndim != 2:
+    elif difference.ndim == 2:
+        count, width = difference.shape
+        starts = width * np.arange(count + 1, dtype=np.int64)
+    elif difference.ndim == 1:
+        refuse_geometric(level)
+    else:
         msg = f"log_pi must have shape (B,) or (B, T), or be a list of arrays; got {difference.shape}"
         raise ValueError(msg)
-    if level == "token":
+    if starts is None or level == "token":
         return np.where(kept, difference, -np.inf)
-    count, width = difference.shape
-    starts = width * np.arange(count + 1, dtype=np.int64)
     return _over(difference.ravel(), kept.ravel(), starts, level)
 
 
