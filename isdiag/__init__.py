@@ -1,40 +1,47 @@
 """Tell whether importance weights can be trusted, and temper them just as far as it takes."""
 
 from isdiag import lognormal, rl
-from isdiag.accuracy import MSECurve, mse_curve
-from isdiag.control import ControlVariate, control_variate
-from isdiag.diagnose import Diagnosis, diagnose
-from isdiag.divergence import (
+from isdiag._control_variate import control_variate
+from isdiag._core.diagnosis import Diagnosis
+from isdiag._core.result import (
+    PSIS,
+    SNIS,
+    AccurateSelection,
+    ConfidenceInterval,
+    ControlVariate,
     Divergence,
+    ExpectationDiagnostics,
+    FiniteVarianceTest,
+    GammaSelection,
+    GeometricPath,
+    GPDFit,
+    LogZ,
+    MSECurve,
+)
+from isdiag._diagnosis import diagnose
+from isdiag._divergences import (
     alpha_divergence,
     chi2_divergence,
     kl_divergence,
     log_moment,
     renyi_divergence,
 )
-from isdiag.ess import ess
-from isdiag.expectation import (
-    ConfidenceInterval,
-    ExpectationDiagnostics,
-    FiniteVarianceTest,
-    confidence_interval,
-    expectation_diagnostics,
-    finite_variance_test,
-)
-from isdiag.gamma import AccurateSelection, GammaSelection, select_gamma
-from isdiag.gpd import (
-    GPDFit,
+from isdiag._estimates import kong_owen_bias, snis
+from isdiag._gamma import mse_curve, select_gamma
+from isdiag._intervals import confidence_interval, expectation_diagnostics
+from isdiag._paths import geometric_path, next_gamma, stepping_stone, thermodynamic
+from isdiag._tails import (
     convergence_rate,
+    finite_variance_test,
     gpd_fit,
     khat_threshold,
     min_sample_size,
+    pareto_khat,
+    psis,
     tail_length,
 )
-from isdiag.path import GeometricPath, LogZ, geometric_path, next_gamma, stepping_stone, thermodynamic
-from isdiag.psis import PSIS, pareto_khat, psis
-from isdiag.snis import SNIS, kong_owen_bias, snis
+from isdiag._weights import ess, temper
 from isdiag.status import NonFiniteWarning, Status
-from isdiag.weights import temper
 
 __version__ = "0.1.0"
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 import isdiag
-from isdiag import _arrays, _threads
+from isdiag import _kernels
+from isdiag._core import threads
+from isdiag._core.boundary import rows_of
+from isdiag._kernels.records import SELECTION
 
 
 def warmup() -> str | None:
@@ -17,12 +20,10 @@ def warmup() -> str | None:
     isdiag.temper(log_w)
     isdiag.ess(log_w, kind="perplexity")
     isdiag.gpd_fit(np.exp(log_w))
-    kernels = _arrays.kernels()
-    rows = _arrays.rows_of(log_w, -1, None)
+    rows = rows_of(log_w, -1, None)
     one = np.ones(1)
     # Once limited by ESS, once by the tail: the latter asks for one kernel more.
     for ess_min, k_max in ((0.9, one), (0.1, 1e-3 * one)):
-        numbers, codes = np.empty((1, 7)), np.empty((1, 2), np.int8)
-        by_row = (rows.values, rows.n, np.array([30]), k_max, numbers, codes)
-        _threads.select_long(*by_row, ess_min, 1.0, rows.eps, 1)
-    return kernels.select_rows.stats.cache_path
+        by_row = (rows.values, rows.n, np.array([30]), k_max, np.empty(1, SELECTION))
+        threads.select_long(*by_row, ess_min, 1.0, rows.eps, 1)
+    return _kernels.select_rows.stats.cache_path

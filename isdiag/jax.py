@@ -9,26 +9,24 @@ or warned there: what became of the data is told by statuses and by `LossAux.ok`
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from isdiag import _arrays
-from isdiag.gamma import LIMITS, select_rows
-from isdiag.gpd import GOOD_KHAT
-from isdiag.psis import tail_lengths
-from isdiag.rl.control import METRICS, NORMALIZE, Limits, Normalize, take_step
-from isdiag.rl.ratios import Level, check_level, log_ratio, refuse_geometric
+from isdiag._core import selection, tails
+from isdiag._core.bands import GOOD_KHAT
+from isdiag._core.boundary import real_array, rows_of
+from isdiag._core.check import one_of
+from isdiag._core.typing import Axis, StabilityRule
+from isdiag.rl.ratios import Level, log_ratio, refuse_geometric
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Fixed, Schedule, State
+from isdiag.rl.step import METRICS, Limits, Normalize, take_step
 
 __all__ = ["GammaSelection", "LossAux", "is_reshape_loss", "select_gamma"]
-
-Rule = Literal["joint", "refit"]
-RULES = get_args(Rule)
 
 _POWER, _FIXED, _LIMITS = Power(), Fixed(), Limits()
 
@@ -86,10 +84,10 @@ def select_gamma(
     k_max: float | None = GOOD_KHAT,
     ess_min: float = 0.3,
     gamma_max: float = 1.0,
-    rule: Rule = "joint",
+    rule: StabilityRule = "joint",
     r_eff: Any = 1.0,
     tail_length: int | None = None,
-    axis: _arrays.Axis = -1,
+    axis: Axis = -1,
 ) -> GammaSelection:
     """The largest gamma for which the weights ``w**gamma`` can be trusted, under JAX's transformations.
 
@@ -151,11 +149,9 @@ def select_gamma(
     """
     array = _real(log_w, "log_w")
     limits = Limits(k_max, ess_min, gamma_max)
-    if rule not in RULES:
-        msg = f"rule must be one of {RULES}, got {rule!r}"
-        raise ValueError(msg)
-    rows = _arrays.rows_of(np.empty(array.shape), axis, None)  # for its checks: nothing looks at the values
-    tail_lengths(rows, r_eff, tail_length)
+    one_of("rule", rule, StabilityRule)
+    rows = rows_of(np.empty(array.shape), axis, None)  # for its checks: nothing looks at the values
+    tails.lengths_of(rows, r_eff, tail_length)
     # Counted from the end, where they stay when vmap puts an axis in front.
     axes = tuple(a - array.ndim for a in normalize_axis_tuple(axis, array.ndim))
 
@@ -264,10 +260,8 @@ def is_reshape_loss(
     log_pi, log_mu = _widened(log_pi, "log_pi"), _widened(log_mu, "log_mu")
     signal = _widened(advantages, "advantages")
     kept = jnp.ones(log_pi.shape, np.bool_) if mask is None else jnp.asarray(mask) != 0
-    check_level(level)
-    if normalize not in NORMALIZE:
-        msg = f"normalize must be one of {NORMALIZE}, got {normalize!r}"
-        raise ValueError(msg)
+    one_of("level", level, Level)
+    one_of("normalize", normalize, Normalize)
     for given, kind in ((reshape, Reshape), (schedule, Schedule), (limits, Limits)):
         if not isinstance(given, kind):  # pyright: ignore[reportUnnecessaryIsInstance]
             msg = f"{kind.__name__.lower()} must be a {kind.__name__}, got {given!r}"
@@ -306,15 +300,12 @@ def is_reshape_loss(
 
 
 def _select(
-    log_w: Any, *, axis: _arrays.Axis, limits: Limits, rule: Rule, r_eff: Any, length: int | None
+    log_w: Any, *, axis: Axis, limits: Limits, rule: StabilityRule, r_eff: Any, length: int | None
 ) -> GammaSelection:
     """`isdiag.select_gamma` without its warning, and limits as numbers."""
-    rows = _arrays.rows_of(log_w, axis, None).numpy()
-    lengths = tail_lengths(rows, r_eff, length)
-    chosen, _ = select_rows(rows, lengths, limits.k_max, limits.ess_min, limits.gamma_max, rule, 1)
-    fields = {name: getattr(chosen, name) for name in GammaSelection._fields}
-    named = np.asarray(chosen.limited_by)[..., None] == np.array(LIMITS)
-    return GammaSelection(**fields | {"limited_by": named.argmax(axis=-1)})
+    rows = rows_of(log_w, axis, None)
+    found = selection.select(rows, tails.lengths_of(rows, r_eff, length), limits, rule, 1)
+    return GammaSelection(*(found[name].reshape(rows.batch_shape) for name in GammaSelection._fields))
 
 
 def _step(
@@ -378,7 +369,7 @@ def _whole(like: Any, words: Any) -> Any:
 def _real(x: Any, name: str) -> jax.Array:
     array = jnp.asarray(x)
     if array.dtype != jnp.bfloat16:
-        _arrays.real_array(np.empty(0, array.dtype), name)
+        real_array(np.empty(0, array.dtype), name)
     return array
 
 

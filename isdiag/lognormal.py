@@ -13,24 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from isdiag import _arrays
+from isdiag._core.boundary import like_scalar, numbers
+from isdiag._core.typing import Floats
 
 # [0, 1] halved so often is narrower than an ulp of anything above 0.01.
 _HALVINGS = 60
 
 
-def _checked(value: Any, name: str, *, positive: bool = False) -> _arrays.Floats:
-    array = _arrays.real_array(value, name)[0].astype(np.float64)
-    bad = ~((array > 0 if positive else array >= 0) & (array < np.inf))
-    if bad.any():
-        bound = "above" if positive else "at least"
-        msg = f"{name} must be finite and {bound} 0, got {array[bad].flat[0]:g}"
-        raise ValueError(msg)
-    return array
-
-
-def _gamma_s(gamma: Any, s: Any) -> tuple[_arrays.Floats, _arrays.Floats]:
-    return _checked(gamma, "gamma"), _checked(s, "s")
+def _gamma_s(gamma: Any, s: Any) -> tuple[Floats, Floats]:
+    return numbers("gamma", gamma, 0.0), numbers("s", s, 0.0)
 
 
 def _root(slope: Callable[[Any], Any], highest: float, shape: tuple[int, ...]) -> Any:
@@ -40,7 +31,7 @@ def _root(slope: Callable[[Any], Any], highest: float, shape: tuple[int, ...]) -
         middle = 0.5 * (low + high)
         falling = slope(middle) < 0
         low, high = np.where(falling, middle, low), np.where(falling, high, middle)
-    return _arrays.like_scalar(np.where(slope(np.zeros(shape)) < 0, high, 0.0))
+    return like_scalar(np.where(slope(np.zeros(shape)) < 0, high, 0.0))
 
 
 @np.errstate(over="ignore")
@@ -75,7 +66,7 @@ def moment(gamma: Any, s: Any) -> Any:
     2.718282
     """
     gamma, s = _gamma_s(gamma, s)
-    return _arrays.like_scalar(np.exp(0.5 * (gamma * s) * ((gamma - 1) * s)))
+    return like_scalar(np.exp(0.5 * (gamma * s) * ((gamma - 1) * s)))
 
 
 @np.errstate(over="ignore")
@@ -110,7 +101,7 @@ def ess_ratio(gamma: Any, s: Any) -> Any:
     array([0.778801, 0.367879])
     """
     gamma, s = _gamma_s(gamma, s)
-    return _arrays.like_scalar(np.exp(-((gamma * s) ** 2)))
+    return like_scalar(np.exp(-((gamma * s) ** 2)))
 
 
 @np.errstate(over="ignore", divide="ignore")
@@ -153,8 +144,8 @@ def variance(gamma: Any, s: Any, n: Any) -> Any:
     0.054366
     """
     gamma, s = _gamma_s(gamma, s)
-    ess = _checked(n, "n", positive=True) * ess_ratio(gamma, s)
-    return _arrays.like_scalar((1 + (gamma * s) ** 2) / ess)
+    ess = numbers("n", n, 0.0, ends="()") * ess_ratio(gamma, s)
+    return like_scalar((1 + (gamma * s) ** 2) / ess)
 
 
 @np.errstate(over="ignore")
@@ -238,8 +229,8 @@ def bias(gamma: Any, s: Any, n: Any) -> Any:
     -0.0086
     """
     gamma, s = _gamma_s(gamma, s)
-    ess = _checked(n, "n", positive=True) * ess_ratio(gamma, s)
-    return _arrays.like_scalar(-(gamma * s) / ess)
+    ess = numbers("n", n, 0.0, ends="()") * ess_ratio(gamma, s)
+    return like_scalar(-(gamma * s) / ess)
 
 
 @np.errstate(over="ignore")
@@ -279,7 +270,7 @@ def bias_printed(gamma: Any, s: Any, n: Any, *, scale: float = 1.0) -> Any:
     -0.008221
     """
     gamma, s = _gamma_s(gamma, s)
-    return _arrays.like_scalar(-(scale / _checked(n, "n", positive=True)) * np.expm1((gamma * s) * s))
+    return like_scalar(-(scale / numbers("n", n, 0.0, ends="()")) * np.expm1((gamma * s) * s))
 
 
 @np.errstate(over="ignore")
@@ -314,7 +305,7 @@ def tempering_bias(gamma: Any, s: Any) -> Any:
     -0.5
     """
     gamma, s = _gamma_s(gamma, s)
-    return _arrays.like_scalar((gamma - 1) * s)
+    return like_scalar((gamma - 1) * s)
 
 
 @np.errstate(over="ignore")
@@ -357,7 +348,7 @@ def mse(gamma: Any, s: Any, n: Any) -> Any:
     0.272512
     """
     total = tempering_bias(gamma, s) + bias(gamma, s, n)
-    return _arrays.like_scalar(np.square(total) + variance(gamma, s, n))
+    return like_scalar(np.square(total) + variance(gamma, s, n))
 
 
 @np.errstate(over="ignore")
@@ -397,9 +388,9 @@ def mse_printed(gamma: Any, s: Any, n: Any, *, c1: float = 1.0, c2: float = 1.0)
     >>> round(lognormal.mse_printed(0.5, 1.0, 100), 6)
     0.010042
     """
-    squared_bias = _checked(c1, "c1", positive=True) * np.square(bias_printed(gamma, s, n))
-    per_draw = _checked(c2, "c2", positive=True) * variance_printed(gamma, s)
-    return _arrays.like_scalar(squared_bias + per_draw / _checked(n, "n", positive=True))
+    squared_bias = numbers("c1", c1, 0.0, ends="()") * np.square(bias_printed(gamma, s, n))
+    per_draw = numbers("c2", c2, 0.0, ends="()") * variance_printed(gamma, s)
+    return like_scalar(squared_bias + per_draw / numbers("n", n, 0.0, ends="()"))
 
 
 def best_gamma(s: Any, n: Any) -> Any:
@@ -440,10 +431,10 @@ def best_gamma(s: Any, n: Any) -> Any:
     >>> lognormal.best_gamma(2.0, [10, 1e3, 1e6]).round(4)
     array([0.4464, 0.8895, 0.9997])
     """
-    s, n = np.broadcast_arrays(_checked(s, "s"), _checked(n, "n", positive=True))
+    s, n = np.broadcast_arrays(numbers("s", s, 0.0), numbers("n", n, 0.0, ends="()"))
 
     @np.errstate(over="ignore", divide="ignore")
-    def slope(gamma: _arrays.Floats) -> Any:
+    def slope(gamma: Floats) -> Any:
         u = (gamma * s) ** 2
         per_ess = 1 / (n * ess_ratio(gamma, s))
         return (1 - gamma + gamma * per_ess) * (per_ess * (1 + 2 * u) - 1) + gamma * per_ess * (2 + u)
@@ -489,11 +480,11 @@ def best_gamma_printed(s: Any, n: Any, *, c1: float = 1.0, c2: float = 1.0) -> A
     >>> lognormal.best_gamma_printed(2.0, [10, 1e3, 1e6]).round(4)
     array([0.1446, 0.2463, 0.25  ])
     """
-    s, n = np.broadcast_arrays(_checked(s, "s"), _checked(n, "n", positive=True))
-    of_bias, of_variance = _checked(c1, "c1", positive=True), _checked(c2, "c2", positive=True)
+    s, n = np.broadcast_arrays(numbers("s", s, 0.0), numbers("n", n, 0.0, ends="()"))
+    of_bias, of_variance = numbers("c1", c1, 0.0, ends="()"), numbers("c2", c2, 0.0, ends="()")
 
     @np.errstate(over="ignore")
-    def slope(gamma: _arrays.Floats) -> Any:
+    def slope(gamma: Floats) -> Any:
         growth = bias_printed(gamma, s, 1.0, scale=-1.0)
         by_bias = 2 * of_bias / n * growth * (1 + growth)
         return by_bias + of_variance * (4 * gamma - 1) * variance_printed(gamma, s)

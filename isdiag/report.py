@@ -18,7 +18,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from isdiag.diagnose import Diagnosis, diagnose
+from isdiag import Diagnosis, diagnose
 
 ADVICE_ROWS = 5
 MIN_WIDTH = 88

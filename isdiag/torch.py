@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, Literal, NamedTuple, Protocol, cast, get_args
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -21,17 +21,17 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
-from isdiag._arrays import Floats
-from isdiag.rl.control import GammaController, Normalize, Step, take_step
-from isdiag.rl.ratios import Level, check_level, refuse_geometric
+from isdiag._core.check import one_of
+from isdiag._core.typing import Floats
+from isdiag.rl.controller import GammaController
+from isdiag.rl.ratios import Level, refuse_geometric
 from isdiag.rl.reshapes import Defensive, Power, Reshape
 from isdiag.rl.schedules import Cosine, Diagnosed, ESSAdaptive, Fixed, Linear, Schedule, State
+from isdiag.rl.step import Normalize, Step, take_step
 
 OnBad = Literal["raise", "skip"]
-ON_BAD = get_args(OnBad)
 
 GammaSchedule = Literal["fixed", "linear", "cosine", "ess", "adaptive"]
-GAMMA_SCHEDULES = get_args(GammaSchedule)
 
 Tokens = Tensor | Sequence[Tensor]
 
@@ -219,10 +219,8 @@ def reshape_coefficients(
     >>> log_pi.grad
     tensor([-0.3176,  0.0000,  0.2618, -0.2618])
     """
-    check_level(level)
-    if on_bad not in ON_BAD:
-        msg = f"on_bad must be one of {ON_BAD}, got {on_bad!r}"
-        raise ValueError(msg)
+    one_of("level", level, Level)
+    one_of("on_bad", on_bad, OnBad)
     layout = _layout(log_pi, mask, cu_seqlens)
     policy, sampler = _joined(log_pi), _joined(log_mu)
     if policy.shape != sampler.shape:
@@ -342,7 +340,7 @@ def weighted_loss(
     >>> weighted_loss(torch.tensor([-1.0, -2.0]), torch.tensor([0.5, 0.25]))
     tensor(1.)
     """
-    check_level(level)
+    one_of("level", level, Level)
     layout = _layout(log_pi, mask, cu_seqlens)
     policy = _joined(log_pi)
     likelihood = layout.draws(policy.to(torch.promote_types(policy.dtype, torch.float32)), level)
@@ -639,9 +637,7 @@ class ISReshapeTrainer:
         if _inner(model) is _inner(ref_model):
             msg = "model and ref_model are the same object, and ref_model is to be frozen: pass a copy"
             raise ValueError(msg)
-        if gamma_schedule not in GAMMA_SCHEDULES:
-            msg = f"gamma_schedule must be one of {GAMMA_SCHEDULES}, got {gamma_schedule!r}"
-            raise ValueError(msg)
+        one_of("gamma_schedule", gamma_schedule, GammaSchedule)
         if use_defensive and reshape is not None:
             msg = f"use_defensive asks for Defensive weights and reshape for {reshape!r}: choose one"
             raise ValueError(msg)

@@ -1,6 +1,6 @@
 """Off-policy learning: ratios of policies, reshapes of weights, schedules and a controller of gamma."""
 
-from isdiag.rl.control import METRICS, GammaController, Limits, Step, take_step
+from isdiag.rl.controller import GammaController
 from isdiag.rl.objectives import EntropyRegularized, ExpectedReward, KLRegularized, Objective
 from isdiag.rl.ratios import log_ratio
 from isdiag.rl.reshapes import (
@@ -22,6 +22,7 @@ from isdiag.rl.reshapes import (
     Truncated,
 )
 from isdiag.rl.schedules import Cosine, Diagnosed, ESSAdaptive, Evidence, Fixed, Linear, Schedule, State
+from isdiag.rl.step import METRICS, Limits, Step, take_step
 
 __all__ = [
     "CISPO",

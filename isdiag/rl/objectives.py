@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from isdiag import _arrays
-
-Floats = _arrays.Floats
+from isdiag._core.boundary import real_array
+from isdiag._core.check import number
+from isdiag._core.typing import Floats
 
 
 def _log_softmax(logits: Floats) -> Floats:
@@ -24,12 +24,6 @@ def _log_softmax(logits: Floats) -> Floats:
 def _mean(log_pi: Floats, values: Floats) -> Floats:
     """Mean under pi; at an action that it never takes a value may be infinite or NaN."""
     return (np.exp(log_pi) * np.where(log_pi > -np.inf, values, 0.0)).sum(axis=-1)
-
-
-def _positive(name: str, value: float) -> None:
-    if not 0.0 < value < np.inf:
-        msg = f"{name} must be finite and above 0, got {value!r}"
-        raise ValueError(msg)
 
 
 @dataclass(frozen=True)
@@ -105,11 +99,9 @@ class Objective(ABC):
 
     def _table(self, logits: Any, reward: Any, log_mu: Any) -> tuple[Floats, Floats, Floats]:
         pi, r, mu = np.broadcast_arrays(
-            _arrays.real_array(logits, "logits")[0],
-            _arrays.real_array(reward, "reward")[0],
-            _arrays.real_array(log_mu, "log_mu")[0],
+            _float(logits, "logits"), _float(reward, "reward"), _float(log_mu, "log_mu")
         )
-        return _log_softmax(pi.astype(np.float64)), r.astype(np.float64), mu.astype(np.float64)
+        return _log_softmax(pi), r, mu
 
     @abstractmethod
     def _price(self, log_pi: Floats, log_mu: Floats) -> Floats:
@@ -117,7 +109,7 @@ class Objective(ABC):
 
 
 def _float(values: Any, name: str) -> Floats:
-    return _arrays.real_array(values, name)[0].astype(np.float64)
+    return real_array(values, name)[0].astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -158,7 +150,7 @@ class EntropyRegularized(Objective):
     tau: float
 
     def __post_init__(self) -> None:
-        _positive("tau", self.tau)
+        number("tau", self.tau, 0.0, ends="()")
 
     def signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Floats:
         shape = np.broadcast_shapes(np.shape(reward), np.shape(log_pi), np.shape(log_mu))
@@ -187,7 +179,7 @@ class KLRegularized(Objective):
     beta: float
 
     def __post_init__(self) -> None:
-        _positive("beta", self.beta)
+        number("beta", self.beta, 0.0, ends="()")
 
     def signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Floats:
         log_w = _float(log_pi, "log_pi") - _float(log_mu, "log_mu")

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from isdiag import _arrays
+from isdiag._core.boundary import mask_array, real_array
+from isdiag._core.check import one_of
+from isdiag._core.typing import Floats, Ints
 
 Level = Literal["sequence", "token", "geometric"]
-LEVELS = get_args(Level)
-
-
-def check_level(level: str) -> None:
-    """Raise ValueError if `level` is none of `LEVELS`."""
-    if level not in LEVELS:
-        msg = f"level must be one of {LEVELS}, got {level!r}"
-        raise ValueError(msg)
 
 
 def refuse_geometric(level: str) -> None:
@@ -89,7 +83,7 @@ def log_ratio(
     >>> log_ratio([[-1.0, -2.0], [-1.0, -1.0, -1.0]], [[-1.5, -1.0], [-1.0, -2.0, -4.0]])
     array([-0.5,  4. ])
     """
-    check_level(level)
+    one_of("level", level, Level)
     with np.errstate(invalid="ignore", over="ignore"):  # -inf under both, or anything under the mask
         return _log_ratio(log_pi, log_mu, mask, cu_seqlens, level)
 
@@ -142,21 +136,21 @@ def _of_ragged(log_pi: Any, log_mu: Any, mask: Any, level: Level) -> Any:
     return _over(difference, np.concatenate([kept for _, kept in parts]), starts, level)
 
 
-def _difference(log_pi: Any, log_mu: Any, mask: Any) -> tuple[_arrays.Floats, Any]:
+def _difference(log_pi: Any, log_mu: Any, mask: Any) -> tuple[Floats, Any]:
     """log pi - log mu in float64, and which of it counts."""
-    pi = _arrays.real_array(log_pi, "log_pi")[0].astype(np.float64)
-    mu = _arrays.real_array(log_mu, "log_mu")[0].astype(np.float64)
+    pi = real_array(log_pi, "log_pi")[0].astype(np.float64)
+    mu = real_array(log_mu, "log_mu")[0].astype(np.float64)
     if pi.shape != mu.shape:
         msg = f"log_pi and log_mu must have the same shape, got {pi.shape} and {mu.shape}"
         raise ValueError(msg)
-    kept = np.ones(pi.shape, np.bool_) if mask is None else _arrays.mask_array(mask, "mask")
+    kept = np.ones(pi.shape, np.bool_) if mask is None else mask_array(mask, "mask")
     if kept.shape != pi.shape:
         msg = f"mask must have the shape of log_pi {pi.shape}, got {kept.shape}"
         raise ValueError(msg)
     return pi - mu, kept
 
 
-def _starts(cu_seqlens: Any, difference: _arrays.Floats) -> _arrays.Ints:
+def _starts(cu_seqlens: Any, difference: Floats) -> Ints:
     starts = np.asarray(cu_seqlens)
     cuts = starts.ndim == 1 and starts.size > 1 and starts.dtype.kind in "iu" and difference.ndim == 1
     if not cuts or starts[0] != 0 or starts[-1] != difference.size or (np.diff(starts.astype(int)) < 0).any():
@@ -168,7 +162,7 @@ def _starts(cu_seqlens: Any, difference: _arrays.Floats) -> _arrays.Ints:
     return starts.astype(np.int64)
 
 
-def _over(difference: _arrays.Floats, kept: Any, starts: _arrays.Ints, level: Level) -> _arrays.Floats:
+def _over(difference: Floats, kept: Any, starts: Ints, level: Level) -> Floats:
     """Sums, or means, over the tokens between the starts.
 
     Only tokens that count are in the sums, so that padding does not change their order of addition.

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from math import exp, inf, isfinite, log, sqrt
+from math import exp, inf, log, sqrt
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from isdiag import _arrays
-from isdiag.psis import psis
-
-Floats = _arrays.Floats
+from isdiag._core.boundary import real_array
+from isdiag._core.check import number
+from isdiag._core.typing import Floats
+from isdiag._tails import psis
 
 
 class Reshaped(NamedTuple):
@@ -32,18 +32,6 @@ class Reshaped(NamedTuple):
 
     log_f: Floats
     signal: Floats
-
-
-def _at_least(name: str, value: float, low: float, *, strict: bool = False) -> None:
-    if not isfinite(value) or value < low or (strict and value == low):
-        msg = f"{name} must be finite and {'above' if strict else 'at least'} {low:g}, got {value!r}"
-        raise ValueError(msg)
-
-
-def _between(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        msg = f"{name} must be between {low:g} and {high:g}, got {value!r}"
-        raise ValueError(msg)
 
 
 def _power(gamma: float, log_w: Floats) -> Floats:
@@ -81,8 +69,8 @@ class Reshape(ABC):
         TypeError
             If an argument is not real or not in CPU memory.
         """
-        w = _arrays.real_array(log_w, "log_w")[0]
-        a = _arrays.real_array(advantage, "advantage")[0]
+        w = real_array(log_w, "log_w")[0]
+        a = real_array(advantage, "advantage")[0]
         if w.shape != a.shape:
             w, a = np.broadcast_arrays(w, a)
         w, a = w.astype(np.float64, copy=False), a.astype(np.float64)
@@ -118,7 +106,7 @@ class _Tempered(Reshape):
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        _at_least("gamma", self.gamma, 0.0)
+        number("gamma", self.gamma, 0.0, ends="[)")
 
     @property
     def exponent(self) -> float:
@@ -161,7 +149,7 @@ class RewardWeighted(Reshape):
 
     def __post_init__(self) -> None:
         if self.tau is not None:
-            _at_least("tau", self.tau, 0.0, strict=True)
+            number("tau", self.tau, 0.0, ends="()")
 
     def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         if self.tau is not None:
@@ -207,10 +195,10 @@ class PPOClip(Reshape):
     dual: float | None = None
 
     def __post_init__(self) -> None:
-        _between("low", self.low, 0.0, 1.0)
-        _at_least("high", self.high, 0.0)
+        number("low", self.low, 0.0, 1.0)
+        number("high", self.high, 0.0, ends="[)")
         if self.dual is not None:
-            _at_least("dual", self.dual, 1.0, strict=True)
+            number("dual", self.dual, 1.0, ends="()")
 
     def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         floor = log(1.0 - self.low) if self.low < 1.0 else -inf
@@ -242,7 +230,7 @@ class Truncated(Reshape):
     cap: float = 2.0
 
     def __post_init__(self) -> None:
-        _at_least("cap", self.cap, 0.0, strict=True)
+        number("cap", self.cap, 0.0, ends="()")
 
     def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return np.minimum(log_w, log(self.cap))
@@ -270,8 +258,8 @@ class Masked(Reshape):
     high: float = 5.0
 
     def __post_init__(self) -> None:
-        _at_least("low", self.low, 0.0)
-        _at_least("high", self.high, self.low, strict=True)
+        number("low", self.low, 0.0, ends="[)")
+        number("high", self.high, self.low, ends="()")
 
     def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return np.where((log_w >= np.log(self.low)) & (log_w <= log(self.high)), log_w, -inf)
@@ -299,8 +287,8 @@ class CISPO(Reshape):
     high: float = 5.0
 
     def __post_init__(self) -> None:
-        _at_least("low", self.low, 0.0)
-        _at_least("high", self.high, self.low, strict=True)
+        number("low", self.low, 0.0, ends="[)")
+        number("high", self.high, self.low, ends="()")
 
     def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return np.clip(log_w, np.log(self.low), log(self.high))
@@ -351,7 +339,7 @@ class Power(_Tempered):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least("caution", self.caution, 0.0, strict=True)
+        number("caution", self.caution, 0.0, ends="()")
 
     def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         powered = _power(self.gamma, log_w)
@@ -390,7 +378,7 @@ class Defensive(_Tempered):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _between("alpha", self.alpha, 0.0, 1.0)
+        number("alpha", self.alpha, 0.0, 1.0)
 
     @classmethod
     def sub_gaussian(cls, shrinkage: float) -> Self:
@@ -459,10 +447,8 @@ class AlphaDivergence(_Tempered):
     log_z: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.gamma < 1.0:
-            msg = f"gamma must be at least 0 and below 1, got {self.gamma!r}: for 1 see KLRegularized"
-            raise ValueError(msg)
-        _at_least("beta", self.beta, 0.0, strict=True)
+        number("gamma", self.gamma, 0.0, 1.0, "[)")  # for 1 see KLRegularized
+        number("beta", self.beta, 0.0, ends="()")
 
     def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         tilt = advantage / self.beta
@@ -498,7 +484,7 @@ class VESPO(Reshape):
 
     def __post_init__(self) -> None:
         for name in ("k_pos", "lam_pos", "k_neg", "lam_neg"):
-            _at_least(name, getattr(self, name), 0.0)
+            number(name, getattr(self, name), 0.0, ends="[)")
 
     def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         negative = advantage < 0.0
@@ -537,7 +523,7 @@ class DRos(Reshape):
     shrinkage: float = 1.0
 
     def __post_init__(self) -> None:
-        _at_least("shrinkage", self.shrinkage, 0.0, strict=True)
+        number("shrinkage", self.shrinkage, 0.0, ends="()")
 
     def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return -np.logaddexp(log_w - log(self.shrinkage), -log_w)

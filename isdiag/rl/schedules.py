@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import cos, isnan, pi
 from typing import NamedTuple
 
+from isdiag._core.check import number
+
 
 class State(NamedTuple):
     """All that a schedule remembers.
@@ -82,9 +84,7 @@ class _Annealed(Schedule):
 
     def __post_init__(self) -> None:
         _check_range(self.gamma_min, self.gamma_max)
-        if not self.total_steps >= 1:
-            msg = f"total_steps must be at least 1, got {self.total_steps!r}"
-            raise ValueError(msg)
+        number("total_steps", self.total_steps, 1.0)
 
     def __call__(self, state: State, evidence: Evidence) -> State:
         return State(self.at(state.step), state.step + 1)
@@ -151,12 +151,8 @@ class ESSAdaptive(Schedule):
 
     def __post_init__(self) -> None:
         _check_range(self.gamma_min, self.gamma_max)
-        if not 0.0 < self.ess_min <= 1.0:
-            msg = f"ess_min must be above 0 and at most 1, got {self.ess_min!r}"
-            raise ValueError(msg)
-        if not self.delta > 0.0:
-            msg = f"delta must be above 0, got {self.delta!r}"
-            raise ValueError(msg)
+        number("ess_min", self.ess_min, 0.0, 1.0, "(]")
+        number("delta", self.delta, 0.0, ends="(]")
 
     def __call__(self, state: State, evidence: Evidence) -> State:
         gamma = state.gamma
@@ -180,9 +176,7 @@ class Diagnosed(Schedule):
     rate: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.rate <= 1.0:
-            msg = f"rate must be above 0 and at most 1, got {self.rate!r}"
-            raise ValueError(msg)
+        number("rate", self.rate, 0.0, 1.0, "(]")
 
     def __call__(self, state: State, evidence: Evidence) -> State:
         gamma = state.gamma

@@ -7,25 +7,18 @@ the caller's layout, array kind and (for weights) dtype. Nothing here knows any 
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
-from math import prod
-from types import ModuleType
+from math import inf, prod
 from typing import Any, cast
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import NDArray
 
-from isdiag.status import NonFiniteWarning, Status
-
-Floats = NDArray[np.float64]
-Values = NDArray[np.floating[Any]]
-Ints = NDArray[np.int64]
-Codes = NDArray[np.int8]
-Axis = int | tuple[int, ...]
+from isdiag._core.check import Ends, inside, interval
+from isdiag._core.typing import Axis, Codes, Floats, Ints, Mask, Values
+from isdiag.status import Status
 
 _DLPACK_CPU = 1
 _AXES = [tuple(range(ndim)) for ndim in range(65)]  # NumPy's arrays have at most 64 axes
@@ -34,18 +27,8 @@ _AXES = [tuple(range(ndim)) for ndim in range(65)]  # NumPy's arrays have at mos
 _EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23}
 EPS_FLOAT64 = 2.0**-52
 
-_NOT_FINITE = int(Status.NOT_FINITE)
-
 # NumPy has one object for it; asking a dtype for its name costs more than a kernel on a short row.
 _FLOAT64 = np.dtype(np.float64)
-
-
-@cache
-def kernels() -> ModuleType:
-    """The compiled kernels; importing them imports Numba, so the first call that computes does it."""
-    from isdiag import _kernels
-
-    return _kernels
 
 
 def _is_torch(x: object) -> bool:
@@ -101,7 +84,7 @@ def real_array(x: Any, name: str) -> tuple[NDArray[Any], str]:
     return array, dtype
 
 
-def mask_array(x: Any, name: str) -> NDArray[np.bool_]:
+def mask_array(x: Any, name: str) -> Mask:
     """`x` as a boolean NumPy array; 0 and 1 of any dtype pass for False and True.
 
     Raises
@@ -121,16 +104,37 @@ def mask_array(x: Any, name: str) -> NDArray[np.bool_]:
     return array.astype(np.bool_)
 
 
+def numbers(name: str, x: Any, low: float, high: float = inf, ends: Ends = "[)") -> Floats:
+    """`x` as float64, each in the interval.
+
+    Raises
+    ------
+    TypeError
+        If they are not real numbers in CPU memory.
+    ValueError
+        If one lies outside; the message names the first.
+    """
+    array = real_array(x, name)[0].astype(np.float64)
+    return _checked(name, array, ~inside(array, low, high, ends), interval(low, high, ends))
+
+
+def _checked(name: str, array: Floats, bad: Any, bound: str) -> Floats:
+    if bad.any():
+        msg = f"{name} must be {bound}, got {array[bad].flat[0]:g}"
+        raise ValueError(msg)
+    return array
+
+
 def exponents(gammas: Any) -> Floats:
-    """`gammas` as a vector, checked; a scalar is one of them.
+    """`gammas` as a vector of finite numbers >= 0; a scalar is one of them.
 
     Raises
     ------
     ValueError
-        If it is empty, has more axes than one, or holds anything but finite numbers >= 0.
+        If it is empty, has more axes than one, or holds anything else.
     """
-    array = np.atleast_1d(real_array(gammas, "gammas")[0].astype(np.float64))
-    if array.ndim != 1 or array.size == 0 or not ((array >= 0.0) & (array < np.inf)).all():
+    array = np.atleast_1d(numbers("gammas", gammas, 0.0))
+    if array.ndim != 1 or array.size == 0:
         msg = f"gammas must be a vector of finite numbers >= 0, got {gammas!r}"
         raise ValueError(msg)
     return array
@@ -199,18 +203,23 @@ class Rows:
         Unit roundoff of the caller's dtype.
     batch_shape : tuple of int
         Shape of the axes that are not sample axes.
+    copies : int
+        How often each of the caller's rows stands in a result, see `along`.
+    kept : ndarray of bool, shape (rows, draws), or None
+        Which entries count; None where all do.
     """
 
     values: Floats
     n: Ints
     eps: float
     batch_shape: tuple[int, ...]
-    _kept: NDArray[np.bool_] | None
+    kept: Mask | None
     _shape: tuple[int, ...]
     _axes: tuple[int, ...]
     _sample_shape: tuple[int, ...]
     _dtype: str
     _write: Callable[[NDArray[Any], str | None], Any]
+    copies: int = 1
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -218,51 +227,59 @@ class Rows:
     @property
     def uniform(self) -> bool:
         """Whether every row counts all its draws."""
-        return self._kept is None
+        return self.kept is None
 
     def floats(self) -> Floats:
-        """An uninitialised float64 a row."""
+        """An uninitialised float64 for each row."""
         return np.empty(len(self))
 
     def counts(self) -> Ints:
-        """An uninitialised int64 a row."""
+        """An uninitialised int64 for each row."""
         return np.empty(len(self), np.int64)
 
     def codes(self) -> Codes:
-        """An uninitialised status or limit code a row."""
+        """An uninitialised status code for each row."""
         return np.empty(len(self), np.int8)
 
     def numpy(self) -> Rows:
         """The same rows, whose results are NumPy arrays."""
         return replace(self, _write=_write_numpy)
 
+    def along(self, count: int) -> Rows:
+        """The layout of results that hold so many numbers for each row, along a leading axis of their own.
+
+        It stands for the rows as often, one round of all of them after the other.
+        """
+        axes = (0, *(axis + 1 for axis in self._axes))
+        return replace(
+            self,
+            batch_shape=(count, *self.batch_shape),
+            kept=None if self.kept is None else np.tile(self.kept, (count, 1)),
+            _shape=(count, *self._shape),
+            _axes=axes,
+            copies=count,
+        )
+
     def holding(self, values: Floats) -> Rows:
         """Rows of the same layout that hold other log-weights."""
-        layout = (self.batch_shape, self._kept, self._shape, self._axes, self._sample_shape)
+        layout = (self.batch_shape, self.kept, self._shape, self._axes, self._sample_shape)
         return Rows(read_only(values), self.n, self.eps, *layout, self._dtype, self._write)
 
-    def ravel(self, a: Any) -> Floats:
-        """A `diagnostic` of these rows as one float a row again."""
-        return np.asarray(a, np.float64).reshape(len(self))
-
     def gamma(self, value: Any) -> Floats:
-        """An exponent a row; NaN passes in an array, as a row that cannot be diagnosed has gamma NaN."""
-        return self.per_row(value, "gamma", 0.0, exclusive=False, unknown=True)
+        """An exponent for each row; NaN passes in an array: a row that cannot be diagnosed has gamma NaN."""
+        return self.per_row("gamma", value, 0.0, unknown=True)
 
     def per_row(
-        self, value: Any, name: str, minimum: float, *, exclusive: bool, unknown: bool = False
+        self, name: str, value: Any, low: float, ends: Ends = "[)", *, unknown: bool = False
     ) -> Floats:
-        """A scalar or an array of the batch shape as one float a row, checked against its bound."""
-        if type(value) is float and minimum < value < np.inf:
+        """A scalar or an array of the batch shape as one float for each row, each at least `low`."""
+        if type(value) is float and low < value < inf:
             return filled(len(self), value)
         array = real_array(value, name)[0].astype(np.float64)
-        bad = (array <= minimum if exclusive else array < minimum) | np.isposinf(array)
-        if array.ndim == 0 or not unknown:
-            bad |= np.isnan(array)
-        if bad.any():
-            bound = "above" if exclusive else "at least"
-            msg = f"{name} must be finite and {bound} {minimum:g}, got {array[bad].flat[0]:g}"
-            raise ValueError(msg)
+        bad = ~inside(array, low, inf, ends)
+        if unknown and array.ndim:
+            bad &= ~np.isnan(array)
+        _checked(name, array, bad, interval(low, inf, ends))
         if array.ndim == 0:
             return np.full(len(self), array)
         try:
@@ -290,29 +307,21 @@ class Rows:
         flat = np.ascontiguousarray(array, kind).reshape(len(self), self.values.shape[1] * prod(own))
         return read_only(flat), own
 
-    def mean(self, values: Values) -> Floats:
-        """Mean of `trailing` values over the draws that count: (rows, d)."""
-        count, draws = self.values.shape
-        cube = values.reshape(count, draws, values.shape[1] // draws)
-        kept = True if self._kept is None else self._kept[:, :, None]
-        with np.errstate(all="ignore"):  # h may hold anything
-            total = np.sum(cube, axis=1, where=kept, dtype=np.float64)
-        return total / np.maximum(self.n, 1)[:, None]
-
     def diagnostic(self, a: NDArray[Any], own: tuple[int, ...] = ()) -> Any:
-        """One number a row in the batch shape, the shape `own` behind it; a Python scalar if 0-d."""
-        shape = self.batch_shape + own
+        """One number for each row, or (rows, d, ...) of them, d for axes `own`: a Python scalar if 0-d."""
+        shape = self.batch_shape if a.ndim == 1 else self.batch_shape + own + a.shape[2:]
         return a.item() if shape == () else self._write(a.reshape(shape), None)
 
-    def columns(self, table: Floats) -> list[Any]:
-        """The columns of a (rows, columns) table, each as a `diagnostic`."""
-        if self.batch_shape == ():
-            return table[0].tolist()
-        return [self.diagnostic(column) for column in np.ascontiguousarray(table.T)]
-
     def status(self, codes: Codes, own: tuple[int, ...] = ()) -> Any:
-        """Status codes in the batch shape, the shape `own` behind it; a `Status` if 0-d."""
-        return Status(codes.item()) if self.batch_shape + own == () else self.diagnostic(codes.copy(), own)
+        """Status codes, shaped as a `diagnostic`; a `Status` if 0-d."""
+        if self.batch_shape == () and (codes.ndim == 1 or own == ()):
+            return Status(codes.item())
+        return self.diagnostic(codes.copy(), own)
+
+    def words(self, words: NDArray[np.str_], own: tuple[int, ...] = ()) -> Any:
+        """Words, shaped as a `diagnostic`; always in NumPy, as other kinds of arrays hold none."""
+        shape = self.batch_shape if words.ndim == 1 else self.batch_shape + own
+        return words.item() if shape == () else words.reshape(shape)
 
     def target(self, out: Any = None) -> Floats:
         """Uninitialised rows to write log-weights to: a view of `out` where its layout allows.
@@ -343,8 +352,8 @@ class Rows:
 
     def weights(self, a: Floats, out: NDArray[Any] | None = None) -> Any:
         """Log-weights in the caller's layout, kind and float dtype; in `out` if given."""
-        if self._kept is not None:
-            a[~self._kept] = -np.inf
+        if self.kept is not None:
+            a[~self.kept] = -np.inf
         rows = a
         a = a.reshape(self.batch_shape + self._sample_shape)
         if self._axes != _AXES[a.ndim]:
@@ -411,18 +420,10 @@ def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
         n=n,
         eps=_EPS.get(dtype, EPS_FLOAT64),
         batch_shape=batch_shape,
-        _kept=kept,
+        kept=kept,
         _shape=full_shape,
         _axes=axes,
         _sample_shape=sample_shape,
         _dtype=dtype if dtype in _EPS or array.dtype.kind == "f" else "float64",
         _write=_writer(log_w),
     )
-
-
-def warn_not_finite(codes: Codes) -> None:
-    """One warning for the call if any row holds NaN or +inf."""
-    bad = codes.tobytes().count(_NOT_FINITE)  # a microsecond faster than to ask NumPy
-    if bad:
-        msg = f"{bad} of {codes.size} rows hold NaN or +inf: their results are NaN"
-        warnings.warn(msg, NonFiniteWarning, stacklevel=3)

@@ -2,118 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
-import numpy as np
-
-from isdiag import _arrays
-from isdiag._result import Result
-from isdiag.gamma import gamma_rows
-from isdiag.psis import khat_rows, tail_lengths
-from isdiag.snis import LEAST_ERROR_DRAWS, log_mean, moments_of
-from isdiag.status import Status
-from isdiag.weights import temper_rows
-
-TrapezoidRule = Literal["corrected", "trapezoid"]
-RULES = get_args(TrapezoidRule)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class GeometricPath(Result):
-    """Weights that turn draws of mu into draws of ``p_g``, for each gamma g of a path, and their diagnostics.
-
-    All but `gammas` have a leading axis of gammas. Behind it `log_weights` has the axes of the log-densities,
-    the others have the batch shape.
-
-    Attributes
-    ----------
-    gammas : ndarray, shape (gammas,)
-        The exponents.
-    log_weights : array
-        Log-weights of ``w**gamma``, log-sum-exp 0 along the sample axis, in the float dtype of `log_mu`.
-    ess : array
-        Kish's effective sample size, in draws.
-    khat : array
-        Shape of the tail of ``w**gamma``, re-fitted at each gamma.
-    log_z : array
-        Log of the mean of ``w**gamma``: of the normalising constant of ``mu**(1 - gamma) * target**gamma``,
-        the densities taken as given, over that of mu.
-    log_z_std_error : array
-        Its delta-method standard error, ``sqrt(1 / ess - 1 / n)``.
-    status : array
-        What became of the row at this gamma.
-    """
-
-    gammas: Any
-    log_weights: Any
-    ess: Any
-    khat: Any
-    log_z: Any
-    log_z_std_error: Any
-    status: Any
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class LogZ(Result):
-    """Log of a ratio of normalising constants, target over mu.
-
-    Attributes
-    ----------
-    estimate : float or array of the batch shape
-        The estimate.
-    std_error : float or array of the batch shape
-        Its delta-method standard error, for independent draws in independent sets. Where khat is 1/2 or more
-        it is too small.
-    khat : float or array of the batch shape, or None
-        Shape of the tail of the weights of the worst step, NaN if that of any step is unknown; None where
-        the method has no weights.
-    status : Status or array of the batch shape
-        What became of the worst set of draws.
-    """
-
-    estimate: Any
-    std_error: Any
-    khat: Any
-    status: Any
-
-
-def _path_rows(log_w: Any, gammas: Any, where: Any) -> tuple[_arrays.Rows, _arrays.Floats]:
-    """A row for each set of draws, the sets of a path in succession, and the gammas of a path."""
-    path = _arrays.exponents(gammas)
-    if path[0] != 0.0 or path[-1] > 1.0 or not (np.diff(path) > 0.0).all():
-        msg = f"gammas must increase from 0 to at most 1, got {gammas!r}"
-        raise ValueError(msg)
-    rows = _arrays.rows_of(log_w, -1, where)
-    if rows.batch_shape[-1:] != (path.size,):
-        shape = (*rows.batch_shape, rows.values.shape[1])
-        msg = f"log_w must have shape (..., {path.size}, n) for {path.size} gammas, got {shape}"
-        raise ValueError(msg)
-    return rows, path
-
-
-def _log_mean(
-    rows: _arrays.Rows, gamma: _arrays.Floats
-) -> tuple[_arrays.Floats, _arrays.Floats, _arrays.Floats]:
-    """Log of the mean of w^gamma, its standard error, and the ESS, a number a row."""
-    moments = moments_of(rows.values, gamma, rows.values)  # h is not looked at here
-    return *log_mean(moments.log_total, moments.ess, rows.n), moments.ess
-
-
-def _worst(codes: _arrays.Codes) -> _arrays.Codes:
-    """The worst status code along the last axis; FLAT only where all are."""
-    flat = codes == Status.FLAT
-    worst = np.where(flat, np.int8(Status.OK), codes).max(axis=-1)
-    worst[flat.all(axis=-1)] = Status.FLAT
-    return worst
-
-
-def _stack(parts: list[Any]) -> Any:
-    """Arrays of one kind along a new leading axis."""
-    first = parts[0]
-    namespace = first.__array_namespace__() if hasattr(first, "__array_namespace__") else sys.modules["torch"]
-    return namespace.stack(parts)
+from isdiag._core import paths
+from isdiag._core.boundary import exponents, rows_of
+from isdiag._core.check import number, one_of
+from isdiag._core.result import GeometricPath, LogZ, bare
+from isdiag._core.typing import Axis, TrapezoidRule
 
 
 def geometric_path(
@@ -121,7 +16,7 @@ def geometric_path(
     log_target: Any,
     gammas: Any,
     *,
-    axis: _arrays.Axis = -1,
+    axis: Axis = -1,
     where: Any = None,
 ) -> GeometricPath:
     """The path ``p_g`` proportional to ``mu**(1 - g) target**g``, seen from draws of mu.
@@ -187,42 +82,11 @@ def geometric_path(
     >>> path.ess.round(1)
     array([2000. , 1542.5,  693.8,   49.8])
     """
-    exponents = _arrays.exponents(gammas)
-    rows = _difference(log_mu, log_target, axis, where)
-    lengths = tail_lengths(rows, 1.0, None)
-    weights: list[Any] = []
-    shape = (exponents.size, len(rows))
-    ess, khat, log_z, std_error = (np.empty(shape) for _ in range(4))
-    status = np.empty(shape, np.int8)
-    for g, exponent in enumerate(exponents):
-        gamma = _arrays.filled(len(rows), exponent)
-        weights.append(rows.weights(temper_rows(rows, gamma, True)[0]))
-        khat[g], status[g] = khat_rows(rows, lengths, gamma)
-        log_z[g], std_error[g], ess[g] = _log_mean(rows, gamma)
-    _arrays.warn_not_finite(status[0])  # the same at every gamma
-    along = replace(rows, batch_shape=(exponents.size, *rows.batch_shape))
-    return GeometricPath(
-        gammas=exponents,
-        log_weights=_stack(weights),
-        ess=along.diagnostic(ess),
-        khat=along.diagnostic(khat),
-        log_z=along.diagnostic(log_z),
-        log_z_std_error=along.diagnostic(std_error),
-        status=along.status(status),
-    )
-
-
-def _difference(log_mu: Any, log_target: Any, axis: _arrays.Axis, where: Any) -> _arrays.Rows:
-    """log target - log mu, laid out as the latter is."""
-    below, above = _arrays.real_array(log_mu, "log_mu")[0], _arrays.real_array(log_target, "log_target")[0]
-    if below.shape != above.shape:
-        msg = f"log_mu and log_target must have one shape, got {below.shape} and {above.shape}"
-        raise ValueError(msg)
-    with np.errstate(invalid="ignore", over="ignore"):  # infinities: the row's status tells
-        log_w = above.astype(np.float64) - below.astype(np.float64)
-    eps = _arrays.rows_of(log_target, axis, where, "log_target").eps
-    rows = _arrays.rows_of(log_mu, axis, where, "log_mu")
-    return replace(rows, values=_arrays.rows_of(log_w, axis, where).values, eps=max(eps, rows.eps))
+    path = exponents(gammas)
+    rows = paths.difference(log_mu, log_target, axis, where)
+    along = rows.along(path.size)
+    found = paths.geometric_path(rows, path)
+    return GeometricPath.of(along, **found | {"log_weights": along.weights(found["log_weights"])})
 
 
 def next_gamma(
@@ -230,7 +94,7 @@ def next_gamma(
     gamma: Any = 0.0,
     *,
     ess_min: float = 0.5,
-    axis: _arrays.Axis = -1,
+    axis: Axis = -1,
     where: Any = None,
 ) -> Any:
     """The next gamma of adaptive tempering: as far as the effective sample size allows, at most 1.
@@ -293,19 +157,9 @@ def next_gamma(
     >>> [round(gamma, 3) for gamma in gammas]
     [0.0, 0.16, 0.325, 0.501, 0.652, 0.806, 0.981, 1.0]
     """
-    rows = _arrays.rows_of(log_w, axis, where)
-    before = rows.gamma(gamma)
-    if (before > 1.0).any():
-        msg = f"gamma must be at most 1, got {before.max():g}"
-        raise ValueError(msg)
-    no_tail = _arrays.filled(len(rows), 0, np.int64)
-    numbers, codes = gamma_rows(rows, no_tail, np.inf, ess_min, 1.0, "joint", 1)
-    step = numbers[:, 0]
-    after = before + step
-    after = np.where(after - before > step, np.nextafter(after, 0.0), after)
-    after = np.where(step >= 1.0 - before, 1.0, after)
-    _arrays.warn_not_finite(codes[:, 1])
-    return rows.diagnostic(after)
+    rows = rows_of(log_w, axis, where)
+    after, status = paths.next_gamma(rows, rows.gamma(gamma), number("ess_min", ess_min, 0.0, 1.0))
+    return bare(rows, after, status)
 
 
 def stepping_stone(log_w: Any, gammas: Any, *, where: Any = None) -> LogZ:
@@ -362,25 +216,8 @@ def stepping_stone(log_w: Any, gammas: Any, *, where: Any = None) -> LogZ:
     >>> print(f"{result.estimate:.3f} +- {result.std_error:.3f}, khat {result.khat:.2f}")
     17.935 +- 0.079, khat 0.38
     """
-    rows, path = _path_rows(log_w, gammas, where)
-    steps = np.diff(path, append=1.0)
-    used = np.count_nonzero(steps)
-    step = np.tile(steps, len(rows) // path.size)
-    log_mean, std_error, _ = _log_mean(rows, step)
-    khat, codes = khat_rows(rows, tail_lengths(rows, 1.0, None), step)
-
-    def by_path(numbers: Any) -> Any:
-        return numbers.reshape(-1, path.size)[:, :used]
-
-    status = _worst(by_path(codes))
-    _arrays.warn_not_finite(status)
-    paths = replace(rows, batch_shape=rows.batch_shape[:-1])
-    return LogZ(
-        estimate=paths.diagnostic(by_path(log_mean).sum(axis=1)),
-        std_error=paths.diagnostic(np.sqrt((by_path(std_error) ** 2).sum(axis=1))),
-        khat=paths.diagnostic(by_path(khat).max(axis=1)),
-        status=paths.status(status),
-    )
+    rows, path = paths.sets_of(log_w, gammas, where)
+    return LogZ.of(paths.by_path(rows), **paths.stepping_stone(rows, path))
 
 
 def thermodynamic(log_w: Any, gammas: Any, *, rule: TrapezoidRule = "corrected", where: Any = None) -> LogZ:
@@ -446,52 +283,10 @@ def thermodynamic(log_w: Any, gammas: Any, *, rule: TrapezoidRule = "corrected",
     >>> print(f"{result.estimate:.3f} +- {result.std_error:.3f}, {result.status}")
     17.961 +- 0.065, OK
     """
-    if rule not in RULES:
-        msg = f"rule must be one of {RULES}, got {rule!r}"
-        raise ValueError(msg)
-    rows, path = _path_rows(log_w, gammas, where)
+    one_of("rule", rule, TrapezoidRule)
+    rows, path = paths.sets_of(log_w, gammas, where)
     if path[-1] != 1.0:
         msg = f"gammas must increase from 0 to 1, got {gammas!r}"
         raise ValueError(msg)
-    distances = np.diff(path, prepend=0.0), np.diff(path, append=1.0)
-    of_mean, of_variance = (distances[0] + distances[1]) / 2, (distances[0] ** 2 - distances[1] ** 2) / 12
-    paths = len(rows) // path.size
-    log_share, variance, status = _share_inside(rows, path.size)
-
-    # The estimate is a sum of means, of h at the draws of each set.
-    equal = np.zeros(len(rows))
-    inside = (rows.values > -np.inf).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        unbiased = inside / (inside - 1.0)  # for variances, whose plain form is too small
-        h = np.tile(of_mean, paths)[:, None] * rows.values
-        if rule == "corrected":
-            mean = moments_of(rows.values, equal, rows.values).estimate
-            h -= (np.tile(of_variance, paths) * unbiased)[:, None] * (rows.values - mean) ** 2
-        moments = moments_of(rows.values, equal, _arrays.read_only(h))
-        parts = (moments.std_error[:, 0] ** 2 * unbiased).reshape(paths, path.size)
-        carried = moments.error_draws.reshape(parts.shape)
-        estimate = log_share + moments.estimate.reshape(parts.shape).sum(axis=1)
-        error_draws = parts.sum(axis=1) ** 2 / np.where(parts > 0.0, parts**2 / carried, 0.0).sum(axis=1)
-        std_error = np.sqrt(variance + parts.sum(axis=1))
-    estimate[status == Status.NOT_FINITE] = np.nan
-    std_error[np.isnan(estimate)] = np.nan
-    uncertain = (status == Status.OK) & ~(error_draws >= LEAST_ERROR_DRAWS)
-    status[uncertain] = Status.ERROR_UNCERTAIN
-    _arrays.warn_not_finite(status)
-    result = replace(rows, batch_shape=rows.batch_shape[:-1])
-    return LogZ(
-        estimate=result.diagnostic(estimate),
-        std_error=result.diagnostic(std_error),
-        khat=None,
-        status=result.status(status),
-    )
-
-
-def _share_inside(rows: _arrays.Rows, sets: int) -> tuple[_arrays.Floats, _arrays.Floats, _arrays.Codes]:
-    """Log of the share of mu's draws that have weight, its variance, and a path's status: a number each."""
-    log_share, std_error, _ = (a.reshape(-1, sets) for a in _log_mean(rows, np.zeros(len(rows))))
-    _, codes = khat_rows(rows, np.zeros(len(rows), np.int64), np.ones(len(rows)))
-    codes = codes.reshape(-1, sets)
-    codes[(codes != Status.FLAT) & (codes < Status.NO_WEIGHT)] = Status.OK  # a tail is not needed
-    codes[:, 1:][log_share[:, 1:] < 0.0] = Status.NOT_FINITE
-    return log_share[:, 0], std_error[:, 0] ** 2, _worst(codes)
+    found = paths.thermodynamic(rows, path, corrected=rule == "corrected")
+    return LogZ.of(paths.by_path(rows), **found)

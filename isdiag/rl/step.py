@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import copysign, exp, inf, log, nan, sqrt
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from isdiag import _arrays
-from isdiag._result import Result
-from isdiag.ess import ess_rows
-from isdiag.gamma import allowed_khat, bounded, gamma_rows
-from isdiag.gpd import GOOD_KHAT
-from isdiag.psis import khat_rows, tail_lengths
-from isdiag.rl.reshapes import Power, Reshape
-from isdiag.rl.schedules import Diagnosed, Evidence, Schedule, State
-from isdiag.snis import LEAST_ERROR_DRAWS, mean_variance, moments_of
+from isdiag._core import selection, tails, weights
+from isdiag._core.bands import GOOD_KHAT, Constraints
+from isdiag._core.boundary import Rows, mask_array, real_array, rows_of
+from isdiag._core.check import one_of
+from isdiag._core.moments import LEAST_ERROR_DRAWS, mean_variance, moments_of
+from isdiag._core.result import Result
+from isdiag._core.typing import Floats, Mask
+from isdiag.rl.reshapes import Reshape
+from isdiag.rl.schedules import Evidence, Schedule, State
 
-Floats = _arrays.Floats
 Normalize = Literal["batch", "count"]
-NORMALIZE = get_args(Normalize)
 
 # Both laws normalised over the same actions, the mean of w is 1. An alarm wants it off by this much in logs
-# and by this many standard errors, from enough draws; docs/rl.md says how often it is false.
+# and by this many standard errors, from enough draws; docs/howto/rl.md says how often it is false.
 OFFSET = 0.02
 OFFSET_Z = 5.0
 
@@ -40,7 +35,7 @@ _ONE = np.ones(1)
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(Constraints):
     """What `isdiag.select_gamma` is asked for.
 
     Attributes
@@ -48,7 +43,8 @@ class Limits:
     k_max : float or None, default 0.7
         Largest khat allowed, > 0; None for `khat_threshold(n)`.
     ess_min : float, default 0.8
-        Smallest ESS / n allowed, in [0, 1]. Training wants more of it than an estimate: docs/rl_study.md.
+        Smallest ESS / n allowed, in [0, 1]. Training wants more of it than an estimate:
+        docs/results/rl_study.md.
     gamma_max : float, default 1
         Largest gamma allowed, > 0.
     """
@@ -56,11 +52,6 @@ class Limits:
     k_max: float | None = GOOD_KHAT
     ess_min: float = 0.8
     gamma_max: float = 1.0
-
-    def __post_init__(self) -> None:
-        allowed_khat(1, self.k_max)
-        bounded("ess_min", self.ess_min, 0.0, 1.0)
-        bounded("gamma_max", self.gamma_max, 0.0, inf)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -220,32 +211,30 @@ def take_step(
     >>> step.coefficients.shape, step.alarm_offset, step.alarm_stall
     ((1024,), 0, 0)
     """
-    if normalize not in NORMALIZE:
-        msg = f"normalize must be one of {NORMALIZE}, got {normalize!r}"
-        raise ValueError(msg)
+    one_of("normalize", normalize, Normalize)
     draws = _draws(log_w, advantage, where)
     n = draws.log_w.size
     if n == 0:
         state = schedule(state, Evidence(nan, nan))
         return state, _empty_step(draws, state.gamma)
-    rows = _arrays.rows_of(draws.log_w, -1, None)
-    lengths = tail_lengths(rows, 1.0, None)
-    chosen, _ = gamma_rows(rows, lengths, limits.k_max, limits.ess_min, limits.gamma_max, "joint", 1)
-    gamma_batch, _, _, khat, *_ = chosen[0].tolist()
-    ess_now, _, _ = ess_rows(rows, np.array([state.gamma]))
+    rows = rows_of(draws.log_w, -1, None)
+    lengths = tails.lengths_of(rows)
+    chosen = selection.select(rows, lengths, limits, "joint", 1)
+    gamma_batch, khat = chosen["gamma"].item(), chosen["khat"].item()
+    ess_now, _ = weights.ess(rows, np.array([state.gamma]))
     state = schedule(state, Evidence(ess_now.item() / n, gamma_batch))
 
     log_f, signal = reshape.at(state.gamma)(draws.log_w, draws.advantage)
     reshaped = rows.holding(log_f[None])
-    khat_used, _ = khat_rows(reshaped, lengths, _ONE)
+    khat_used, _ = tails.khat(reshaped, lengths, _ONE)
     raw, used = _Weights.of(rows, signal), _Weights.of(reshaped, signal)
     zero = int(np.count_nonzero(log_f == -inf)) / n
     thin = normalize == "count" and used.log_mean < log(STALL)
     q01, q50, q99 = _quantiles(draws.log_w)
     shares, largest = _shares(log_f)
-    weights = shares if normalize == "batch" else np.exp(np.minimum(log_f, LARGEST)) / n
+    factors = shares if normalize == "batch" else np.exp(np.minimum(log_f, LARGEST)) / n
     return state, Step(
-        coefficients=draws.spread(weights * signal),
+        coefficients=draws.spread(factors * signal),
         gamma=state.gamma,
         ess_ratio=used.ess / n,
         ess_ratio_raw=raw.ess / n,
@@ -274,7 +263,7 @@ class _Draws(NamedTuple):
 
     log_w: Floats
     advantage: Floats
-    used: NDArray[np.bool_]
+    used: Mask
     left_out: int
 
     def spread(self, values: Floats) -> Floats:
@@ -287,13 +276,13 @@ class _Draws(NamedTuple):
 
 
 def _draws(log_w: Any, advantage: Any, where: Any) -> _Draws:
-    ratios = _arrays.real_array(log_w, "log_w")[0].astype(np.float64, copy=False)
-    signs = _arrays.real_array(advantage, "advantage")[0].astype(np.float64, copy=False)
+    ratios = real_array(log_w, "log_w")[0].astype(np.float64, copy=False)
+    signs = real_array(advantage, "advantage")[0].astype(np.float64, copy=False)
     signs = _like(ratios, signs, "advantage")
     used = (ratios < inf) & np.isfinite(signs)
     present = used.size
     if where is not None:
-        there = _like(ratios, _arrays.mask_array(where, "where"), "where")
+        there = _like(ratios, mask_array(where, "where"), "where")
         used &= there
         present = int(np.count_nonzero(there))
     if used.all():
@@ -321,7 +310,7 @@ class _Weights(NamedTuple):
     bias: float
 
     @classmethod
-    def of(cls, rows: _arrays.Rows, signal: Floats) -> _Weights:
+    def of(cls, rows: Rows, signal: Floats) -> _Weights:
         moments = moments_of(rows.values, _ONE, signal[None])
         return cls(signal.size, moments.ess.item(), moments.log_total.item(), moments.bias.item())
 
@@ -368,169 +357,3 @@ def _empty_step(draws: _Draws, gamma: float) -> Step:
     numbers: dict[str, Any] = dict.fromkeys(METRICS, nan) | {"gamma": gamma, "n": 0}
     counts = {"n_nonfinite": draws.left_out, "alarm_offset": 0, "alarm_stall": 1}
     return Step(draws.spread(draws.log_w), **numbers | counts)
-
-
-class GammaController:
-    """Chooses gamma and reshapes weights batch after batch, and keeps a record.
-
-    Parameters
-    ----------
-    reshape : Reshape, default Power(0.3, caution=3)
-        What becomes of the weights. Its exponent, if it has one, is set at each step; one without is
-        applied as it is, and diagnosed.
-    schedule : Schedule, default Diagnosed()
-        How gamma moves.
-    gamma_init : float, optional
-        Where gamma starts, in [0, gamma_max]; default the exponent of `reshape`, gamma_max at most.
-    gamma_max : float, default 1
-        Largest gamma that the diagnosis may choose.
-    ess_min : float, default 0.8
-        Smallest ESS / n that the diagnosis allows, in [0, 1].
-    k_max : float or None, default 0.7
-        Largest khat that the diagnosis allows; None for `khat_threshold(n)`.
-    normalize : {"batch", "count"}, default "batch"
-        What the weights are divided by: their sum or the number of draws.
-    keep : int, default 10000
-        How many of the last steps the history holds.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-
-    See Also
-    --------
-    take_step : One step as a pure function.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from isdiag.rl import GammaController
-    >>> rng = np.random.default_rng(1)
-    >>> controller = GammaController()
-    >>> for spread in (0.1, 0.5, 2.5):
-    ...     log_w = rng.normal(-(spread**2) / 2, spread, size=512)
-    ...     step = controller.step(log_w, advantage=rng.normal(size=512))
-    ...     print(f"{step.gamma:.3f} {step.ess_ratio_raw:.3f} {step.ess_ratio:.3f}")
-    0.370 0.992 0.997
-    0.424 0.765 0.901
-    0.402 0.049 0.322
-    >>> [round(gamma, 3) for gamma in controller.history["gamma"]]
-    [0.37, 0.424, 0.402]
-    """
-
-    def __init__(
-        self,
-        reshape: Reshape | None = None,
-        schedule: Schedule | None = None,
-        *,
-        gamma_init: float | None = None,
-        gamma_max: float = 1.0,
-        ess_min: float = 0.8,
-        k_max: float | None = GOOD_KHAT,
-        normalize: Normalize = "batch",
-        keep: int = 10_000,
-    ) -> None:
-        self.limits = Limits(k_max, ess_min, gamma_max)
-        self.reshape = Power(0.3, caution=3.0) if reshape is None else reshape
-        self.schedule = Diagnosed() if schedule is None else schedule
-        if normalize not in NORMALIZE:
-            msg = f"normalize must be one of {NORMALIZE}, got {normalize!r}"
-            raise ValueError(msg)
-        start = min(self.reshape.exponent, gamma_max) if gamma_init is None else gamma_init
-        if not 0.0 <= start <= gamma_max:
-            msg = f"gamma must start between 0 and gamma_max={gamma_max!r}, got {start!r}"
-            raise ValueError(msg)
-        if keep < 0:
-            msg = f"keep must be at least 0, got {keep!r}"
-            raise ValueError(msg)
-        self.reshape.at(gamma_max)  # a reshape may have a bound of its own: better now than at that step
-        self.normalize: Normalize = normalize
-        self.state = State(start)
-        self._history: deque[dict[str, float]] = deque(maxlen=keep)
-
-    @property
-    def gamma(self) -> float:
-        """The exponent of the last step, or the initial one."""
-        return self.state.gamma
-
-    @property
-    def history(self) -> dict[str, list[float]]:
-        """Each of `METRICS` over the last steps, oldest first."""
-        return {name: [metrics[name] for metrics in self._history] for name in METRICS}
-
-    def step(
-        self,
-        log_w: Any,
-        advantage: Any = 1.0,
-        *,
-        reshape: Reshape | None = None,
-        normalize: Normalize | None = None,
-        where: Any = None,
-    ) -> Step:
-        """Take one batch: choose gamma, reshape the weights, record.
-
-        Parameters
-        ----------
-        log_w : array_like
-            Log-ratios ``log pi - log mu`` of the whole batch, see `log_ratio`.
-        advantage : array_like, default 1
-            Advantages or rewards, broadcast to `log_w`.
-        reshape : Reshape, optional
-            In the place of the controller's, for this step.
-        normalize : {"batch", "count"}, optional
-            In the place of the controller's, for this step.
-        where : array_like of bool, optional
-            Draws that there are, broadcast to `log_w`.
-
-        Returns
-        -------
-        Step
-            Coefficients and diagnostics.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `take_step` does; the state stays as it was.
-        """
-        self.state, step = take_step(
-            log_w,
-            advantage,
-            reshape=reshape or self.reshape,
-            schedule=self.schedule,
-            state=self.state,
-            limits=self.limits,
-            normalize=normalize or self.normalize,
-            where=where,
-        )
-        self._history.append(step.metrics())
-        return step
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that a restart needs besides the constructor's arguments: numbers, lists and strings.
-
-        Returns
-        -------
-        dict
-            For `load_state_dict`; JSON and pickle can hold it.
-        """
-        return {"gamma": self.state.gamma, "step": self.state.step, "history": self.history}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken.
-
-        Parameters
-        ----------
-        state : mapping
-            What `state_dict` returned.
-
-        Raises
-        ------
-        KeyError, ValueError
-            If it lacks a key, or the history's lists differ in length; nothing is changed then.
-        """
-        loaded = State(float(state["gamma"]), int(state["step"]))
-        columns = [state["history"][name] for name in METRICS]
-        history = [dict(zip(METRICS, numbers, strict=True)) for numbers in zip(*columns, strict=True)]
-        self.state = loaded
-        self._history = deque(history, maxlen=self._history.maxlen)

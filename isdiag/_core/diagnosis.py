@@ -1,18 +1,17 @@
-"""Everything isdiag has to say about log-weights, in one object."""
+"""Everything that is said of log-weights, in one object and in words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
 
-from isdiag import _arrays
-from isdiag.ess import ess_rows
-from isdiag.gamma import AccurateSelection, GammaSelection, Rule, allowed_khat, choose_rows
-from isdiag.gpd import GOOD_KHAT, convergence_rate, min_sample_size
-from isdiag.psis import tail_lengths
-from isdiag.snis import SNIS, snis_rows
+from isdiag._core import bands, least_error, moments, selection, weights
+from isdiag._core.bands import Constraints
+from isdiag._core.boundary import Rows, like_scalar
+from isdiag._core.result import SNIS, AccurateSelection, GammaSelection, Result
+from isdiag._core.typing import Given, Ints, PerRow, Rule, StabilityRule, Values
 from isdiag.status import Status
 
 
@@ -45,8 +44,35 @@ def _advice(record: dict[str, Any]) -> str:
     return " ".join(parts + about_h)
 
 
+def diagnose(
+    rows: Rows, lengths: Ints, limits: Constraints, rule: Rule, h: Values | None, workers: int
+) -> dict[str, Any]:
+    """The fields of `Diagnosis`; its selection and its estimates as the fields of those."""
+    if rule == "mse" and h is not None:
+        chosen: Any = least_error.select_accurate(rows, h, lengths, limits.gamma_max, workers)
+    else:
+        chosen = selection.select(rows, lengths, limits, cast("StabilityRule", rule), workers)
+    raw = np.ones(len(rows))
+    estimate = tempered = None
+    if h is not None:
+        estimate = moments.estimates(rows, h, raw, lengths)
+        tempered = moments.estimates(rows, h, np.ascontiguousarray(chosen["gamma"]), lengths)
+    by_kish, by_max, _ = weights.ess_and_share(rows, raw)
+    return {
+        "n": rows.n,
+        "ess": by_kish,
+        "max_weight": 1 / by_max,
+        "k_max": limits.allowed_khat(rows.n),
+        "ess_min": limits.ess_min,
+        "selection": chosen,
+        "estimate": estimate,
+        "estimate_tempered": tempered,
+        "status": chosen["status"],
+    }
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Diagnosis:
+class Diagnosis(Result):
     """A report on log-weights; print it, or take it apart with `to_dict`.
 
     Holds NumPy arrays of the batch shape, or scalars, whatever kind of array was diagnosed.
@@ -71,14 +97,28 @@ class Diagnosis:
         The same at the chosen gamma.
     """
 
-    n: Any
-    ess: Any
-    max_weight: Any
-    k_max: Any
-    ess_min: float
-    selection: GammaSelection
-    estimate: SNIS | None
-    estimate_tempered: SNIS | None
+    n: PerRow
+    ess: PerRow
+    max_weight: PerRow
+    k_max: PerRow
+    ess_min: Given
+    selection: Given
+    estimate: Given
+    estimate_tempered: Given
+
+    @classmethod
+    def part(cls, rows: Rows, own: tuple[int, ...], arrays: dict[str, Any]) -> Self:
+        """As of every result; its selection and estimates are results themselves."""
+        chosen, estimate, tempered = (arrays[k] for k in ("selection", "estimate", "estimate_tempered"))
+        accurate = isinstance(chosen, dict)
+        parts = {
+            "selection": AccurateSelection.part(rows, own, chosen)
+            if accurate
+            else GammaSelection.part_of_records(rows, chosen),
+            "estimate": estimate and SNIS.part(rows, own, estimate),
+            "estimate_tempered": tempered and SNIS.part(rows, own, tempered),
+        }
+        return super().part(rows, own, arrays | parts)
 
     @property
     def khat(self) -> Any:
@@ -103,12 +143,12 @@ class Diagnosis:
     @property
     def min_sample_size(self) -> Any:
         """How many draws this khat needs."""
-        return min_sample_size(self.khat)
+        return like_scalar(bands.min_sample_size(self.khat))
 
     @property
     def convergence_rate(self) -> Any:
         """Relative convergence rate of an estimate with this khat and n (n taken as 2 at least)."""
-        return convergence_rate(self.khat, np.maximum(self.n, 2))
+        return like_scalar(bands.convergence_rate(self.khat, np.maximum(self.n, 2)))
 
     @property
     def ok(self) -> Any:
@@ -133,13 +173,13 @@ class Diagnosis:
             "convergence_rate": self.convergence_rate,
             "gamma": self.gamma,
             "limited_by": chosen.limited_by,
-            "gamma_psis": chosen.gamma_psis,
-            "gamma_ess": chosen.gamma_ess,
             "khat_tempered": chosen.khat_tempered,
             "ess_tempered": chosen.ess,
             "ess_ratio_tempered": chosen.ess_ratio,
             "ok": self.ok,
         }
+        if isinstance(chosen, GammaSelection):
+            columns |= {"gamma_psis": chosen.gamma_psis, "gamma_ess": chosen.gamma_ess}
         codes = np.asarray(self.status).ravel().tolist()
         flat = {
             key: np.broadcast_to(value, np.shape(self.status)).ravel().tolist()
@@ -226,101 +266,3 @@ def _lines(record: dict[str, Any]) -> list[str]:
         ("advice", record["advice"]),
     ]
     return [f"{name:20} {value}" for name, value in pairs]
-
-
-def diagnose(
-    log_w: Any,
-    h: Any = None,
-    *,
-    k_max: float | None = GOOD_KHAT,
-    ess_min: float = 0.3,
-    gamma_max: float = 1.0,
-    rule: Rule = "joint",
-    r_eff: Any = 1.0,
-    tail_length: int | None = None,
-    axis: _arrays.Axis = -1,
-    where: Any = None,
-    workers: int = 1,
-) -> Diagnosis:
-    """Tell whether weights can be trusted and, if not, how far they must be tempered.
-
-    Parameters
-    ----------
-    log_w : array_like, shape (..., n)
-        Log importance weights up to a constant; -inf is a draw of zero weight.
-    h : array_like, optional
-        Values at the draws, as in `snis`; estimates of their mean are added.
-    k_max : float or None, default 0.7
-        Largest khat allowed, > 0; None for `khat_threshold(n)`, inf for no limit.
-    ess_min : float, default 0.3
-        Smallest ``ESS / n`` allowed, in [0, 1].
-    gamma_max : float, default 1
-        Largest gamma allowed, > 0.
-    rule : {"joint", "refit", "mse"}, default "joint"
-        How gamma is chosen, as in `select_gamma`; "mse" needs `h`.
-    r_eff : float or array_like of the batch shape, default 1
-        Relative efficiency of draws from MCMC; sets the tail length only.
-    tail_length : int, optional
-        Pin the tail length; default `tail_length(n, r_eff)`.
-    axis : int or tuple of int, default -1
-        The sample axis or axes; the others are a batch.
-    where : array_like of bool, optional
-        Entries to count, broadcast to `log_w`.
-    workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
-
-    Returns
-    -------
-    Diagnosis
-        All of it: print it, or take it apart with `Diagnosis.to_dict`.
-
-    Raises
-    ------
-    ValueError
-        As `select_gamma` and `snis` do.
-    TypeError
-        As `select_gamma` and `snis` do.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows hold NaN or +inf.
-
-    References
-    ----------
-    As in `select_gamma`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import isdiag
-    >>> print(isdiag.diagnose(np.random.default_rng(3).normal(scale=1.3, size=4000)))
-    status               OK
-    draws n              4000
-    ESS                  745.1  (18.6% of n)
-    largest weight       0.0167
-    khat                 0.384  (at most 0.70 allowed)
-    gamma                0.8487  (set by ess)
-    ESS at gamma         1200.0  (30.0% of n), khat 0.316
-    advice               ESS is 18.6% of n, below 30%. To go on with these draws, temper: gamma = 0.849.
-    """
-    rows = _arrays.rows_of(log_w, axis, where).numpy()
-    lengths = tail_lengths(rows, r_eff, tail_length)
-    selection, status = choose_rows(rows, lengths, k_max, ess_min, gamma_max, rule, h, workers)
-    raw = np.ones(len(rows))
-    estimate = tempered = None
-    if h is not None:
-        estimate, _ = snis_rows(rows, h, raw, lengths)
-        tempered, _ = snis_rows(rows, h, rows.ravel(selection.gamma), lengths)
-    by_kish, by_max, _ = ess_rows(rows, raw)
-    _arrays.warn_not_finite(status)
-    return Diagnosis(
-        n=selection.n,
-        ess=rows.diagnostic(by_kish),
-        max_weight=rows.diagnostic(1 / by_max),
-        k_max=allowed_khat(selection.n, k_max),
-        ess_min=ess_min,
-        selection=selection,
-        estimate=estimate,
-        estimate_tempered=tempered,
-    )

@@ -1,0 +1,113 @@
+"""The weights themselves as a control variate: an estimate of ``E_mu[w**gamma h]`` with less variance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isdiag._core import control_variate as regression
+from isdiag._core import tails
+from isdiag._core.boundary import rows_of
+from isdiag._core.result import ControlVariate
+from isdiag._core.typing import Axis
+
+
+def control_variate(
+    log_w: Any,
+    h: Any,
+    *,
+    gamma: Any = 1.0,
+    expected_weight: Any = None,
+    second_log_w: Any = None,
+    axis: Axis = -1,
+    where: Any = None,
+) -> ControlVariate:
+    """Estimate ``E_mu[w**gamma h]`` by importance sampling with the weights as control variate.
+
+    Parameters
+    ----------
+    log_w : array_like, shape (..., n)
+        Log-ratio of the **normalised** densities of target and proposal: unlike elsewhere, a constant
+        added to it changes the estimate. -inf is a draw of zero weight.
+    h : array_like, shape of log_w, or that shape and axes of its own
+        Values at the draws: numbers, vectors or gradients. Where the weight is zero h is not looked at.
+    gamma : float or array_like of the batch shape, default 1
+        Exponent, >= 0. NaN in an array gives a NaN row.
+    expected_weight : float or array_like of the batch shape, optional
+        The known ``E_mu[w**gamma]``, > 0. For gamma = 1 it is 1 and need not be given. NaN in an array
+        gives a NaN row.
+    second_log_w : array_like, shape (..., m), optional
+        Log-weights of draws from the same proposal, independent of the first, that estimate
+        ``E_mu[w**gamma]`` where it is not known. `axis` names their sample axes too; those may be of any
+        length, the others are those of `log_w`.
+    axis : int or tuple of int, default -1
+        The sample axis or axes; the others are a batch.
+    where : array_like of bool, optional
+        Entries of `log_w` to count, broadcast to it. All of `second_log_w` counts.
+
+    Returns
+    -------
+    ControlVariate
+        Estimate and standard error with and without the control variate, its coefficient, and the
+        diagnostics of the weights.
+
+    Raises
+    ------
+    ValueError
+        If both `expected_weight` and `second_log_w` are given, or neither and gamma is not 1; if `gamma`
+        or `expected_weight` is out of range, a sample axis is empty, or shapes do not fit.
+    TypeError
+        If an argument is not real or not in CPU memory, or `where` is not boolean.
+
+    Warns
+    -----
+    NonFiniteWarning
+        If rows of `log_w` or `second_log_w` hold NaN or +inf; their results are NaN.
+
+    Notes
+    -----
+    * With a known expectation the coefficient is ``cov(w**gamma h, w**gamma) / var(w**gamma)`` and the
+      estimate the intercept of the least-squares regression of ``w**gamma h`` on
+      ``w**gamma - E_mu[w**gamma]``. The standard error is the residual standard error, with n - 2 degrees
+      of freedom, over ``sqrt(n)``. A constant h is estimated without error.
+    * With a second sample the best coefficient is ``m / (n + m)`` of that one, and the estimate the
+      regression's value at the mean of all n + m weights. The squared standard error gains
+      ``slope**2 var(w**gamma) / (n + m)``, with the regression's own slope.
+    * For gamma = 1, `snis` is to first order this estimate with the estimate itself as coefficient: the
+      best one varies no more.
+    * The coefficient comes from the same draws. That biases the estimate by an amount of order 1/n, and the
+      standard error needs more draws to hold than the plain one: for log-normal weights with s = 0.7 and
+      h = x, nominal 95 % intervals covered 84, 90 and 93 % for n = 100, 400 and 1600 (plain 91, 94, 94).
+    * A draw of zero weight counts in n. A row without any weight in either sample is NaN,
+      `Status.NO_WEIGHT`.
+    * NaN in h at a draw of positive weight makes that estimate NaN.
+
+    References
+    ----------
+    Owen, A. B. & Zhou, Y. (2000). Safe and effective importance sampling. JASA 95(449), 135-143. Cochran,
+    W. G. (1977). Sampling techniques, 3rd ed., chapter 12 (regression with a second sample).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isdiag
+    >>> x = np.random.default_rng(1).normal(size=2000)  # proposal N(0, 1)
+    >>> result = isdiag.control_variate(x - 0.5, x)  # target N(1, 1), whose mean is 1
+    >>> round(result.estimate, 3), round(result.std_error, 3)
+    (1.023, 0.025)
+    >>> round(result.plain, 3), round(result.std_error_plain, 3)
+    (1.027, 0.085)
+    """
+    if expected_weight is not None and second_log_w is not None:
+        msg = "expected_weight and second_log_w are two ways to say E_mu[w**gamma]: give one of them"
+        raise ValueError(msg)
+    rows = rows_of(log_w, axis, where)
+    exponent = rows.gamma(gamma)
+    if second_log_w is not None:
+        second = rows_of(second_log_w, axis, None, "second_log_w")
+        expectation, presence = regression.estimated(rows, exponent, second)
+    else:
+        expectation, presence = regression.known(rows, exponent, expected_weight)
+    values, own = rows.trailing(h)
+    lengths = tails.lengths_of(rows)
+    found = regression.control_variate(rows, values, exponent, lengths, expectation, presence)
+    return ControlVariate.of(rows, own, **found)

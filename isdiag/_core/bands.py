@@ -1,0 +1,67 @@
+"""What a tail index means: thresholds, sample sizes, and the limits that gamma is chosen by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from isdiag._core.check import number
+from isdiag._core.typing import Floats
+
+GOOD_KHAT = 0.7
+FINITE_VARIANCE = 0.5  # a tail index below it, so that two moments are finite
+
+
+def tail_length(n: Floats, r_eff: Floats) -> Floats:
+    """``floor(min(n / 5, 3 sqrt(n / r_eff)))``."""
+    with np.errstate(over="ignore"):
+        return np.floor(np.minimum(n / 5, 3 * np.sqrt(n / r_eff)))
+
+
+def khat_threshold(n: Any) -> Floats:
+    """``min(1 - 1 / log10(n), 0.7)`` for n >= 1."""
+    with np.errstate(divide="ignore"):
+        return np.minimum(1 - 1 / np.log10(n), GOOD_KHAT)
+
+
+def min_sample_size(khat: Any) -> Floats:
+    """``10**(1 / (1 - max(0, khat)))``, inf from khat = 1 on."""
+    k = np.maximum(khat, 0.0)
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.where(k >= 1, np.inf, 10 ** (1 / np.where(k >= 1, 1.0, 1 - k)))
+
+
+def convergence_rate(khat: Any, n: Any) -> Floats:
+    """``n/(n-1) + e / expm1(-e log n)`` with e = 2 khat - 1, for n >= 2; 1 and 0 beyond khat = 0 and 1."""
+    k, draws = np.broadcast_arrays(khat, n)
+    between = (k > 0) & (k < 1) & (k != 0.5)
+    e = np.where(between, 2 * k - 1, 1.0)
+    rate = draws / (draws - 1) + e / np.expm1(-e * np.log(draws))
+    rate = np.maximum(np.where(k == 0.5, 1 - 1 / np.log(draws), rate), 0.0)
+    rate = np.where(k <= 0, 1.0, np.where(k >= 1, 0.0, rate))
+    return np.where(np.isnan(k), np.nan, rate)
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What the weights at the chosen gamma have to keep to."""
+
+    k_max: float | None = GOOD_KHAT
+    ess_min: float = 0.3
+    gamma_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        # As floats: Numba would compile its kernels anew for another type.
+        if self.k_max is not None:
+            self.__dict__["k_max"] = number("k_max", self.k_max, 0.0, inf, "(]")
+        self.__dict__["ess_min"] = number("ess_min", self.ess_min, 0.0, 1.0)
+        self.__dict__["gamma_max"] = number("gamma_max", self.gamma_max, 0.0, inf, "(]")
+
+    def allowed_khat(self, n: Any) -> Any:
+        """The largest khat allowed with n draws, of the shape of n."""
+        if self.k_max is None:
+            return khat_threshold(np.maximum(n, 1))
+        return np.full(np.shape(n), self.k_max)

@@ -1,0 +1,66 @@
+"""One place for each check of an argument that is not an array of draws."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from isdiag._core.typing import Rule
+
+Ends = Literal["[]", "()", "[)", "(]"]
+
+
+def interval(low: float, high: float, ends: Ends) -> str:
+    """In words; an open end at infinity reads "finite"."""
+    above = f"{'at least' if ends[0] == '[' else 'above'} {low:g}"
+    if high == inf:
+        return above if ends[1] == "]" else f"finite and {above}"
+    if ends in ("[]", "()"):
+        return f"between {low:g} and {high:g}"
+    return f"{above} and {'at most' if ends[1] == ']' else 'below'} {high:g}"
+
+
+def inside(value: Any, low: float, high: float, ends: Ends) -> Any:
+    """Whether a number, or each of an array, lies in the interval; NaN lies in none."""
+    above = value >= low if ends[0] == "[" else value > low
+    return above & (value <= high if ends[1] == "]" else value < high)
+
+
+def number(name: str, value: Any, low: float, high: float = inf, ends: Ends = "[]") -> float:
+    """The value as a float that lies in the interval.
+
+    Raises
+    ------
+    TypeError
+        If it is not one number.
+    ValueError
+        If it lies outside.
+    """
+    if type(value) is float and low < value < high:  # ten times faster than to ask NumPy
+        return value
+    if isinstance(value, (str, bytes)) or np.ndim(value) != 0 or value is None:
+        msg = f"{name} must be a number, got {value!r}"
+        raise TypeError(msg)
+    found = float(value)
+    if not inside(found, low, high, ends):
+        msg = f"{name} must be {interval(low, high, ends)}, got {value!r}"
+        raise ValueError(msg)
+    return found
+
+
+def one_of(name: str, value: Any, choices: Any) -> None:
+    """Raise ValueError if the value is none of a tuple of choices, or of those of a Literal."""
+    allowed = choices if isinstance(choices, tuple) else get_args(choices)
+    if not (isinstance(value, (str, int)) and value in allowed):
+        msg = f"{name} must be one of {allowed}, got {value!r}"
+        raise ValueError(msg)
+
+
+def rule_needs_h(rule: Any, h: Any) -> None:
+    """Raise ValueError if the rule for gamma is unknown, or is "mse" and h is missing."""
+    one_of("rule", rule, Rule)
+    if rule == "mse" and h is None:
+        msg = 'rule="mse" needs h, the values whose mean is estimated'
+        raise ValueError(msg)

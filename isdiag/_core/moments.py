@@ -1,0 +1,170 @@
+"""Weighted means with their errors, and what is known of those errors."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isdiag import _kernels
+from isdiag._core import tails, weights
+from isdiag._core.boundary import Rows, read_only
+from isdiag._core.typing import Codes, Floats, Ints, Records, Smoothing, Values
+from isdiag._kernels.records import SUMMED
+from isdiag.status import Status
+
+# With so many draws behind it a standard error is itself known within a tenth: 1 / (2 sqrt(25)).
+LEAST_ERROR_DRAWS = 25.0
+_ROUNDING = 1e-13
+LEVEL = 0.95
+
+
+class Moments(NamedTuple):
+    """What a pass over weights and h gives: (rows, d) for the first three, then a number for each row."""
+
+    estimate: Floats
+    std_error: Floats
+    bias: Floats
+    ess: Floats
+    log_total: Floats
+    error_draws: Floats
+    status: Codes
+
+
+def moments_of(log_weights: Floats, gamma: Floats, h: Values) -> Moments:
+    """Moments of `Rows.trailing` values under w^gamma."""
+    rows, draws = log_weights.shape
+    shape = (rows, h.shape[1] // draws)
+    estimate, std_error, bias = np.empty(shape), np.empty(shape), np.empty(shape)
+    summed: Records = np.empty(rows, SUMMED)
+    _kernels.moment_rows(log_weights, gamma, h, estimate, std_error, bias, summed)
+    return Moments(
+        estimate, std_error, bias, summed["ess"], summed["log_total"], summed["error_draws"], summed["status"]
+    )
+
+
+def mean(rows: Rows, values: Values) -> Floats:
+    """Mean of `Rows.trailing` values over the draws that count: (rows, d)."""
+    count, draws = rows.values.shape
+    cube = values.reshape(count, draws, values.shape[1] // draws)
+    kept = True if rows.kept is None else rows.kept[:, :, None]
+    with np.errstate(all="ignore"):  # h may hold anything
+        total = np.sum(cube, axis=1, where=kept, dtype=np.float64)
+    return total / np.maximum(rows.n, 1)[:, None]
+
+
+def mean_variance(ess: Any, n: Any) -> Any:
+    """Variance of the mean of n weights of that ESS, over the square of the mean."""
+    return 1.0 / ess - 1.0 / n
+
+
+def log_mean(log_total: Floats, ess: Floats, n: Ints) -> tuple[Floats, Floats]:
+    """Log of a mean weight, from the log of their sum, and its delta-method standard error."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return log_total - np.log(n), np.sqrt(np.maximum(mean_variance(ess, n), 0.0))
+
+
+def log_mean_weight(rows: Rows, gamma: Floats) -> tuple[Floats, Floats, Floats]:
+    """Log of the mean of w^gamma, its standard error, and the ESS."""
+    moments = moments_of(rows.values, gamma, rows.values)  # h is not looked at here
+    return *log_mean(moments.log_total, moments.ess, rows.n), moments.ess
+
+
+def half_width(std_error: Floats, error_draws: Floats, level: float) -> Floats:
+    """Half the width of a t interval.
+
+    A variance that n_e draws carry, n_e = (sum f^2)^2 / sum f^4, varies as one of 2 n_e degrees of freedom
+    (Satterthwaite 1946).
+    """
+    from scipy.special import stdtrit  # noqa: PLC0415 -- scipy is not imported before it is used
+
+    return std_error * stdtrit(np.maximum(2.0 * error_draws, 1.0), 0.5 + 0.5 * level)
+
+
+def error_status(status: Codes, estimate: Floats, std_error: Floats, error_draws: Floats) -> Codes:
+    """The status codes of weights, told apart further by what is known of the error, both (rows, d)."""
+    known = (error_draws >= LEAST_ERROR_DRAWS).all(axis=1)
+    constant = (std_error <= _ROUNDING * np.abs(estimate)).all(axis=1)
+    of_error = np.where(constant, Status.CONSTANT_H, np.where(known, Status.OK, Status.ERROR_UNCERTAIN))
+    return np.where(status == Status.OK, of_error, status).astype(np.int8)
+
+
+def estimates(
+    rows: Rows, h: Values, gamma: Floats, lengths: Ints, *, smooth: Smoothing = False, normalize: bool = True
+) -> dict[str, Any]:
+    """The fields of `SNIS`."""
+    log_weights, used, khat, status = _weights_to_use(rows, gamma, lengths, smooth)
+    moments = moments_of(log_weights, used, h)
+    if not normalize:
+        moments = _not_normalized(rows, log_weights, used, h, moments)
+    estimate, std_error, bias, ess, log_total, error_draws, _ = moments
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        log_z, log_z_std_error = log_mean(log_total, ess, rows.n)
+        half = half_width(std_error, error_draws[:, None], LEVEL)
+        low, high = estimate - half, estimate + half
+    return {
+        "estimate": estimate,
+        "std_error": std_error,
+        "bias": bias,
+        "ess": ess,
+        "khat": khat,
+        "status": error_status(status, estimate, std_error, error_draws[:, None]),
+        "low": low,
+        "high": high,
+        "log_z": log_z,
+        "log_z_std_error": log_z_std_error,
+        "error_draws": error_draws,
+    }
+
+
+def _weights_to_use(
+    rows: Rows, gamma: Floats, lengths: Ints, smooth: Smoothing
+) -> tuple[Floats, Floats, Floats, Codes]:
+    """(log-weights, exponent still to be applied, raw khat, status code)."""
+    if not smooth:
+        return rows.values, gamma, *tails.khat(rows, lengths, gamma)
+    applied = np.ones(len(rows))
+    if smooth != "truncate":
+        log_weights = rows.target()
+        found = tails.smooth(rows, lengths, gamma, False, 1, log_weights)
+        return read_only(log_weights), applied, found["khat"], found["status"]
+    khat, status = tails.khat(rows, lengths, gamma)
+    return read_only(weights.truncated(rows, gamma)), applied, khat, status
+
+
+def _not_normalized(rows: Rows, log_weights: Floats, gamma: Floats, h: Values, moments: Moments) -> Moments:
+    """The moments with mean(w h) and its error in place of the self-normalised ones."""
+    count, draws = log_weights.shape
+    cube = h.reshape(count, draws, h.shape[1] // draws)
+    positive = log_weights > -np.inf
+    estimate, std_error = np.empty_like(moments.estimate), np.empty_like(moments.estimate)
+    error_draws = moments.error_draws
+    n = rows.n.astype(np.float64)
+    with np.errstate(all="ignore"):  # rows without weight, h of any kind
+        relative, top = weights.over_largest(log_weights, gamma)
+        scale = np.exp(top[:, 0])
+        relative[np.isnan(moments.ess)] = np.nan
+        zeros = n - positive.sum(axis=1)
+        for j in range(cube.shape[2]):
+            product = np.where(relative == 0.0, 0.0, relative * cube[:, :, j])
+            average = product.sum(axis=1) / n
+            off = np.where(positive, product - average[:, None], 0.0)
+            squares = (off**2).sum(axis=1) + zeros * average**2
+            estimate[:, j] = scale * average
+            std_error[:, j] = scale * np.sqrt(squares / (n - 1.0) / n)
+            if cube.shape[2] == 1:
+                fourths = (off**4).sum(axis=1) + zeros * average**4
+                error_draws = np.where(fourths > 0.0, squares**2 / fourths, 0.0)
+    return moments._replace(
+        estimate=estimate, std_error=std_error, bias=0.0 * moments.bias, error_draws=error_draws
+    )
+
+
+def kong_owen_bias(rows: Rows, h: Values, gamma: Floats, *, of_proposal: bool) -> tuple[Floats, Codes]:
+    """Bias of self-normalising, by the covariance of w and h under the target or the proposal."""
+    moments = moments_of(rows.values, gamma, h)
+    if not of_proposal:
+        return moments.bias, moments.status
+    with np.errstate(invalid="ignore"):
+        bias = (mean(rows, h) - moments.estimate) / np.maximum(rows.n, 1)[:, None]
+    return bias, moments.status

@@ -1,0 +1,148 @@
+"""Weights, steps and normalising constants along the geometric path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from isdiag._core import selection, tails, weights
+from isdiag._core.bands import Constraints
+from isdiag._core.boundary import Rows, exponents, filled, read_only, real_array, rows_of
+from isdiag._core.moments import LEAST_ERROR_DRAWS, log_mean_weight, moments_of
+from isdiag._core.typing import Axis, Codes, Floats
+from isdiag.status import Status
+
+
+def difference(log_mu: Any, log_target: Any, axis: Axis, where: Any) -> Rows:
+    """Rows of log target - log mu, laid out as the latter is."""
+    below, above = real_array(log_mu, "log_mu")[0], real_array(log_target, "log_target")[0]
+    if below.shape != above.shape:
+        msg = f"log_mu and log_target must have one shape, got {below.shape} and {above.shape}"
+        raise ValueError(msg)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities: the row's status tells
+        log_w = above.astype(np.float64) - below.astype(np.float64)
+    eps = rows_of(log_target, axis, where, "log_target").eps
+    rows = rows_of(log_mu, axis, where, "log_mu")
+    return replace(rows, values=rows_of(log_w, axis, where).values, eps=max(eps, rows.eps))
+
+
+def sets_of(log_w: Any, gammas: Any, where: Any) -> tuple[Rows, Floats]:
+    """A row for each set of draws, the sets of a path in succession, and the gammas of a path."""
+    path = exponents(gammas)
+    if path[0] != 0.0 or path[-1] > 1.0 or not (np.diff(path) > 0.0).all():
+        msg = f"gammas must increase from 0 to at most 1, got {gammas!r}"
+        raise ValueError(msg)
+    rows = rows_of(log_w, -1, where)
+    if rows.batch_shape[-1:] != (path.size,):
+        shape = (*rows.batch_shape, rows.values.shape[1])
+        msg = f"log_w must have shape (..., {path.size}, n) for {path.size} gammas, got {shape}"
+        raise ValueError(msg)
+    return rows, path
+
+
+def by_path(rows: Rows) -> Rows:
+    """The layout of results that hold a number for each path of sets."""
+    return replace(rows, batch_shape=rows.batch_shape[:-1])
+
+
+def geometric_path(rows: Rows, gammas: Floats) -> dict[str, Any]:
+    """The fields of `GeometricPath`, gamma by gamma."""
+    lengths = tails.lengths_of(rows)
+    shape = (gammas.size, len(rows))
+    ess, khat, log_z, std_error = (np.empty(shape) for _ in range(4))
+    status = np.empty(shape, np.int8)
+    log_weights = np.empty((*shape, rows.values.shape[1]))
+    for g, exponent in enumerate(gammas):
+        gamma = filled(len(rows), exponent)
+        log_weights[g] = weights.temper(rows, gamma, True)[0]
+        khat[g], status[g] = tails.khat(rows, lengths, gamma)
+        log_z[g], std_error[g], ess[g] = log_mean_weight(rows, gamma)
+    return {
+        "gammas": gammas,
+        "log_weights": log_weights.reshape(-1, rows.values.shape[1]),
+        "ess": ess.ravel(),
+        "khat": khat.ravel(),
+        "log_z": log_z.ravel(),
+        "log_z_std_error": std_error.ravel(),
+        "status": status.ravel(),
+    }
+
+
+def next_gamma(rows: Rows, before: Floats, ess_min: float) -> tuple[Floats, Codes]:
+    """As far from `before` as the ESS of the step allows, at most to 1."""
+    if (before > 1.0).any():
+        msg = f"gamma must be at most 1, got {before.max():g}"
+        raise ValueError(msg)
+    no_tail = filled(len(rows), 0, np.int64)
+    found = selection.select(rows, no_tail, Constraints(np.inf, ess_min, 1.0), "joint", 1)
+    step = found["gamma"]
+    after = before + step
+    after = np.where(after - before > step, np.nextafter(after, 0.0), after)
+    return np.where(step >= 1.0 - before, 1.0, after), found["status"]
+
+
+def _worst(codes: Codes) -> Codes:
+    """The worst status code along the last axis; FLAT only where all are."""
+    flat = codes == Status.FLAT
+    worst = np.where(flat, np.int8(Status.OK), codes).max(axis=-1)
+    worst[flat.all(axis=-1)] = Status.FLAT
+    return worst
+
+
+def stepping_stone(rows: Rows, path: Floats) -> dict[str, Any]:
+    """The fields of `LogZ`, by importance sampling from gamma to gamma."""
+    steps = np.diff(path, append=1.0)
+    used = np.count_nonzero(steps)
+    step = np.tile(steps, len(rows) // path.size)
+    log_mean, std_error, _ = log_mean_weight(rows, step)
+    khat, codes = tails.khat(rows, tails.lengths_of(rows), step)
+    log_mean, std_error, khat, codes = (
+        a.reshape(-1, path.size)[:, :used] for a in (log_mean, std_error, khat, codes)
+    )
+    return {
+        "estimate": log_mean.sum(axis=1),
+        "std_error": np.sqrt((std_error**2).sum(axis=1)),
+        "khat": khat.max(axis=1),
+        "status": _worst(codes),
+    }
+
+
+def thermodynamic(rows: Rows, path: Floats, *, corrected: bool) -> dict[str, Any]:
+    """The fields of `LogZ`, by integrating the mean of log w."""
+    distances = np.diff(path, prepend=0.0), np.diff(path, append=1.0)
+    of_mean, of_variance = (distances[0] + distances[1]) / 2, (distances[0] ** 2 - distances[1] ** 2) / 12
+    paths = len(rows) // path.size
+    log_share, variance, status = _share_inside(rows, path.size)
+
+    # The estimate is a sum of means, of h at the draws of each set.
+    equal = np.zeros(len(rows))
+    inside = (rows.values > -np.inf).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        unbiased = inside / (inside - 1.0)  # for variances, whose plain form is too small
+        h = np.tile(of_mean, paths)[:, None] * rows.values
+        if corrected:
+            mean = moments_of(rows.values, equal, rows.values).estimate
+            h -= (np.tile(of_variance, paths) * unbiased)[:, None] * (rows.values - mean) ** 2
+        moments = moments_of(rows.values, equal, read_only(h))
+        parts = (moments.std_error[:, 0] ** 2 * unbiased).reshape(paths, path.size)
+        carried = moments.error_draws.reshape(parts.shape)
+        estimate = log_share + moments.estimate.reshape(parts.shape).sum(axis=1)
+        error_draws = parts.sum(axis=1) ** 2 / np.where(parts > 0.0, parts**2 / carried, 0.0).sum(axis=1)
+        std_error = np.sqrt(variance + parts.sum(axis=1))
+    estimate[status == Status.NOT_FINITE] = np.nan
+    std_error[np.isnan(estimate)] = np.nan
+    uncertain = (status == Status.OK) & ~(error_draws >= LEAST_ERROR_DRAWS)
+    status[uncertain] = Status.ERROR_UNCERTAIN
+    return {"estimate": estimate, "std_error": std_error, "khat": None, "status": status}
+
+
+def _share_inside(rows: Rows, sets: int) -> tuple[Floats, Floats, Codes]:
+    """Log of the share of mu's draws that have weight, its variance, and a path's status: a number each."""
+    log_share, std_error, _ = (a.reshape(-1, sets) for a in log_mean_weight(rows, np.zeros(len(rows))))
+    _, codes = tails.khat(rows, np.zeros(len(rows), np.int64), np.ones(len(rows)))
+    codes = codes.reshape(-1, sets)
+    codes[(codes != Status.FLAT) & (codes < Status.NO_WEIGHT)] = Status.OK  # a tail is not needed
+    codes[:, 1:][log_share[:, 1:] < 0.0] = Status.NOT_FINITE
+    return log_share[:, 0], std_error[:, 0] ** 2, _worst(codes)

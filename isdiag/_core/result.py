@@ -1,0 +1,577 @@
+"""Every result, and the one way that makes them of rows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, Self
+
+import numpy as np
+
+from isdiag._core.bands import FINITE_VARIANCE
+from isdiag._core.boundary import Rows
+from isdiag._core.typing import Codes, Given, Limits, LogWeights, PerRow, Records, Statuses, Words
+from isdiag.status import NonFiniteWarning, Status
+
+# Names of the codes of what set gamma (isdiag._kernels.records).
+LIMITS = ("none", "psis", "ess", "max", "mse")
+
+_NOT_FINITE = int(Status.NOT_FINITE)
+_STATUSES = tuple(Status)
+_WORDS = np.array(LIMITS)
+
+
+def warn_not_finite(codes: Codes, copies: int = 1, *, depth: int = 3) -> None:
+    """One warning for the call if any row holds NaN or +inf; depth is that of the caller's caller."""
+    if _NOT_FINITE in codes.tobytes():  # a microsecond faster than to ask NumPy
+        bad = int((codes.reshape(len(codes), -1) == _NOT_FINITE).any(axis=1).sum())
+        msg = f"{bad // copies} of {len(codes) // copies} rows hold NaN or +inf: their results are NaN"
+        warnings.warn(msg, NonFiniteWarning, stacklevel=depth)
+
+
+def bare(rows: Rows, numbers: Any, codes: Codes, own: tuple[int, ...] = ()) -> Any:
+    """Numbers that are a function's whole result."""
+    warn_not_finite(codes, depth=4)
+    return rows.diagnostic(numbers, own)
+
+
+def _brief(value: Any) -> str:
+    shape = getattr(value, "shape", ())
+    if shape and max(shape) > 6:
+        return f"<{'x'.join(map(str, shape))} {type(value).__name__}>"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def fields_of(records: Records) -> dict[str, Any]:
+    """Each named number of the records as an array."""
+    return {name: np.ascontiguousarray(records[name]) for name in records.dtype.names or ()}
+
+
+_Way = Callable[[Rows, Any, tuple[int, ...]], Any]
+
+
+def _as_it_is(_rows: Rows, value: Any, _own: tuple[int, ...]) -> Any:
+    return value
+
+
+# By what the annotation of a field says that it holds.
+_WAYS: dict[str, _Way] = {
+    "PerRow": Rows.diagnostic,
+    "PerRow | None": lambda rows, a, own: None if a is None else rows.diagnostic(a, own),
+    "Statuses": Rows.status,
+    "Limits": lambda rows, codes, own: rows.words(_WORDS[codes], own),
+    "Words": Rows.words,
+    "LogWeights": _as_it_is,
+    "Given": _as_it_is,
+}
+
+
+@cache
+def _ways_out(kind: Any) -> tuple[tuple[str, _Way], ...]:
+    return tuple((field.name, _WAYS[str(field.type)]) for field in fields(kind))
+
+
+class Result:
+    """Base of the result dataclasses: made of rows by one rule, with a repr that stays readable."""
+
+    @classmethod
+    def of(cls, rows: Rows, own: tuple[int, ...] = (), **arrays: Any) -> Self:
+        """The result for rows, from an array for each field.
+
+        Parameters
+        ----------
+        rows : Rows
+            Say what shape, kind of array and scalars the caller wants.
+        own : tuple of int
+            The own axes of h, which the second axis of an array of (rows, d) stands for.
+        **arrays : ndarray
+            Of shape (rows,), (rows, d) or (rows, d, ...), or as the field's annotation has it.
+
+        Warns
+        -----
+        NonFiniteWarning
+            Once, where rows have that status.
+        """
+        if "status" in arrays:
+            warn_not_finite(arrays["status"], rows.copies, depth=4)
+        return cls.part(rows, own, arrays)
+
+    @classmethod
+    def of_records(cls, rows: Rows, records: Records) -> Self:
+        """The result whose fields are those of the records."""
+        warn_not_finite(records["status"], depth=4)
+        return cls.part_of_records(rows, records)
+
+    @classmethod
+    def part(cls, rows: Rows, own: tuple[int, ...], arrays: dict[str, Any]) -> Self:
+        """As `of`, for a part of another result, which has warned."""
+        return cls._filled({name: way(rows, arrays[name], own) for name, way in _ways_out(cls)})
+
+    @classmethod
+    def part_of_records(cls, rows: Rows, records: Records) -> Self:
+        if rows.batch_shape:
+            return cls.part(rows, (), fields_of(records))
+        values = dict(zip(records.dtype.names or (), records.item(), strict=True))
+        values["status"] = _STATUSES[values["status"]]
+        values["limited_by"] = LIMITS[values["limited_by"]]
+        return cls._filled(values)
+
+    @classmethod
+    def _filled(cls, values: dict[str, Any]) -> Self:
+        # Around the frozen __init__, which sets one field at a time: 2 us for the ten of a selection.
+        result = object.__new__(cls)
+        result.__dict__.update(values)
+        return result
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{f.name}={_brief(getattr(self, f.name))}" for f in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({values})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GPDFit(Result):
+    """A fitted generalised Pareto distribution with survival function ``(1 + k x / sigma)**(-1/k)``.
+
+    Attributes
+    ----------
+    k : float or array of the batch shape
+        Shape; positive is a heavy tail with ``1/k`` finite moments, negative a bounded one.
+    sigma : float or array of the batch shape
+        Scale, in the units of the excesses.
+    k_std_error : float or array of the batch shape
+        Standard error of k.
+    """
+
+    k: PerRow
+    sigma: PerRow
+    k_std_error: PerRow
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PSIS(Result):
+    """Pareto smoothed weights.
+
+    Attributes
+    ----------
+    log_weights : array of log_w's shape, kind and float dtype
+        Smoothed log-weights.
+    khat : float or array of the batch shape
+        Shape of the tail of the raw weights; -inf where there is none, NaN where unknown, inf where bad
+        beyond a fit.
+    ess : float or array of the batch shape
+        Kish's effective sample size of the smoothed weights, in draws. Where khat is above
+        `khat_threshold(n)` it is no evidence: smoothing raised it.
+    tail_length : int or array of the batch shape
+        How many draws the tail holds (at most those of positive weight).
+    n : int or array of the batch shape
+        How many draws count.
+    status : Status or array of the batch shape
+        What became of the row.
+    """
+
+    log_weights: LogWeights
+    khat: PerRow
+    ess: PerRow
+    tail_length: PerRow
+    n: PerRow
+    status: Statuses
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SNIS(Result):
+    """An estimate of the mean of h under the tempered target.
+
+    Attributes
+    ----------
+    estimate : float or array
+        ``sum(wbar * h)``, in the batch shape followed by h's own axes.
+    std_error : float or array
+        Delta-method standard error, in the units of h and the shape of `estimate`.
+    bias : float or array
+        Estimated bias of self-normalising, in the units of h and the shape of `estimate`; subtract it to
+        correct. 0 where weights are not normalised.
+    ess : float or array of the batch shape
+        Kish's effective sample size of the weights used, in draws.
+    khat : float or array of the batch shape
+        Shape of the tail of the raw weights ``w**gamma``, also where smoothed ones were used. At
+        khat >= 1/2 the variance is infinite and `std_error` and `bias` are too small.
+    status : Status or array of the batch shape
+        What became of the row.
+    low, high : float or array
+        Ends of a 95 % interval, in the shape of `estimate`: Student's t with ``2 * error_draws`` degrees of
+        freedom.
+    log_z : float or array of the batch shape
+        Log of the mean of ``w**gamma``: of the ratio of normalising constants if the log-weights are
+        those of unnormalised densities, gamma being 1.
+    log_z_std_error : float or array of the batch shape
+        Its delta-method standard error, ``sqrt(1 / ess - 1 / n)``.
+    error_draws : float or array of the batch shape
+        How many draws carry the squared standard error, ``sum(f**2)**2 / sum(f**4)`` with
+        ``f = wbar * (h - estimate)``, or ``w h`` less its mean where weights are not normalised; of the
+        weights alone, f = wbar, for h with axes of its own.
+    """
+
+    estimate: PerRow
+    std_error: PerRow
+    bias: PerRow
+    ess: PerRow
+    khat: PerRow
+    status: Statuses
+    low: PerRow
+    high: PerRow
+    log_z: PerRow
+    log_z_std_error: PerRow
+    error_draws: PerRow
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GammaSelection(Result):
+    """A chosen gamma, what set it, and the diagnostics before and after.
+
+    Attributes
+    ----------
+    gamma : float or array of the batch shape
+        ``min(gamma_psis, gamma_ess, gamma_max)``.
+    gamma_psis : float or array of the batch shape
+        Limit set by the tail: ``k_max / khat`` (joint) or the largest gamma up to `gamma_max` whose
+        re-fitted khat is at most k_max (refit); inf where the tail sets none, be it harmless, unknown or
+        beyond a fit.
+    gamma_ess : float or array of the batch shape
+        The largest gamma up to `gamma_max` with ``ESS >= ess_min * n``.
+    khat : float or array of the batch shape
+        Shape of the tail of the raw weights.
+    khat_tempered : float or array of the batch shape
+        The same, re-fitted to the weights at the chosen gamma.
+    ess : float or array of the batch shape
+        Kish's effective sample size at the chosen gamma, in draws.
+    ess_ratio : float or array of the batch shape
+        ``ess / n``.
+    n : int or array of the batch shape
+        How many draws count.
+    limited_by : str or NumPy array of str
+        What set gamma: "psis", "ess", "max", or "none" where there is no gamma.
+    status : Status or array of the batch shape
+        What became of the row.
+    """
+
+    gamma: PerRow
+    gamma_psis: PerRow
+    gamma_ess: PerRow
+    khat: PerRow
+    khat_tempered: PerRow
+    ess: PerRow
+    ess_ratio: PerRow
+    n: PerRow
+    limited_by: Limits
+    status: Statuses
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AccurateSelection(Result):
+    """The gamma of least estimated error, and the estimate that has less of it than any gamma.
+
+    `gamma` is for whoever needs weights ``w**gamma``; it minimises `MSECurve.mse`, summed over the components
+    of h. `estimate` is not the estimate at gamma but the one that the curve is measured against.
+
+    Attributes
+    ----------
+    gamma : float or array of the batch shape
+        The exponent of least estimated error.
+    estimate : float or array
+        Estimate of ``E[h]`` under the target, in the batch shape followed by h's own axes.
+    std_error : float or array
+        Jackknife standard error, in the units of h and the shape of `estimate`.
+    bias : float or array
+        Bias of the plain self-normalised estimate, which that of `estimate` resembles in sign and size.
+    mse : float or array
+        ``std_error**2 + bias**2``.
+    error_draws : float or array
+        How many draws carry the squared standard error, of this or of the plain estimate if it has fewer.
+    khat : float or array of the batch shape
+        Shape of the tail of the raw weights.
+    khat_tempered : float or array of the batch shape
+        The same, re-fitted to the weights at the chosen gamma.
+    ess : float or array of the batch shape
+        Kish's effective sample size at the chosen gamma, in draws.
+    ess_ratio : float or array of the batch shape
+        ``ess / n``.
+    n : int or array of the batch shape
+        How many draws count.
+    limited_by : str or NumPy array of str
+        What set gamma: "mse", "max", or "none" where there is no gamma.
+    status : Status or array of the batch shape
+        What became of the row.
+    """
+
+    gamma: PerRow
+    estimate: PerRow
+    std_error: PerRow
+    bias: PerRow
+    mse: PerRow
+    error_draws: PerRow
+    khat: PerRow
+    khat_tempered: PerRow
+    ess: PerRow
+    ess_ratio: PerRow
+    n: PerRow
+    limited_by: Limits
+    status: Statuses
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MSECurve(Result):
+    """What error a tempered estimate is expected to have at each gamma.
+
+    Arrays have the batch shape, then h's own axes, then the axis of gammas.
+
+    Attributes
+    ----------
+    gamma : array, shape (gammas,)
+        The exponents.
+    estimate : array
+        ``sum(wbar * h)`` with ``wbar`` the normalised ``w**gamma``, in the units of h.
+    std_error : array
+        Its delta-method standard error.
+    bias : array
+        Its bias of self-normalising, of order 1/n.
+    tempering_bias : array
+        ``estimate - reference``: how far the tempered target's mean is off.
+    tempering_bias_std_error : array
+        The standard error of that difference.
+    mse : array
+        Expected squared error: ``std_error**2 + bias**2`` and that part of ``tempering_bias**2`` which its
+        own error does not explain.
+    reference : float or array
+        The estimate of least error that stands for the truth, as of ``select_gamma(rule="mse")``.
+    reference_std_error : float or array
+        Its standard error.
+    """
+
+    gamma: Given
+    estimate: PerRow
+    std_error: PerRow
+    bias: PerRow
+    tempering_bias: PerRow
+    tempering_bias_std_error: PerRow
+    mse: PerRow
+    reference: PerRow
+    reference_std_error: PerRow
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ExpectationDiagnostics(Result):
+    """How far the weights can be trusted with this h.
+
+    Attributes
+    ----------
+    khat : float or array
+        Largest shape of the tails of ``w**gamma * (h - estimate)``, right and left, and of the weights; in
+        the batch shape followed by h's own axes. NaN if that of a side is unknown which has most of
+        ``sum(f**2)``.
+    khat_right, khat_left : float or array
+        Those of the draws above and below the estimate; NaN where too few lie there, where several share
+        the largest value and the tail cannot be fitted, and where h takes fewer than three values.
+    khat_weights : float or array of the batch shape
+        That of ``w**gamma`` alone.
+    ess : float or array
+        ``sum(|f|)**2 / sum(f**2)`` with ``f = w**gamma * (h - estimate)``, in draws.
+    error_draws : float or array
+        ``sum(f**2)**2 / sum(f**4)``: how many draws carry the squared standard error.
+    status : Status or array
+        `CONSTANT_H` or `TWO_VALUED_H` where h leaves khat to the weights, else as for `SNIS`; in the shape
+        of `khat`.
+    """
+
+    khat: PerRow
+    khat_right: PerRow
+    khat_left: PerRow
+    khat_weights: PerRow
+    ess: PerRow
+    error_draws: PerRow
+    status: Statuses
+
+
+_CLAIM = "khat is below 1/2: finite variance is plausible, and the interval is asymptotically right."
+_NO_CLAIM = (
+    "No finite-variance claim: khat is 1/2 or more, or unknown. The interval covers what the truncated or "
+    "bounded weights estimate and may miss what the draws do not show."
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ConfidenceInterval(Result):
+    """An interval, and what it rests on.
+
+    Attributes
+    ----------
+    low, high : float or array
+        The ends, in the units of h and the batch shape followed by h's own axes.
+    estimate : float or array
+        The estimate that the interval is built around.
+    level : float
+        The coverage asked for.
+    method : str or NumPy array of str
+        "delta", "chebyshev" or "bounded": see `confidence_interval`.
+    khat : float or array
+        Largest tail shape of ``w**gamma * (h - estimate)`` and of the weights.
+    status : Status or array
+        As of `expectation_diagnostics`.
+    """
+
+    low: PerRow
+    high: PerRow
+    estimate: PerRow
+    level: Given
+    method: Words
+    khat: PerRow
+    status: Statuses
+
+    @property
+    def claim(self) -> Any:
+        """What can be claimed, in words: a str, or a NumPy array of them."""
+        words = np.where(np.asarray(self.khat) < FINITE_VARIANCE, _CLAIM, _NO_CLAIM)
+        return words.item() if words.ndim == 0 else words
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FiniteVarianceTest(Result):
+    """A test of the hypothesis that the weights have finite variance, k <= 1/2.
+
+    Attributes
+    ----------
+    statistic : float or array of the batch shape
+        Signed root of the likelihood ratio; standard normal at k = 1/2.
+    p_value : float or array of the batch shape
+        Probability of a larger statistic at k = 1/2: small values speak against finite variance.
+    k : float or array of the batch shape
+        Maximum likelihood estimate of the tail index, without the prior of khat.
+    status : Status or array of the batch shape
+        What became of the row.
+    """
+
+    statistic: PerRow
+    p_value: PerRow
+    k: PerRow
+    status: Statuses
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ControlVariate(Result):
+    """An estimate of ``E_mu[w**gamma h]`` with the weights as control variate.
+
+    Attributes
+    ----------
+    estimate : float or array
+        ``plain - coefficient * (mean(w**gamma) - E_mu[w**gamma])``, in the batch shape followed by h's own
+        axes, in the units of h.
+    std_error : float or array
+        Standard error of `estimate`, in its shape and units; NaN where too few draws are left for one.
+    std_error_plain : float or array
+        Standard error of `plain`: what the control variate is to be measured against.
+    plain : float or array
+        ``mean(w**gamma h)``, the importance sampling estimate without control variate.
+    coefficient : float or array
+        Coefficient of the control variate, in the units of h and the shape of `estimate`; 0 where the
+        weights are constant.
+    khat : float or array of the batch shape
+        Shape of the tail of the weights ``w**gamma``. At khat >= 1/2 their variance is infinite and
+        `coefficient` and both standard errors are not to be relied on.
+    status : Status or array of the batch shape
+        What became of the row.
+    """
+
+    estimate: PerRow
+    std_error: PerRow
+    std_error_plain: PerRow
+    plain: PerRow
+    coefficient: PerRow
+    khat: PerRow
+    status: Statuses
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Divergence(Result):
+    """An estimate of a divergence, or of the logarithm of a moment of the weights.
+
+    Attributes
+    ----------
+    estimate : float or array of the batch shape
+        The estimate; logarithms are natural.
+    std_error : float or array of the batch shape
+        Its delta-method standard error, with what normalising adds; NaN where there is none: for an infinite
+        estimate and for alpha = inf.
+    khat : float or array of the batch shape
+        Shape of the tail of the weights, of the power that the estimate averages. At khat >= 1/2 their
+        variance is infinite and `std_error` too small; at khat >= 1 the estimate itself does not converge.
+    status : Status or array of the batch shape
+        What became of the row.
+    """
+
+    estimate: PerRow
+    std_error: PerRow
+    khat: PerRow
+    status: Statuses
+
+    def __float__(self) -> float:
+        return float(self.estimate)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GeometricPath(Result):
+    """Weights that turn draws of mu into draws of ``p_g``, for each gamma g of a path, and their diagnostics.
+
+    All but `gammas` have a leading axis of gammas. Behind it `log_weights` has the axes of the log-densities,
+    the others have the batch shape.
+
+    Attributes
+    ----------
+    gammas : ndarray, shape (gammas,)
+        The exponents.
+    log_weights : array
+        Log-weights of ``w**gamma``, log-sum-exp 0 along the sample axis, in the float dtype of `log_mu`.
+    ess : array
+        Kish's effective sample size, in draws.
+    khat : array
+        Shape of the tail of ``w**gamma``, re-fitted at each gamma.
+    log_z : array
+        Log of the mean of ``w**gamma``: of the normalising constant of ``mu**(1 - gamma) * target**gamma``,
+        the densities taken as given, over that of mu.
+    log_z_std_error : array
+        Its delta-method standard error, ``sqrt(1 / ess - 1 / n)``.
+    status : array
+        What became of the row at this gamma.
+    """
+
+    gammas: Given
+    log_weights: LogWeights
+    ess: PerRow
+    khat: PerRow
+    log_z: PerRow
+    log_z_std_error: PerRow
+    status: Statuses
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LogZ(Result):
+    """Log of a ratio of normalising constants, target over mu.
+
+    Attributes
+    ----------
+    estimate : float or array of the batch shape
+        The estimate.
+    std_error : float or array of the batch shape
+        Its delta-method standard error, for independent draws in independent sets. Where khat is 1/2 or more
+        it is too small.
+    khat : float or array of the batch shape, or None
+        Shape of the tail of the weights of the worst step, NaN if that of any step is unknown; None where
+        the method has no weights.
+    status : Status or array of the batch shape
+        What became of the worst set of draws.
+    """
+
+    estimate: PerRow
+    std_error: PerRow
+    khat: PerRow | None
+    status: Statuses

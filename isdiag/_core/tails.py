@@ -1,0 +1,62 @@
+"""Tail lengths, khat, smoothing, and fits of excesses."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from isdiag import _kernels
+from isdiag._core import bands, threads
+from isdiag._core.boundary import Rows, filled
+from isdiag._core.typing import Codes, Floats, Ints, Records
+from isdiag._kernels.records import SMOOTHED
+
+
+@lru_cache
+def _uniform_length(n: int, r_eff: float) -> int:
+    # A training loop asks for the same length at every step.
+    return int(bands.tail_length(np.float64(n), np.float64(r_eff)))
+
+
+def lengths_of(rows: Rows, r_eff: Any = 1.0, tail_length: Any = None) -> Ints:
+    """The tail length of each row; a pinned one is cut to leave a draw below the tail."""
+    if tail_length is None:
+        if rows.uniform and type(r_eff) is float and 0.0 < r_eff < np.inf:
+            length = _uniform_length(rows.values.shape[1], r_eff)
+            return filled(len(rows), length, np.int64)
+        efficiency = rows.per_row("r_eff", r_eff, 0.0, "()")
+        lengths = bands.tail_length(np.maximum(rows.n, 1), efficiency).astype(np.int64)
+        return np.where(rows.n > 0, lengths, 0)
+    if not isinstance(tail_length, (int, np.integer)) or tail_length < 1:
+        msg = f"tail_length must be a positive int, got {tail_length!r}"
+        raise ValueError(msg)
+    draws = rows.values.shape[1]
+    if tail_length >= draws > 1:
+        msg = f"tail_length={tail_length} must be smaller than the number of draws, {draws}"
+        raise ValueError(msg)
+    return np.maximum(np.minimum(rows.n - 1, int(tail_length)), 0)
+
+
+def khat(rows: Rows, lengths: Ints, gamma: Floats) -> tuple[Floats, Codes]:
+    """khat of w^gamma."""
+    found, status = rows.floats(), rows.codes()
+    _kernels.khat_rows(rows.values, rows.n, lengths, gamma, rows.eps, found, status)
+    return found, status
+
+
+def smooth(rows: Rows, lengths: Ints, gamma: Floats, normalize: bool, workers: int, out: Floats) -> Records:
+    """Write smoothed rows of w^gamma to `out`; what came of each is a record of `SMOOTHED`."""
+    found = np.empty(len(rows), SMOOTHED)
+    by_row = (rows.values, rows.n, lengths, gamma, out, found)
+    threads.spread(_kernels.psis_rows, by_row, (rows.eps, normalize), workers)
+    return found
+
+
+def fit_excesses(rows: Rows, prior: bool) -> dict[str, Floats]:
+    """Generalised Pareto fits to rows of excesses in any order."""
+    k, sigma, k_std_error = rows.floats(), rows.floats(), rows.floats()
+    ascending = np.sort(rows.values, axis=1)
+    _kernels.gpd_fit_rows(ascending, rows.n, prior, k, sigma, k_std_error)
+    return {"k": k, "sigma": sigma, "k_std_error": k_std_error}

@@ -1,0 +1,52 @@
+"""Tempered weights, their effective sample size, and where they are cut."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isdiag import _kernels
+from isdiag._core.boundary import Rows
+from isdiag._core.typing import Codes, Floats, Kind
+
+
+def over_largest(log_w: Floats, gamma: Floats) -> tuple[Floats, Floats]:
+    """Rows of w^gamma over the largest of the row, and that one's logarithm, (rows, 1)."""
+    largest = log_w.max(axis=1, keepdims=True)
+    exponent = gamma[:, None]
+    # 0 * -inf: a draw of zero weight keeps it at gamma = 0.
+    weights = np.where(log_w > -np.inf, np.exp(exponent * (log_w - largest)), 0.0)
+    return weights, exponent * largest
+
+
+def temper(rows: Rows, gamma: Floats, normalize: bool) -> tuple[Floats, Codes]:
+    """Log-weights of w^gamma."""
+    out, status = rows.target(), rows.codes()
+    _kernels.temper_rows(rows.values, gamma, normalize, out, status)
+    return out, status
+
+
+def ess_and_share(rows: Rows, gamma: Floats) -> tuple[Floats, Floats, Codes]:
+    """ESS of w^gamma of the kinds kish and max; the latter is one over the largest share."""
+    by_kish, by_max, status = rows.floats(), rows.floats(), rows.codes()
+    _kernels.ess_rows(rows.values, gamma, by_kish, by_max, status)
+    return by_kish, by_max, status
+
+
+def ess(rows: Rows, gamma: Floats, kind: Kind = "kish") -> tuple[Floats, Codes]:
+    """ESS of w^gamma."""
+    if kind == "perplexity":
+        perplexity, status = rows.floats(), rows.codes()
+        _kernels.perplexity_rows(rows.values, gamma, perplexity, status)
+        return perplexity, status
+    by_kish, by_max, status = ess_and_share(rows, gamma)
+    return (by_kish if kind == "kish" else by_max), status
+
+
+def truncated(rows: Rows, gamma: Floats) -> Floats:
+    """Log-weights of w^gamma cut at sqrt(n) times their mean (Ionides 2008)."""
+    _, total, _ = ess_and_share(rows, gamma)  # the sum of the weights over the largest
+    with np.errstate(invalid="ignore", divide="ignore"):
+        high = gamma * rows.values.max(axis=1)
+        cap = high + np.log(total) - 0.5 * np.log(rows.n)
+    tempered, _ = temper(rows, gamma, False)
+    return np.fmin(tempered, cap[:, None])  # no cap without weight

@@ -1,0 +1,96 @@
+"""Everything isdiag has to say about log-weights, in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isdiag._core import diagnosis, tails
+from isdiag._core.bands import GOOD_KHAT, Constraints
+from isdiag._core.boundary import rows_of
+from isdiag._core.check import rule_needs_h
+from isdiag._core.diagnosis import Diagnosis
+from isdiag._core.typing import Axis, Rule
+
+
+def diagnose(
+    log_w: Any,
+    h: Any = None,
+    *,
+    k_max: float | None = GOOD_KHAT,
+    ess_min: float = 0.3,
+    gamma_max: float = 1.0,
+    rule: Rule = "joint",
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
+    axis: Axis = -1,
+    where: Any = None,
+    workers: int = 1,
+) -> Diagnosis:
+    """Tell whether weights can be trusted and, if not, how far they must be tempered.
+
+    Parameters
+    ----------
+    log_w : array_like, shape (..., n)
+        Log importance weights up to a constant; -inf is a draw of zero weight.
+    h : array_like, optional
+        Values at the draws, as in `snis`; estimates of their mean are added.
+    k_max : float or None, default 0.7
+        Largest khat allowed, > 0; None for `khat_threshold(n)`, inf for no limit.
+    ess_min : float, default 0.3
+        Smallest ``ESS / n`` allowed, in [0, 1].
+    gamma_max : float, default 1
+        Largest gamma allowed, > 0.
+    rule : {"joint", "refit", "mse"}, default "joint"
+        How gamma is chosen, as in `select_gamma`; "mse" needs `h`.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
+    axis : int or tuple of int, default -1
+        The sample axis or axes; the others are a batch.
+    where : array_like of bool, optional
+        Entries to count, broadcast to `log_w`.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+
+    Returns
+    -------
+    Diagnosis
+        All of it: print it, or take it apart with `Diagnosis.to_dict`.
+
+    Raises
+    ------
+    ValueError
+        As `select_gamma` and `snis` do.
+    TypeError
+        As `select_gamma` and `snis` do.
+
+    Warns
+    -----
+    NonFiniteWarning
+        If rows hold NaN or +inf.
+
+    References
+    ----------
+    As in `select_gamma`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isdiag
+    >>> print(isdiag.diagnose(np.random.default_rng(3).normal(scale=1.3, size=4000)))
+    status               OK
+    draws n              4000
+    ESS                  745.1  (18.6% of n)
+    largest weight       0.0167
+    khat                 0.384  (at most 0.70 allowed)
+    gamma                0.8487  (set by ess)
+    ESS at gamma         1200.0  (30.0% of n), khat 0.316
+    advice               ESS is 18.6% of n, below 30%. To go on with these draws, temper: gamma = 0.849.
+    """
+    rule_needs_h(rule, h)
+    limits = Constraints(k_max, ess_min, gamma_max)
+    rows = rows_of(log_w, axis, where).numpy()
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    values, own = (None, ()) if h is None else rows.trailing(h)
+    return Diagnosis.of(rows, own, **diagnosis.diagnose(rows, lengths, limits, rule, values, workers))

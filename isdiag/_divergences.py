@@ -1,0 +1,344 @@
+"""Divergences of the target from the proposal, and the moments of the weights that they are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isdiag._core import divergences
+from isdiag._core.boundary import rows_of
+from isdiag._core.check import one_of
+from isdiag._core.result import Divergence
+from isdiag._core.typing import Axis, Direction, Estimator
+
+
+def log_moment(
+    log_w: Any, gamma: Any, *, normalize: bool = False, axis: Axis = -1, where: Any = None
+) -> Divergence:
+    """Logarithm of a moment of the weights, ``log mean(w**gamma)``.
+
+    Parameters
+    ----------
+    log_w : array_like, shape (..., n)
+        Log importance weights; -inf is a draw of zero weight.
+    gamma : float or array_like of the batch shape
+        Exponent, >= 0. NaN in an array gives a NaN row.
+    normalize : bool, default False
+        Take the weights over their mean: the moment is then ``mean(w**gamma) / mean(w)**gamma``.
+    axis : int or tuple of int, default -1
+        The sample axis or axes; the others are a batch.
+    where : array_like of bool, optional
+        Entries to count, broadcast to `log_w`.
+
+    Returns
+    -------
+    Divergence
+        The logarithm, its standard error, and the diagnostics of the weights.
+
+    Raises
+    ------
+    ValueError
+        If `gamma` is negative, NaN or infinite, the sample axis is empty, or shapes do not fit.
+    TypeError
+        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
+
+    Warns
+    -----
+    NonFiniteWarning
+        If rows hold NaN or +inf; their results are NaN.
+
+    Notes
+    -----
+    * gamma = 0 is the limit from above: the log of the share of draws of positive weight.
+    * The moment is unbiased for log-weights of normalised densities; its logarithm is too small by about half
+      the squared standard error.
+    * khat is that of ``w**gamma``, of ``w**max(gamma, 1)`` if normalised: the mean of w is then averaged too.
+
+    References
+    ----------
+    Owen, A. B. (2013). Monte Carlo theory, methods and examples, chapter 9.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isdiag
+    >>> moment = isdiag.log_moment(np.log([1.0, 2.0, 3.0]), 2.0)
+    >>> round(float(np.exp(moment.estimate)), 6)  # (1 + 4 + 9) / 3
+    4.666667
+    """
+    rows = rows_of(log_w, axis, where)
+    return Divergence.of(rows, **divergences.log_moment(rows, rows.gamma(gamma), normalize=normalize))
+
+
+def renyi_divergence(
+    log_w: Any, alpha: Any, *, normalize: bool = True, axis: Axis = -1, where: Any = None
+) -> Divergence:
+    """Renyi divergence of the target from the proposal, ``log E_mu[w**alpha] / (alpha - 1)``.
+
+    Parameters
+    ----------
+    log_w : array_like, shape (..., n)
+        Log importance weights of draws from the proposal mu; -inf is a draw of zero weight.
+    alpha : float or array_like of the batch shape
+        Order, >= 0, inf included. 1 is the Kullback-Leibler divergence KL(pi || mu), 0 is
+        ``-log mu(pi > 0)``, inf the log of the largest weight. NaN in an array gives a NaN row.
+    normalize : bool, default True
+        Take the weights over their mean, the log-weights being known up to a constant. If False they must be
+        those of normalised densities.
+    axis : int or tuple of int, default -1
+        The sample axis or axes; the others are a batch.
+    where : array_like of bool, optional
+        Entries to count, broadcast to `log_w`.
+
+    Returns
+    -------
+    Divergence
+        The divergence in nats, its standard error, and the diagnostics of the weights.
+
+    Raises
+    ------
+    ValueError
+        If `alpha` is negative or NaN, the sample axis is empty, or shapes do not fit.
+    TypeError
+        If `log_w` or `alpha` is not real or not in CPU memory, or `where` is not boolean.
+
+    Warns
+    -----
+    NonFiniteWarning
+        If rows hold NaN or +inf; their results are NaN.
+
+    Notes
+    -----
+    * Normalised, it is the divergence between two laws on the draws: >= 0, at most ``log(n)``, and
+      non-decreasing and continuous in alpha, whatever the weights.
+    * ``normalize=False`` estimates by ``log_moment(log_w, alpha).estimate / (alpha - 1)``, and by
+      ``mean(w log w)`` at alpha = 1. That the mean of the weights is not quite 1 is magnified by
+      ``1 / (alpha - 1)``, so near 1 the estimate is useless, as its standard error says.
+    * khat is that of ``w**alpha``, of ``w**max(alpha, 1)`` if normalised, and of w for alpha = inf. At
+      alpha = 1 the terms are ``w log w``, whose tail is heavier than that of w, but for the same shape in
+      the limit: take khat as a lower bound.
+    * alpha = inf has no standard error: the largest weight seen is a lower bound of the largest. khat > 0
+      says that there is none.
+
+    References
+    ----------
+    van Erven, T. & Harremoes, P. (2014). Renyi divergence and Kullback-Leibler divergence. IEEE
+    Transactions on Information Theory 60(7), 3797-3820.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isdiag
+    >>> x = np.random.default_rng(1).normal(size=2000)  # proposal N(0, 1), target N(0.5, 1)
+    >>> half = isdiag.renyi_divergence(0.5 * x, 0.5)  # the truth is alpha * 0.5**2 / 2
+    >>> print(f"{half.estimate:.4f} +- {half.std_error:.4f}")
+    0.0641 +- 0.0023
+    """
+    rows = rows_of(log_w, axis, where)
+    return Divergence.of(rows, **divergences.renyi(rows, alpha, normalize=normalize))
+
+
+def alpha_divergence(
+    log_w: Any, alpha: Any, *, normalize: bool = True, axis: Axis = -1, where: Any = None
+) -> Divergence:
+    """Amari divergence of the target from the proposal, ``(1 - E_mu[w**alpha]) / (alpha (1 - alpha))``.
+
+    Parameters
+    ----------
+    log_w : array_like, shape (..., n)
+        Log importance weights of draws from the proposal mu; -inf is a draw of zero weight.
+    alpha : float or array_like of the batch shape
+        Order, >= 0. 1 is KL(pi || mu), 0 is KL(mu || pi), 2 half the chi-squared divergence, 1/2 four times
+        the squared Hellinger distance ``1 - E_mu[sqrt(w)]``. NaN in an array gives a NaN row.
+    normalize : bool, default True
+        Take the weights over their mean, the log-weights being known up to a constant. If False they must be
+        those of normalised densities.
+    axis : int or tuple of int, default -1
+        The sample axis or axes; the others are a batch.
+    where : array_like of bool, optional
+        Entries to count, broadcast to `log_w`.
+
+    Returns
+    -------
+    Divergence
+        The divergence, its standard error, and the diagnostics of the weights. At alpha = 0 it is inf if a
+        draw has zero weight.
+
+    Raises
+    ------
+    ValueError
+        If `alpha` is negative, NaN or infinite, the sample axis is empty, or shapes do not fit.
+    TypeError
+        If `log_w` or `alpha` is not real or not in CPU memory, or `where` is not boolean.
+
+    Warns
+    -----
+    NonFiniteWarning
+        If rows hold NaN or +inf; their results are NaN.
+
+    Notes
+    -----
+    * Normalised, it is >= 0 and continuous in alpha, whatever the weights.
+    * ``normalize=False`` estimates by the mean of ``(1 - w**alpha) / (alpha (1 - alpha))``, unbiased, and by
+      that of ``w log w`` at alpha = 1. Near 1, but not at 1, it is useless, as its standard error says.
+    * A negative order is another's with the roles swapped: ``1 - alpha`` with the weights ``1 / w`` of draws
+      from the target.
+    * khat is that of ``w**alpha``, of ``w**max(alpha, 1)`` if normalised. At alpha = 1 it is a lower
+      bound, as for `renyi_divergence`; at alpha = 0 it is that of w, which says nothing of ``-log w``.
+
+    References
+    ----------
+    Amari, S. (2016). Information geometry and its applications, Springer, chapter 4. Cichocki, A. & Amari, S.
+    (2010). Families of alpha-, beta- and gamma-divergences. Entropy 12(6), 1532-1568.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isdiag
+    >>> log_w = np.log([1.0, 2.0, 3.0])
+    >>> round(float(isdiag.alpha_divergence(log_w, 2.0)), 6)  # (14 / 12 - 1) / 2
+    0.083333
+    >>> float(isdiag.alpha_divergence([0.0, -np.inf], 0.0))
+    inf
+    """
+    rows = rows_of(log_w, axis, where)
+    order = rows.per_row("alpha", alpha, 0.0, unknown=True)
+    return Divergence.of(rows, **divergences.amari(rows, order, normalize=normalize))
+
+
+def kl_divergence(
+    log_w: Any,
+    *,
+    direction: Direction = "target",
+    estimator: Estimator = "k1",
+    normalize: bool = True,
+    axis: Axis = -1,
+    where: Any = None,
+) -> Divergence:
+    """Kullback-Leibler divergence between target and proposal, from draws of the proposal.
+
+    Parameters
+    ----------
+    log_w : array_like, shape (..., n)
+        Log importance weights of draws from the proposal mu; -inf is a draw of zero weight.
+    direction : {"target", "proposal"}, default "target"
+        The law under which the log-ratio is averaged: ``KL(pi || mu) = E_pi[log w]`` or
+        ``KL(mu || pi) = -E_mu[log w]``. The latter is what a training run logs of the policy that sampled.
+    estimator : {"k1", "k2", "k3"}, default "k1"
+        What is averaged over the draws: for the direction "proposal" ``-log w``, ``log(w)**2 / 2`` or
+        ``w - 1 - log w``; for "target" ``w log w``, ``w log(w)**2 / 2`` or ``w log w - w + 1``.
+    normalize : bool, default True
+        Take the weights over their mean, the log-weights being known up to a constant. If False they must be
+        those of normalised densities, as log-ratios of policies are.
+    axis : int or tuple of int, default -1
+        The sample axis or axes; the others are a batch.
+    where : array_like of bool, optional
+        Entries to count, broadcast to `log_w`.
+
+    Returns
+    -------
+    Divergence
+        The divergence in nats, its standard error, and the diagnostics of the weights. KL(mu || pi) is inf if
+        a draw has zero weight.
+
+    Raises
+    ------
+    ValueError
+        If `direction` or `estimator` is unknown, the sample axis is empty, or shapes do not fit.
+    TypeError
+        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
+
+    Warns
+    -----
+    NonFiniteWarning
+        If rows hold NaN or +inf; their results are NaN.
+
+    Notes
+    -----
+    * With ``normalize=False`` k1 and k3 are unbiased. k3 is never negative, term by term, and varies less
+      where target and proposal are near; k1 may come out negative.
+    * k2 is never negative and varies little, but estimates another divergence, which agrees with KL to second
+      order: for normal laws of equal variance it is ``KL + KL**2 / 2``. More draws do not help.
+    * Normalised, the weights have mean 1, so that k1 and k3 are the same number, >= 0:
+      ``sum(wbar log w) - log mean(w)`` for "target" and ``log mean(w) - mean(log w)`` for "proposal". Their
+      bias is of order 1/n.
+    * khat is that of w. The terms ``w log w`` have a heavier tail, but for the same shape in the limit: take
+      khat as a lower bound. The direction "proposal" averages ``-log w`` as well, whose tail, where weights
+      vanish, khat does not see; w is averaged only if normalised and by k3.
+
+    References
+    ----------
+    Schulman, J. (2020). Approximating KL divergence. http://joschu.net/blog/kl-approx.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isdiag
+    >>> x = np.random.default_rng(1).normal(size=2000)  # proposal N(0, 1), target N(0.5, 1): KL 0.125
+    >>> for estimator in ("k1", "k2", "k3"):
+    ...     kl = isdiag.kl_divergence(
+    ...         0.5 * x - 0.125, direction="proposal", estimator=estimator, normalize=False
+    ...     )
+    ...     print(f"{kl.estimate:.4f} +- {kl.std_error:.4f}")
+    0.1317 +- 0.0113
+    0.1353 +- 0.0043
+    0.1276 +- 0.0043
+    """
+    one_of("direction", direction, Direction)
+    one_of("estimator", estimator, Estimator)
+    rows = rows_of(log_w, axis, where)
+    found = divergences.kullback_leibler(rows, direction, estimator, normalize=normalize)
+    return Divergence.of(rows, **found)
+
+
+def chi2_divergence(log_w: Any, *, normalize: bool = True, axis: Axis = -1, where: Any = None) -> Divergence:
+    """Chi-squared divergence of the target from the proposal, ``E_mu[w**2] - 1``.
+
+    Parameters
+    ----------
+    log_w : array_like, shape (..., n)
+        Log importance weights of draws from the proposal mu; -inf is a draw of zero weight.
+    normalize : bool, default True
+        Take the weights over their mean, the log-weights being known up to a constant. If False they must be
+        those of normalised densities.
+    axis : int or tuple of int, default -1
+        The sample axis or axes; the others are a batch.
+    where : array_like of bool, optional
+        Entries to count, broadcast to `log_w`.
+
+    Returns
+    -------
+    Divergence
+        The divergence, its standard error, and the diagnostics of the weights.
+
+    Raises
+    ------
+    ValueError
+        If the sample axis is empty or shapes do not fit.
+    TypeError
+        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
+
+    Warns
+    -----
+    NonFiniteWarning
+        If rows hold NaN or +inf; their results are NaN.
+
+    Notes
+    -----
+    * Normalised it is the squared coefficient of variation of the weights, ``n / ess(log_w) - 1``.
+    * It is ``2 * alpha_divergence(log_w, 2)``.
+    * khat is that of ``w**2``, about twice that of w: the standard error needs four moments of the weights.
+
+    References
+    ----------
+    Kong, A. (1992). A note on importance sampling using standardized weights. Tech. rep. 348, Chicago.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isdiag
+    >>> log_w = np.log([1.0, 2.0, 3.0])
+    >>> round(float(isdiag.chi2_divergence(log_w)), 6), round(3 / isdiag.ess(log_w) - 1, 6)
+    (0.166667, 0.166667)
+    """
+    rows = rows_of(log_w, axis, where)
+    return Divergence.of(rows, **divergences.chi2(rows, normalize=normalize))

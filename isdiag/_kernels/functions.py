@@ -1,0 +1,100 @@
+"""exp and log to within an ulp or few, without a branch, so that the loops around them vectorise."""
+
+import numpy as np
+
+from isdiag._kernels._jit import inner
+from isdiag._kernels.bits import bits_of, float_of, negative_or
+
+LOG2_E = 1.4426950408889634
+LN_2 = 0.6931471805599453
+_ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it rounds to an integer held in the low bits
+LOWEST = -1021.0  # 2**v is held at 2**-1021 = 4.5e-308 from here on: next to a weight of 1 it is nothing
+
+
+@inner(fastmath={"contract"})
+def exp2(v):
+    """2**max(v, -1021) for v <= 0, within an ulp and branch-free, so that a loop around it vectorises.
+
+    A polynomial on the fraction in [-1/2, 1/2] (Remez, relative error 3.1e-18), to whose bits the integer
+    part is added.
+    """
+    v = max(v, LOWEST)
+    shifted = v + _ROUND
+    f = v - (shifted - _ROUND)
+    p = 4.4352827069572771511e-10
+    p = p * f + 7.0741056135081427963e-9
+    p = p * f + 1.0178198021671930844e-7
+    p = p * f + 1.321543308967639918e-6
+    p = p * f + 0.000015252733489988525649
+    p = p * f + 0.00015403530462514432062
+    p = p * f + 0.0013333558146789921722
+    p = p * f + 0.0096181291075883352443
+    p = p * f + 0.055504108664819921605
+    p = p * f + 0.24022650695910156204
+    p = p * f + 0.69314718055994533046
+    p = p * f + 1.0
+    return float_of(bits_of(p) + (bits_of(shifted) << 52))
+
+
+@inner
+def exp_of(x):
+    """exp(max(x, -707)) for x <= 0."""
+    return exp2(LOG2_E * x)
+
+
+@inner(fastmath={"contract"})
+def one_minus_exp(d):
+    """1 - exp(d) for d <= 0, to full relative accuracy: expm1's Taylor polynomial down to -0.35."""
+    d = max(d, -708.0)
+    p = 1.0 / 6227020800.0
+    p = p * d + 1.0 / 479001600.0
+    p = p * d + 1.0 / 39916800.0
+    p = p * d + 1.0 / 3628800.0
+    p = p * d + 1.0 / 362880.0
+    p = p * d + 1.0 / 40320.0
+    p = p * d + 1.0 / 5040.0
+    p = p * d + 1.0 / 720.0
+    p = p * d + 1.0 / 120.0
+    p = p * d + 1.0 / 24.0
+    p = p * d + 1.0 / 6.0
+    p = p * d + 0.5
+    p = p * d + 1.0
+    return negative_or(d + 0.35, 1.0 - exp_of(d), -d * p)
+
+
+_SQRT_HALF = np.int64(0x3FE6A09E667F3BCD)  # bits of sqrt(1/2)
+_LN2_HIGH = 0.693147180369123816490  # ln 2 in two parts, the first short enough for exact multiples
+_LN2_LOW = 1.90821492927058770002e-10
+
+
+@inner(fastmath={"contract"})
+def _log_near_one(z):
+    """log(1 + z) for -0.3 <= z <= 0.42, as 2 atanh(z / (2 + z))."""
+    s = z / (2.0 + z)
+    w = s * s
+    p = 1.0 / 21.0
+    p = p * w + 1.0 / 19.0
+    p = p * w + 1.0 / 17.0
+    p = p * w + 1.0 / 15.0
+    p = p * w + 1.0 / 13.0
+    p = p * w + 1.0 / 11.0
+    p = p * w + 1.0 / 9.0
+    p = p * w + 1.0 / 7.0
+    p = p * w + 1.0 / 5.0
+    p = p * w + 1.0 / 3.0
+    return 2.0 * s + 2.0 * s * (w * p)
+
+
+@inner(fastmath={"contract"})
+def fast_log(y):
+    """log(y) for normal y > 0, branch-free."""
+    bits = bits_of(y)
+    exponent = (bits - _SQRT_HALF) >> 52
+    near_one = _log_near_one(float_of(bits - (exponent << 52)) - 1.0)
+    return exponent * _LN2_HIGH + (near_one + exponent * _LN2_LOW)
+
+
+@inner(fastmath={"contract"})
+def fast_log1p(z):
+    """log(1 + z) for z > -1, branch-free, to full relative accuracy near 0."""
+    return negative_or(abs(z - 0.06) - 0.35, _log_near_one(z), fast_log(1.0 + z))

@@ -1,0 +1,239 @@
+"""Generalised Pareto fit [ZS]_, with the prior on k of [PSIS]_.
+
+References
+----------
+.. [ZS] Zhang, J. & Stephens, M. A. (2009). A new and efficient estimation method for the generalized
+   Pareto distribution. Technometrics 51(3), 316-325.
+.. [PSIS] Vehtari, A., Simpson, D., Gelman, A., Yao, Y. & Gabry, J. (2024). Pareto smoothed importance
+   sampling. JMLR 25(72), 1-58.
+"""
+
+import math
+
+import numpy as np
+
+from isdiag._kernels._jit import entry, inner
+from isdiag._kernels.bits import MANTISSA, ONE, bits_of, float_of
+from isdiag._kernels.functions import LN_2, exp_of, fast_log, fast_log1p, one_minus_exp
+from isdiag._kernels.sums import GRID_LANES, copy, grid_sums, pad, padded, pair_sums
+from isdiag._kernels.tail import MIN_TAIL, quartile_rank
+from isdiag._kernels.workspace import grid_size, new_workspace
+
+_UNROLLED = 8
+
+
+@inner
+def _factors(theta):
+    """How many factors 1 - theta x with x in [0, 1] stay within the range of a float64, 2^-1022 to 2^1023."""
+    extreme = abs((bits_of(1.0 - theta) >> 52) - 1023) + 1
+    return max(1000 // extreme, 1)
+
+
+@inner(fastmath={"contract"})
+def _multiply_one(products, theta, x):
+    for j in range(theta.size):
+        products[j] *= 1.0 - theta[j] * x
+
+
+@inner(fastmath={"contract"})
+def _multiply(products, theta, x):
+    x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
+    for j in range(theta.size):
+        t = theta[j]
+        low = ((1.0 - t * x0) * (1.0 - t * x1)) * ((1.0 - t * x2) * (1.0 - t * x3))
+        high = ((1.0 - t * x4) * (1.0 - t * x5)) * ((1.0 - t * x6) * (1.0 - t * x7))
+        products[j] *= low * high
+
+
+@inner
+def _log_products(x, theta, mantissa, exponent):
+    """Log of the product of 1 - theta x over x in [0, 1], the largest being 1, for ascending theta < 1.
+
+    As mantissa and exponent, with the log being log(mantissa) + exponent log 2: one log for many factors.
+    Vectorised over theta, which saves a horizontal product for each: 0.3 us against 0.8 for 94 excesses.
+    """
+    group = min(_factors(theta[0]), _factors(theta[-1]))
+    several = group >= _UNROLLED
+    group = group - group % _UNROLLED if several else 1
+    mantissa[:] = 1.0
+    exponent[:] = 0.0
+    for start in range(0, x.size, group):
+        if several:
+            for i in range(start, min(start + group, x.size), _UNROLLED):
+                _multiply(mantissa, theta, x[i : i + _UNROLLED])
+        else:
+            _multiply_one(mantissa, theta, x[start])
+        for j in range(theta.size):
+            bits = bits_of(mantissa[j])
+            exponent[j] += (bits >> 52) - 1023
+            mantissa[j] = float_of((bits & MANTISSA) | ONE)
+
+
+@inner
+def _mean_log1p(ws, x, theta, m):
+    """mean(log1p(-theta x)) over m excesses, x as in `_log_products`."""
+    if abs(theta) < _SMALL_THETA:
+        total = 0.0
+        for i in range(m):
+            total += math.log1p(-theta * x[i])
+        return total / m
+    lanes = ws.lanes
+    lanes[0, :] = theta
+    _log_products(x, lanes[0], lanes[1], lanes[2])
+    return (fast_log(lanes[1, 0]) + lanes[2, 0] * LN_2) / m
+
+
+_SMALL_THETA = 1e-4  # nearer to 0 the rounding of 1 - theta x would show in its log
+
+
+@inner(fastmath={"contract"})
+def _profile(theta, shape, m):
+    """Profile log-likelihood of theta = -k / sigma, k being its maximum at that theta."""
+    rate = -theta / shape
+    return m * (fast_log(rate) - shape - 1.0)
+
+
+@inner
+def _profiles(ws, x, m, mean, theta, k, log_lik):
+    """Fill k and the profile log-likelihood of an ascending grid."""
+    _log_products(x, theta, k, log_lik)
+    for j in range(theta.size):
+        k[j] = (fast_log(k[j]) + log_lik[j] * LN_2) / m
+        log_lik[j] = _profile(theta[j], k[j], m)
+    for j in range(theta.size):
+        if abs(theta[j]) < _SMALL_THETA:
+            k[j] = _mean_log1p(ws, x, theta[j], m)
+            log_lik[j] = _profile(theta[j], k[j], m) if theta[j] != 0.0 else -m * (math.log(mean) + 1.0)
+
+
+@inner(fastmath={"contract"})
+def _zhang_stephens_grid(theta, size, quartile):
+    for j in range(theta.size):
+        theta[j] = 1.0 + (1.0 - math.sqrt(size / (min(j, size - 1) + 0.5))) / (3.0 * quartile)
+
+
+@inner
+def _posterior_mean(theta, log_lik, top):
+    """Mean of theta under the weights exp(log_lik - top), which replace log_lik."""
+    for j in range(theta.size):
+        log_lik[j] = exp_of(log_lik[j] - top)
+    total, theta_hat, _, _ = grid_sums(log_lik, theta, theta.size)
+    return theta_hat / total
+
+
+@inner
+def _posterior_variance(weights, k, m):
+    """Variance of k under the weights, plus what k still varies at given theta.
+
+    There log1p(-theta x) is exponential with mean k, so k^2 / m.
+    """
+    total = 0.0
+    mean = 0.0
+    for j in range(k.size):
+        total += weights[j]
+        mean += weights[j] * k[j]
+    mean /= total
+    variance = 0.0
+    for j in range(k.size):
+        variance += weights[j] / total * ((k[j] - mean) ** 2 + k[j] ** 2 / m)
+    return variance
+
+
+_SMALLEST_QUARTILE = 1e-290
+
+
+@inner
+def gpd_fit(ws, m, least, quartile, largest):
+    """Fit m excesses ws.excess[:m], given three of their order statistics.
+
+    Returns (fitted, k, sigma), without a prior on k. The excesses are overwritten by their ratio to the
+    largest; k and its weight at each theta stay in ws.k and ws.log_lik.
+    """
+    # Negated, so that a NaN is no fit.
+    if not (m >= MIN_TAIL and least >= 0.0 and quartile > least and largest < np.inf):
+        return False, np.nan, np.nan
+    quartile /= largest
+    if not quartile > _SMALLEST_QUARTILE:  # theta, of the order of its inverse, would overflow
+        return False, np.nan, np.nan
+    for i in range(m):
+        ws.excess[i] /= largest
+    x = ws.excess[: pad(ws.excess, m)]
+    total, _, _, _ = pair_sums(x, x, x.size)
+    mean = total / m
+    size = grid_size(m)
+    width = padded(size, GRID_LANES)
+    theta, k, log_lik = ws.theta[:width], ws.k[:width], ws.log_lik[:width]
+    _zhang_stephens_grid(theta, size, quartile)
+    _profiles(ws, x, m, mean, theta, k, log_lik)
+    log_lik[size:] = -np.inf
+    top = -np.inf
+    for j in range(size):
+        top = max(top, log_lik[j])
+    theta_hat = _posterior_mean(theta, log_lik, top)
+    k_hat = _mean_log1p(ws, x, theta_hat, m)
+    sigma = -k_hat / theta_hat if theta_hat != 0.0 else mean
+    fitted = abs(k_hat) < np.inf and abs(sigma) < np.inf
+    return fitted, k_hat, sigma * largest
+
+
+# The prior of [PSIS]: ten pseudo-draws at k = 1/2.
+_PRIOR_DRAWS = 10.0
+_PRIOR_K = 0.5
+
+
+@inner
+def with_prior(k, m):
+    return (k * m + _PRIOR_DRAWS * _PRIOR_K) / (m + _PRIOR_DRAWS)
+
+
+@inner
+def smoothed_tail(k, sigma, base, out):
+    """Logs of exp(base) + the quantiles of a generalised Pareto law at (i + 1/2) / m, at most 0.
+
+    base <= 0 is the cutoff. Two forms of one number: each keeps its digits where the other loses them.
+    """
+    m = out.size
+    for i in range(m):
+        t = -fast_log1p(-(i + 0.5) / m)  # minus the log of the survival function
+        y = abs(k) * t
+        # expm1(k t) / k for either sign of k, by a difference that is accurate near 0
+        growth = one_minus_exp(-y)
+        if k > 0.0:
+            growth = growth / exp_of(-y)
+        out[i] = sigma * t if k == 0.0 else sigma * growth / abs(k)
+    if base > -0.5:
+        below_one = math.expm1(base)
+        for i in range(m):
+            out[i] = min(fast_log1p(below_one + out[i]), 0.0)
+    else:
+        cutoff = math.exp(base)
+        for i in range(m):
+            out[i] = min(fast_log(cutoff + out[i]), 0.0)
+
+
+@entry
+def gpd_fit_rows(rows, n, prior, k, sigma, k_std_error):
+    """Rows of ascending excesses, of which the first n[r] count."""
+    ws = new_workspace(rows.shape[1], n)
+    for r in range(rows.shape[0]):
+        m = n[r]
+        copy(rows[r, :m], ws.excess)
+        k[r] = np.nan
+        sigma[r] = np.nan
+        k_std_error[r] = np.nan
+        if m < MIN_TAIL:
+            continue
+        least, quartile, largest = rows[r, 0], rows[r, quartile_rank(m)], rows[r, m - 1]
+        fitted, shape, scale = gpd_fit(ws, m, least, quartile, largest)
+        if not fitted:
+            k[r] = np.inf
+            continue
+        size = grid_size(m)
+        variance = _posterior_variance(ws.log_lik[:size], ws.k[:size], m)
+        shrink = 1.0
+        if prior:
+            shape = with_prior(shape, m)
+            shrink = m / (m + _PRIOR_DRAWS)
+        k[r] = shape
+        sigma[r] = scale
+        k_std_error[r] = shrink * math.sqrt(variance)

@@ -1,0 +1,17 @@
+"""What kernels write: codes, and a record of named numbers for each row. NumPy alone reads this file."""
+
+import numpy as np
+
+# Codes of `isdiag.Status` that are about weights, and of what set gamma; a test holds both to their names.
+OK, FLAT, TAIL_TOO_SHORT, DEGENERATE_TAIL, INFEASIBLE, NO_WEIGHT, NOT_FINITE = range(7)
+BY_NONE, BY_PSIS, BY_ESS, BY_MAX, BY_MSE = range(5)
+
+
+def _record(floats, ints="", codes=""):
+    kinds = ((floats, np.float64), (ints, np.int64), (codes, np.int8))
+    return np.dtype([(name, kind) for names, kind in kinds for name in names.split()], align=True)
+
+
+SELECTION = _record("gamma gamma_psis gamma_ess khat khat_tempered ess ess_ratio", "n", "limited_by status")
+SMOOTHED = _record("khat ess", "tail_length", "status")
+SUMMED = _record("ess log_total error_draws", "", "status")

@@ -1,0 +1,143 @@
+"""The tail: the largest draws, in order of appearance."""
+
+from typing import NamedTuple
+
+from isdiag._kernels._jit import inner
+from isdiag._kernels.bits import KEY_NEG_INF, LARGEST, from_order_key, order_key
+from isdiag._kernels.sums import copy
+from isdiag._kernels.survey import census, nth_largest, survey_part
+
+# The fit compares its lower quartile with its smallest excess; with 5 draws they are the same draw.
+MIN_TAIL = 6
+
+
+@inner
+def _merge_sort(ws, size):
+    x, index, x_spare, index_spare = ws.x, ws.index, ws.x_spare, ws.index_spare
+    run = 1
+    while run < size:
+        for start in range(0, size, 2 * run):
+            i = start
+            middle = min(start + run, size)
+            j = middle
+            stop = min(start + 2 * run, size)
+            for k in range(start, stop):
+                if j >= stop or (i < middle and x[i] <= x[j]):
+                    x_spare[k] = x[i]
+                    index_spare[k] = index[i]
+                    i += 1
+                else:
+                    x_spare[k] = x[j]
+                    index_spare[k] = index[j]
+                    j += 1
+        copy(x_spare[:size], x)
+        copy(index_spare[:size], index)
+        run *= 2
+
+
+_CROWDED = 32
+_EXPONENTIAL_QUARTILE = 0.2876820724517809  # log(4/3): the lower quartile of an exponential of mean 1
+
+
+@inner
+def sort_tail(ws, tail):
+    """Sort the tail in ws.x ascending and stably, carrying ws.index.
+
+    A tail of log-weights is close to exponential, so the increasing map t / (t + mean) spreads it evenly
+    over buckets; within them few draws are left to insert. Where one is crowded all are merged instead.
+    """
+    x, index, x_spare, index_spare = ws.x, ws.index, ws.x_spare, ws.index_spare
+    size = tail.size
+    least, quartile = ws.marks[0], ws.marks[1]
+    mean = (quartile - least) / _EXPONENTIAL_QUARTILE
+    ends, bucket = ws.ends, ws.bucket
+    ends[: size + 2] = 0
+    for i in range(size):
+        place = 1.0 - mean / ((x[i] - least) + mean)
+        bucket[i] = int(place * size) if 0.0 <= place <= 1.0 else 0
+        ends[bucket[i] + 1] += 1
+    crowd = 0
+    for b in range(size + 1):
+        crowd = max(crowd, ends[b + 1])
+    if crowd > _CROWDED:
+        _merge_sort(ws, size)
+        return
+    for b in range(size + 1):
+        ends[b + 1] += ends[b]
+    for i in range(size):
+        k = ends[bucket[i]]
+        ends[bucket[i]] += 1
+        x_spare[k] = x[i]
+        index_spare[k] = index[i]
+    for i in range(size):
+        value = x_spare[i]
+        label = index_spare[i]
+        j = i
+        while j > 0 and x[j - 1] > value:
+            x[j] = x[j - 1]
+            index[j] = index[j - 1]
+            j -= 1
+        x[j] = value
+        index[j] = label
+
+
+class Tail(NamedTuple):
+    """The tail that ws.x[:size] holds, relative to the maximum of the row; ws.index tells where it stands.
+
+    ws.marks holds its order statistics that a fit is scaled by: the least, the lower quartile, the largest.
+    """
+
+    size: int
+    cutoff: float  # the largest draw below the tail, -inf where it takes every draw of positive weight
+    least: float  # not relative
+    ties: int  # how many draws outside the tail equal its least
+
+
+@inner
+def quartile_rank(m):
+    """Which order statistic of m excesses, counted from 0 and from below, [ZS] scale their grid by."""
+    return int(m / 4 + 0.5) - 1
+
+
+@inner
+def select_tail(ws, row, survey, length):
+    """Fill ws.x, ws.index with the min(length, n_finite) largest draws, in order of appearance.
+
+    They hold the candidates of the survey. Of draws that tie with the smallest one of the tail the last to
+    appear belong to it, as in a stable ascending sort.
+    """
+    x, index = ws.x, ws.index
+    high, n_finite, count = survey.high, survey.n_finite, survey.count
+    m = min(length, n_finite)
+    if count <= m and count < n_finite:
+        _, _, _, count = survey_part(row, 0, row.size, -LARGEST, x, index)
+    keys = ws.keys[:count]
+    for i in range(count):
+        keys[i] = order_key(x[i])
+    cutoff = nth_largest(keys, m) if m < count else KEY_NEG_INF
+    above_cutoff, _, least = census(keys, cutoff)
+    if above_cutoff < m:
+        least = cutoff
+    quartile = least
+    if m >= MIN_TAIL:
+        quartile = nth_largest(keys, m - 1 - quartile_rank(m))
+    least = from_order_key(least)
+    quartile = from_order_key(quartile)
+    ties = -m
+    for i in range(count):
+        ties += 1 if x[i] >= least else 0
+    skip = ties
+    k = 0
+    for i in range(count):
+        value = x[i]
+        keep = value > least
+        if value == least:
+            keep = skip == 0
+            skip -= 0 if keep else 1
+        x[k] = value - high
+        index[k] = index[i]
+        k += 1 if keep else 0
+    ws.marks[0] = least - high
+    ws.marks[1] = quartile - high
+    ws.marks[2] = 0.0
+    return Tail(m, from_order_key(cutoff) - high, least, ties)

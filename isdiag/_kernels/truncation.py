@@ -1,0 +1,107 @@
+"""Where to cut weights."""
+
+import math
+
+import numpy as np
+
+from isdiag._kernels._jit import entry, inner
+from isdiag._kernels.gpd import gpd_fit, with_prior
+from isdiag._kernels.power_sums import power_sums
+from isdiag._kernels.records import OK
+from isdiag._kernels.survey import state_of, survey_row
+from isdiag._kernels.tail import MIN_TAIL, quartile_rank, select_tail, sort_tail
+from isdiag._kernels.workspace import new_workspace
+
+# Draws this close in log-weight are one level of a lattice (ratios of counts, sums of few terms).
+_SAME_LEVEL = 1e-9
+
+
+@inner
+def _spread_excesses(ws, row, tail, high, tie):
+    """Fill ws.excess with those of the tail, ties spread; returns the weight they are measured from.
+
+    Draws that share a level are spread evenly between it and the level below: a tail of a lattice, which
+    has hardly any distinct excess to fit, becomes one with a slope. A tail without ties stays as it is.
+    """
+    m, x = tail.size, ws.x
+    outside = 0
+    below = -np.inf
+    for i in range(row.size):
+        t = row[i] - high
+        outside += 1 if abs(t - x[0]) <= tie else 0
+        below = max(below, t if t < x[0] - tie else -np.inf)
+    for i in range(m):
+        outside -= 1 if abs(x[i] - x[0]) <= tie else 0
+    lower = math.exp(below)
+    cutoff = lower
+    start = 0
+    while start < m:
+        stop = start + 1
+        while stop < m and x[stop] - x[start] <= tie:
+            stop += 1
+        level = math.exp(x[stop - 1])
+        first = outside if start == 0 else 0
+        count = first + stop - start
+        step = (level - lower) / count
+        if first > 0:
+            cutoff = lower + (first - 0.5) * step
+        for i in range(start, stop):
+            value = lower + (first + i - start + 0.5) * step if count > 1 else level
+            ws.excess[i] = value - cutoff
+        lower = level
+        start = stop
+    return cutoff
+
+
+# The cap lies between that of Ionides, sqrt(n) times the mean weight, and the level that the fitted tail
+# exceeds half a time in n draws, three quarters of the way on the log scale. Where more than two draws
+# exceed that level there is something the fit does not know, a far mode say, and the cap is not lowered.
+# A tail is taken to have a mean: k is 1 at most. benchmarks/accuracy compares alternatives.
+_EXCEEDANCES = 0.5
+_TOWARDS_FIT = 0.75
+_OUTLIERS = 2
+
+
+@inner
+def _fitted_level(ws, row, tail, high, tie):
+    """Log of the weight that the tail fitted to w exceeds `_EXCEEDANCES` times; NaN where there is no fit."""
+    m = tail.size
+    if m < MIN_TAIL:
+        return np.nan
+    sort_tail(ws, tail)
+    cutoff = _spread_excesses(ws, row, tail, high, tie)
+    least, quartile, largest = ws.excess[0], ws.excess[quartile_rank(m)], ws.excess[m - 1]
+    fitted, k, sigma = gpd_fit(ws, m, least, quartile, largest)
+    if not fitted:
+        return np.nan
+    k = min(with_prior(k, m), 1.0)
+    y = math.log(m / _EXCEEDANCES)
+    growth = math.expm1(k * y) / k if k != 0.0 else y
+    return math.log(cutoff + sigma * growth)
+
+
+@entry
+def cap_rows(rows, n, length, cap, status, eps):
+    """The log-weight at which to truncate each row; NaN and the status code of a row without weights."""
+    ws = new_workspace(rows.shape[1], length)
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        survey = survey_row(ws, row, length[r])
+        high = survey.high
+        cap[r] = np.nan
+        status[r] = survey.presence
+        if status[r] != OK:
+            continue
+        s1, _ = power_sums(row, survey, 1.0, ws.e)
+        log_ionides = math.log(s1) - 0.5 * math.log(n[r])
+        cap[r] = high + log_ionides
+        if state_of(survey, n[r], 1.0, eps) == OK:
+            tail = select_tail(ws, row, survey, length[r])
+            tie = max(_SAME_LEVEL, 8.0 * eps * max(1.0, abs(high)))
+            level = _fitted_level(ws, row, tail, high, tie)
+            above = 0
+            for i in range(tail.size):
+                above += 1 if ws.x[i] > level else 0
+            towards = _TOWARDS_FIT * (level - log_ionides)
+            if towards > 0.0 or (towards <= 0.0 and above <= _OUTLIERS):
+                cap[r] += towards

@@ -1,0 +1,417 @@
+"""The tail of the weights: khat, Pareto smoothing, fits, and what a tail index means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from isdiag._core import bands, tails, variance_test
+from isdiag._core.boundary import like_scalar, numbers, real_array, rows_of
+from isdiag._core.result import PSIS, FiniteVarianceTest, GPDFit, bare, fields_of
+from isdiag._core.typing import Axis
+
+
+def psis(
+    log_w: Any,
+    *,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
+    normalize: bool = True,
+    axis: Axis = -1,
+    where: Any = None,
+    workers: int = 1,
+    out: Any = None,
+) -> PSIS:
+    """Pareto smoothed importance sampling.
+
+    The largest weights are replaced by the quantiles of a generalised Pareto distribution fitted to
+    them, cut at the largest raw weight.
+
+    Parameters
+    ----------
+    log_w : array_like, shape (..., n)
+        Log importance weights up to a constant: ``log target - log proposal``, for leave-one-out minus
+        the pointwise log-likelihood. -inf is a draw of zero weight.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
+    normalize : bool, default True
+        Make the weights sum to one. Otherwise the body of the weights comes back bit for bit.
+    axis : int or tuple of int, default -1
+        The sample axis or axes; the others are a batch.
+    where : array_like of bool, optional
+        Entries to count, broadcast to `log_w`; the others come back as -inf.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+    out : ndarray, optional
+        NumPy array of `log_w`'s shape and float dtype that takes the smoothed log-weights; may be `log_w`
+        itself, which is then overwritten. Where it is float64, C-contiguous and the sample axis is the
+        last, no other memory of that size is used.
+
+    Returns
+    -------
+    PSIS
+        Smoothed log-weights, khat, ESS and what became of each row.
+
+    Raises
+    ------
+    ValueError
+        If `r_eff` or `tail_length` is out of range, the sample axis is empty, or shapes do not fit; if
+        `out` is read-only or differs from `log_w` in shape or from the result in dtype.
+    TypeError
+        If `log_w` is not real or not in CPU memory, `where` is not boolean, or `out` is not a NumPy array.
+
+    Warns
+    -----
+    NonFiniteWarning
+        If rows hold NaN or +inf; their results are NaN, all other rows are untouched.
+
+    Notes
+    -----
+    * Fewer than 6 draws in the tail (n < 30): khat NaN, weights unsmoothed, `Status.TAIL_TOO_SHORT`.
+    * Equal weights: khat -inf, weights unchanged, `Status.FLAT`.
+    * Ties that make a fit impossible: khat inf, weights unsmoothed, `Status.DEGENERATE_TAIL`.
+    * -inf counts in n but is never fitted. If fewer draws than the tail length have positive weight,
+      the tail is all of them, over a threshold of zero weight.
+    * Draws that tie keep their order of appearance.
+
+    References
+    ----------
+    Vehtari, A., Simpson, D., Gelman, A., Yao, Y. & Gabry, J. (2024). Pareto smoothed importance
+    sampling. JMLR 25(72), 1-58.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isdiag
+    >>> log_w = np.random.default_rng(1).normal(scale=2.0, size=1000)
+    >>> isdiag.psis(log_w)
+    PSIS(log_weights=<1000 ndarray>, khat=0.688952, ess=36.1046, tail_length=94, n=1000, status=OK)
+    """
+    rows = rows_of(log_w, axis, where)
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    target = rows.target(out)
+    found = tails.smooth(rows, lengths, np.ones(len(rows)), normalize, workers, target)
+    return PSIS.of(rows, log_weights=rows.weights(target, out), n=rows.n, **fields_of(found))
+
+
+def pareto_khat(
+    log_w: Any,
+    *,
+    gamma: Any = 1.0,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
+    axis: Axis = -1,
+    where: Any = None,
+) -> Any:
+    """The shape khat of the tail of the weights ``w**gamma``, without smoothing.
+
+    Parameters
+    ----------
+    log_w : array_like, shape (..., n)
+        Log importance weights up to a constant; -inf is a draw of zero weight.
+    gamma : float or array_like of the batch shape, default 1
+        Exponent, >= 0; khat is re-fitted to the tempered weights.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
+    axis : int or tuple of int, default -1
+        The sample axis or axes; the others are a batch.
+    where : array_like of bool, optional
+        Entries to count, broadcast to `log_w`.
+
+    Returns
+    -------
+    float or array of the batch shape
+        Shape khat, float64: -inf for equal weights, NaN where unknown (fewer than 6 draws in the tail, no
+        weight, NaN or +inf in the row), inf where the tail cannot be fitted. Compare as
+        ``khat <= threshold``, which an unknown khat fails.
+
+    Raises
+    ------
+    ValueError
+        If `gamma`, `r_eff` or `tail_length` is out of range, the sample axis is empty, or shapes do not
+        fit.
+    TypeError
+        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
+
+    Warns
+    -----
+    NonFiniteWarning
+        If rows hold NaN or +inf.
+
+    References
+    ----------
+    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), 1-58.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isdiag
+    >>> log_w = np.random.default_rng(1).normal(scale=2.0, size=1000)
+    >>> round(isdiag.pareto_khat(log_w), 6), round(isdiag.pareto_khat(log_w, gamma=0.5), 6)
+    (0.688952, 0.321681)
+    """
+    rows = rows_of(log_w, axis, where)
+    found, status = tails.khat(rows, tails.lengths_of(rows, r_eff, tail_length), rows.gamma(gamma))
+    return bare(rows, found, status)
+
+
+def finite_variance_test(
+    log_w: Any,
+    *,
+    gamma: Any = 1.0,
+    tail_length: int | None = None,
+    axis: Axis = -1,
+    where: Any = None,
+) -> FiniteVarianceTest:
+    """Test whether the weights ``w**gamma`` have a finite variance: H0 is k <= 1/2.
+
+    Parameters
+    ----------
+    log_w : array_like, shape (..., n)
+        Log importance weights up to a constant; -inf is a draw of zero weight.
+    gamma : float or array_like of the batch shape, default 1
+        Exponent, >= 0.
+    tail_length : int, optional
+        How many of the largest weights make the tail; default `tail_length(n)`.
+    axis : int or tuple of int, default -1
+        The sample axis or axes of `log_w`; the others are a batch.
+    where : array_like of bool, optional
+        Entries to count, broadcast to `log_w`.
+
+    Returns
+    -------
+    FiniteVarianceTest
+        Statistic, p-value and the tail index.
+
+    Raises
+    ------
+    ValueError
+        If `gamma` or `tail_length` is out of range, the sample axis is empty, or shapes do not fit.
+    TypeError
+        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
+
+    Warns
+    -----
+    NonFiniteWarning
+        If rows hold NaN or +inf; their results are NaN.
+
+    Notes
+    -----
+    * The generalised Pareto likelihood of the excesses over the largest weight below the tail is
+      maximised with k free and with k = 1/2; the statistic is the root of twice the difference of its
+      logarithm, with the sign of k - 1/2.
+    * A large p-value is no proof: a heavy tail that no draw has reached yet cannot be seen.
+    * Equal weights have p-value 1; where the tail is too short or cannot be fitted all is NaN.
+
+    References
+    ----------
+    Koopman, S. J., Shephard, N. & Creal, D. (2009). Testing the assumptions behind importance sampling.
+    Journal of Econometrics 149(1), 2-11.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isdiag
+    >>> tail = np.random.default_rng(1).exponential(size=(2, 4000))  # log of exact Pareto weights of index 1
+    >>> test = isdiag.finite_variance_test(tail * [[0.3], [0.8]])
+    >>> print(test.k.round(2), test.p_value.round(3))
+    [0.22 0.93] [0.994 0.   ]
+    """
+    rows = rows_of(log_w, axis, where)
+    lengths = tails.lengths_of(rows, tail_length=tail_length)
+    return FiniteVarianceTest.of(rows, **variance_test.finite_variance(rows, rows.gamma(gamma), lengths))
+
+
+def gpd_fit(excesses: Any, *, prior: bool = True) -> GPDFit:
+    """Fit a generalised Pareto distribution to excesses over a threshold, by Zhang and Stephens (2009).
+
+    Parameters
+    ----------
+    excesses : array_like, shape (..., m)
+        Amounts >= 0 by which draws exceed the threshold, in any order.
+    prior : bool, default True
+        Shrink k as ten draws at k = 1/2 would (Vehtari et al. 2024). It steadies k in short tails;
+        sigma keeps the unshrunk k.
+
+    Returns
+    -------
+    GPDFit
+        NaN throughout where there are fewer than 6 excesses; k infinite, the rest NaN, where ties make a
+        fit impossible.
+
+    Raises
+    ------
+    ValueError
+        If an excess is negative or NaN or infinite, or the last axis is empty.
+    TypeError
+        If `excesses` is not real or not in CPU memory.
+
+    Notes
+    -----
+    * The estimate is the posterior mean over a grid of ``30 + floor(sqrt(m))`` points for
+      ``theta = -k/sigma``. The standard error comes from the same quadrature: the variance of k along
+      the grid plus ``k**2 / m``, what k still varies at given theta. For large m it tends to the
+      maximum likelihood one, ``(1 + k) / sqrt(m)``.
+    * k does not depend on the units of the excesses.
+
+    References
+    ----------
+    Zhang, J. & Stephens, M. A. (2009). A new and efficient estimation method for the generalized Pareto
+    distribution. Technometrics 51(3), 316-325.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isdiag
+    >>> p = (np.arange(500) + 0.5) / 500
+    >>> isdiag.gpd_fit(((1 - p) ** -0.5 - 1) / 0.5)  # quantiles of k = 0.5, sigma = 1
+    GPDFit(k=0.500831, sigma=0.998116, k_std_error=0.06537)
+    """
+    array, _ = real_array(excesses, "excesses")
+    bad = ~(np.isfinite(array) & (array >= 0))
+    if bad.any():
+        msg = f"excesses must be finite and not negative, got {array[bad].flat[0]}"
+        raise ValueError(msg)
+    rows = rows_of(excesses, -1, None, "excesses")
+    return GPDFit.of(rows, **tails.fit_excesses(rows, prior))
+
+
+def tail_length(n: Any, r_eff: Any = 1.0) -> Any:
+    """How many of n draws make up the tail: ``floor(min(n / 5, 3 sqrt(n / r_eff)))``.
+
+    Parameters
+    ----------
+    n : int or array_like of int
+        Number of draws, >= 1.
+    r_eff : float or array_like, default 1
+        Relative efficiency: effective over actual number of draws, for draws from MCMC. > 0.
+
+    Returns
+    -------
+    int or array of int
+        Tail length; below 6 no fit is made.
+
+    Raises
+    ------
+    ValueError
+        If n < 1 or r_eff is not positive and finite.
+
+    Notes
+    -----
+    The paper, posterior and arviz-stats round down; loo and arviz 0.x round up.
+
+    References
+    ----------
+    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), appendix H.
+
+    Examples
+    --------
+    >>> import isdiag
+    >>> isdiag.tail_length(1000)
+    94
+    """
+    length = bands.tail_length(numbers("n", n, 1.0), numbers("r_eff", r_eff, 0.0, ends="()"))
+    return like_scalar(length.astype(np.int64))
+
+
+def khat_threshold(n: Any) -> Any:
+    """The largest khat that n draws can cope with: ``min(1 - 1 / log10(n), 0.7)``.
+
+    Parameters
+    ----------
+    n : int or array_like of int
+        Number of draws, >= 1.
+
+    Returns
+    -------
+    float or array
+        Threshold; -inf for n = 1, 0 for n = 10, 0.7 from n = 2155 on.
+
+    Raises
+    ------
+    ValueError
+        If n < 1.
+
+    References
+    ----------
+    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), section 3.2.3.
+
+    Examples
+    --------
+    >>> import isdiag
+    >>> isdiag.khat_threshold(100)
+    0.5
+    """
+    return like_scalar(bands.khat_threshold(numbers("n", n, 1.0)))
+
+
+def min_sample_size(khat: Any) -> Any:
+    """How many draws a khat needs for a reliable estimate: ``10**(1 / (1 - max(0, khat)))``.
+
+    Parameters
+    ----------
+    khat : float or array_like
+        Shape of the tail of the weights.
+
+    Returns
+    -------
+    float or array
+        10 for khat <= 0, inf for khat >= 1, NaN for NaN.
+
+    References
+    ----------
+    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), section 3.2.3.
+
+    Examples
+    --------
+    >>> import isdiag
+    >>> isdiag.min_sample_size(0.5)
+    100.0
+    """
+    return like_scalar(bands.min_sample_size(real_array(khat, "khat")[0].astype(np.float64)))
+
+
+def convergence_rate(khat: Any, n: Any) -> Any:
+    """Relative convergence rate of PSIS: at 1 the error falls as ``1 / sqrt(n)``, at 0 not at all.
+
+    Parameters
+    ----------
+    khat : float or array_like
+        Shape of the tail of the weights.
+    n : int or array_like of int
+        Number of draws, >= 2.
+
+    Returns
+    -------
+    float or array
+        Between 0 and 1; 1 for khat <= 0, 0 for khat >= 1, NaN for NaN.
+
+    Raises
+    ------
+    ValueError
+        If n < 2.
+
+    Notes
+    -----
+    * With e = 2 khat - 1 the paper's expression equals ``n/(n-1) + e / expm1(-e log n)``, which loses no
+      digits near khat = 1/2 or 0.
+    * At khat = 1/2 exactly the value is the published ``1 - 1/log(n)``, which is 1/(n-1) below the
+      expression's own limit.
+
+    References
+    ----------
+    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), appendix B.
+
+    Examples
+    --------
+    >>> import isdiag
+    >>> round(isdiag.convergence_rate(0.7, 1000), 3)
+    0.574
+    """
+    k = real_array(khat, "khat")[0].astype(np.float64)
+    return like_scalar(bands.convergence_rate(k, numbers("n", n, 2.0)))
