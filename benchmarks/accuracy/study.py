@@ -1,7 +1,7 @@
 """How accurate estimates are, and how honest their errors: ``python benchmarks/accuracy/study.py``.
 
-Needs ``pip install -e ".[bench]"``. Writes docs/accuracy_table.md, docs/accuracy_cells.csv and
-docs/accuracy.png. Every cell has a seed of its own, so numbers do not depend on the number of processes.
+Needs ``pip install -e ".[bench]"``. Writes accuracy_table.md, accuracy_cells.csv and accuracy.png to
+docs/results. Every cell has a seed of its own, so numbers do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import isdiag
 from isdiag import Status
 from isdiag.snis import half_width
 
-DOCS = Path(__file__).parents[2] / "docs"
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 SIZES = (64, 200, 1000, 10_000)
 REPEATS = 400
 AT_ONCE = 2_000_000  # draws of one batch
@@ -248,7 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=DOCS)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     rows = run(options.repeats, options.workers)
     with (options.out / "accuracy_cells.csv").open("w", newline="") as file:

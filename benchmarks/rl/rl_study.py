@@ -1,9 +1,9 @@
-"""How methods of off-policy learning bear stale data: ``python benchmarks/rl/rl_study.py --out docs``.
+"""How methods of off-policy learning bear stale data: ``python benchmarks/rl/rl_study.py``.
 
-Needs ``pip install -e ".[torch]" matplotlib``. Writes rl_study.md, rl_study_cells.csv and rl_study.png. Each
-method on each task at each level is a job with random numbers of its own, so results do not depend on how
-jobs are spread. To run jobs in several calls keep their results with ``--raw DIR``, and in the end call
-with ``--merge DIR``.
+Needs ``pip install -e ".[torch]" matplotlib``. Writes rl_study.md, rl_study_cells.csv and rl_study.png
+to docs/results. Each method on each task at each level is a job with random numbers of its own, so results
+do not depend on how jobs are spread. To run jobs in several calls keep their results with ``--raw DIR``, and
+in the end call with ``--merge DIR``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jobs import LEVELS, PLANS, QUICK, Plan, run_and_save
 from methods import ADAPTIVE
 from scipy import stats
 
-DOCS = Path(__file__).parents[2] / "docs"
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 ONE_RATE = f"{ADAPTIVE}, one rate"
 SHOWN = ("REINFORCE", "PPO", "TIS", ADAPTIVE)  # whose course is drawn
 SHOWN_LEVEL = "age 32"
@@ -292,7 +292,7 @@ def write(raw: Path, out: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=DOCS)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--task", choices=(*PLANS, "all"), default="all")
     parser.add_argument("--levels", nargs="+", choices=tuple(LEVELS), default=tuple(LEVELS))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

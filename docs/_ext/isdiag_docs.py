@@ -164,7 +164,7 @@ def _called(node: ast.AST) -> set[str]:
 
 def _title(_: Sphinx, docname: str, source: list[str]) -> None:
     """Give a generated page that starts with its table a title."""
-    if docname == "performance_stages":
+    if docname == "results/performance_stages":
         source[0] = f"# Where the time goes\n\n{source[0]}"
 
 
