@@ -1,7 +1,7 @@
-"""Every contestant on every shape: ``python -m pytest benchmarks --benchmark-only``.
+"""Every contestant on every shape: ``python -m pytest benchmarks/speed --benchmark-only``.
 
 Contestants run one after the other here, so a machine that slows down in between is unfair to some;
-``python benchmarks/table.py`` interleaves them.
+``python benchmarks/speed/table.py`` interleaves them.
 """
 
 import pytest

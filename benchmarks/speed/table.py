@@ -1,7 +1,7 @@
 """Time isdiag, its peers and the floors side by side, and print the table in Markdown.
 
-``python benchmarks/table.py [--quick] [--out FILE]``. Everything runs in one process and in rounds: each
-contestant has a turn in each round, so that whatever else the machine does hits all alike.
+``python benchmarks/speed/table.py [--quick] [--out FILE]``. Everything runs in one process and in rounds:
+each contestant has a turn in each round, so that whatever else the machine does hits all alike.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def cores() -> int:
 
 def report(quick: bool) -> Iterator[str]:
     rounds = QUICK_ROUNDS if quick else ROUNDS
-    command = "python benchmarks/table.py" + (" --quick" if quick else "")
+    command = "python benchmarks/speed/table.py" + (" --quick" if quick else "")
     versions = ", ".join([f"Python {platform.python_version()}", *map(version_of, PACKAGES)])
     yield "# Performance"
     yield ""

@@ -1,7 +1,7 @@
 """How long the first call of a process takes, before and after the kernels are cached.
 
-``python benchmarks/first_call.py`` prints seconds, each from processes of their own: an empty cache, then
-five times a warm one. Importing numpy is not part of it, importing isdiag and Numba is.
+``python benchmarks/speed/first_call.py`` prints seconds, each from processes of their own: an empty cache,
+then five times a warm one. Importing numpy is not part of it, importing isdiag and Numba is.
 """
 
 import os

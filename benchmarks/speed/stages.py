@@ -1,7 +1,7 @@
 """Where the time of `isdiag.select_gamma` goes, and how it grows with the number of draws.
 
-``python benchmarks/stages.py [--out FOLDER]`` prints two tables in Markdown (stages in ns a draw, growth)
-and, with ``--out``, writes them and the plot of the growth there. Takes two minutes and 4 GiB.
+``python benchmarks/speed/stages.py [--out FOLDER]`` prints two tables in Markdown (stages in ns a draw,
+growth) and, with ``--out``, writes them and the plot of the growth there. Takes two minutes and 4 GiB.
 """
 
 from __future__ import annotations
