@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from comparisons import ESS_MIN, draw
@@ -26,12 +26,26 @@ GROWTH_SIZES = tuple(10**power for power in range(4, 9))
 ROUNDS = 7
 
 
-def _repeated(body: str) -> Callable[..., Any]:
+class Prepared(NamedTuple):
+    """What the stages read, all made ahead of the clock."""
+
+    ws: Any
+    x: Any
+    length: int
+    survey: Any
+    tail: Any
+
+
+def _repeated(stage: Callable[[Prepared], Any]) -> Callable[[int, Prepared], None]:
     """A compiled loop around one stage, so that calling it from Python is not part of its time."""
-    source = f"def stage(times, ws, x, length, survey, tail):\n    for _ in range(times):\n        {body}\n"
-    scope: dict[str, Any] = {"k": kernels}
-    exec(source, scope)  # noqa: S102
-    return njit(nogil=True, error_model="numpy")(scope["stage"])
+    inlined = njit(inline="always", error_model="numpy")(stage)
+
+    @njit(nogil=True, error_model="numpy")
+    def loop(times, prepared):
+        for _ in range(times):
+            inlined(prepared)
+
+    return loop
 
 
 # Stages whose results the next ones need are made by `_prepare`.
@@ -41,12 +55,16 @@ _prepare = njit(
         kernels._select_tail(ws, x, kernels._survey(ws, x, length), length),
     )
 )
-STAGES: dict[str, Callable[..., Any]] = {
-    "survey: extent and candidates": _repeated("k._survey(ws, x, length)"),
-    "survey and tail selection": _repeated("k._select_tail(ws, x, k._survey(ws, x, length), length)"),
-    "one fit of the tail": _repeated("k._fit_tail(ws, tail, length, 1.0)"),
-    "one pass of moments": _repeated("k._moments(x, 1, survey.high, 0.5, -3.0, ws)"),
-    "search for the ESS": _repeated(f"k._ess_limit(ws, x, survey, {ESS_MIN} * x.size, 1.0)"),
+STAGES: dict[str, Callable[[int, Prepared], None]] = {
+    "survey: extent and candidates": _repeated(lambda p: kernels._survey(p.ws, p.x, p.length)),
+    "survey and tail selection": _repeated(
+        lambda p: kernels._select_tail(p.ws, p.x, kernels._survey(p.ws, p.x, p.length), p.length)
+    ),
+    "one fit of the tail": _repeated(lambda p: kernels._fit_tail(p.ws, p.tail, p.length, 1.0)),
+    "one pass of moments": _repeated(lambda p: kernels._moments(p.x, 1, p.survey.high, 0.5, -3.0, p.ws)),
+    "search for the ESS": _repeated(
+        lambda p: kernels._ess_limit(p.ws, p.x, p.survey, ESS_MIN * p.x.size, 1.0)
+    ),
 }
 
 
@@ -66,11 +84,8 @@ def stage_rows() -> Iterator[str]:
         x, length = draw((n,)), int(isdiag.tail_length(n))
         ws = kernels.workspace(n, np.array([length]))
         times = max(1, 100_000 // n)
-        calls: dict[str, Callable[[], Any]] = {}
-        for name, stage in STAGES.items():
-            survey, tail = _prepare(ws, x, length)
-
-            calls[name] = partial(stage, times, ws, x, length, survey, tail)
+        given = Prepared(ws, x, length, *_prepare(ws, x, length))
+        calls = {name: partial(stage, times, given) for name, stage in STAGES.items()}
         measured = {name: seconds / times for name, seconds in median_of_rounds(calls).items()}
         buffer = np.empty_like(x)
         measured |= median_of_rounds(
