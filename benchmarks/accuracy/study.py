@@ -211,10 +211,11 @@ def plot(rows: list[dict], path: Path) -> None:
 
 
 def report(rows: list[dict], repeats: int) -> str:
+    command = "python benchmarks/accuracy/study.py" + (f" --repeats {repeats}" if repeats != REPEATS else "")
     lines = [
         "# Accuracy of estimates",
         "",
-        "Made by `python benchmarks/accuracy/study.py`; each cell is in [a table](accuracy_cells.csv).",
+        f"Made by `{command}`; each cell is in [a table](accuracy_cells.csv).",
         f"{repeats} repeats, n = {', '.join(map(str, SIZES))}, h linear, indicator and squared. Numbers are",
         "RMSE over that of the best of SNIS, truncated IS and PSIS in the same cell, a best chosen with",
         "hindsight. `benchmarks/accuracy/scenarios.py` has the scenarios and says what was looked at when.",

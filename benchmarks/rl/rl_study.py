@@ -165,6 +165,19 @@ def worst(rows: list[dict]) -> list[str]:
     return [*lines, ""]
 
 
+def command(cells: list[Cell]) -> str:
+    """What to call for the same numbers, as far as the cells tell."""
+    first = cells[0]
+    words = ["python benchmarks/rl/rl_study.py"]
+    if first.made["updates"] != PLANS[first.task].updates:
+        words.append("--quick")
+    if len(first.final) != len((QUICK if words[1:] else PLANS)[first.task].seeds):
+        words.append(f"--seeds {len(first.final)}")
+    if "one " in first.made["machine"]:  # a GPU: see `jobs.machine`
+        words.append("--device cuda")
+    return " ".join(words)
+
+
 def report(cells: list[Cell]) -> str:
     made = [cell.made for cell in cells]
     versions = ", ".join(f"{name} {version}" for name, version in made[0]["versions"].items())
@@ -172,8 +185,8 @@ def report(cells: list[Cell]) -> str:
     lines = [
         "# Learning from stale data",
         "",
-        f"Made by `python benchmarks/rl/rl_study.py` on {date.today().isoformat()} on {machines}, with",
-        f"{versions}. All numbers are in [a table](rl_study_cells.csv).",
+        f"Made by `{command(cells)}` on {date.today().isoformat()}",
+        f"on {machines}, with {versions}. All numbers are in [a table](rl_study_cells.csv).",
         "",
         "At a level called age K a policy collects K batches at once and then trains on one after the",
         "other, each once: the last trains a policy that has moved by K - 1 updates. T 1.5 is a sampler with",

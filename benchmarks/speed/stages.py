@@ -24,6 +24,7 @@ from isdiag import _kernels as kernels
 STAGE_SIZES = (1000, 10_000, 100_000, 1_000_000)
 GROWTH_SIZES = tuple(10**power for power in range(4, 9))
 ROUNDS = 7
+HEAD = ("# Where the time goes", "", "Made by `python benchmarks/speed/stages.py --out docs/results`.", "")
 
 
 class Prepared(NamedTuple):
@@ -150,7 +151,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     lines = growth()
-    text = "\n".join([*stage_rows(), "", *growth_rows(lines), ""])
+    text = "\n".join([*HEAD, *stage_rows(), "", *growth_rows(lines), ""])
     print(text)
     if arguments.out:
         (arguments.out / "performance_stages.md").write_text(text, encoding="utf-8")

@@ -162,16 +162,9 @@ def _called(node: ast.AST) -> set[str]:
     }
 
 
-def _title(_: Sphinx, docname: str, source: list[str]) -> None:
-    """Give a generated page that starts with its table a title."""
-    if docname == "results/performance_stages":
-        source[0] = f"# Where the time goes\n\n{source[0]}"
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("api", API)
     app.add_directive("status-table", StatusTable)
     app.add_directive("capability-table", CapabilityTable)
-    app.connect("source-read", _title)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
