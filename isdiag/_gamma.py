@@ -121,7 +121,7 @@ def select_gamma(
     * If fewer than ``ess_min * n`` draws have positive weight gamma is 0: `Status.INFEASIBLE`.
     * Equal weights: gamma = `gamma_max`, `Status.FLAT`.
     * The rules "joint" and "refit" are for stability: the error of an estimate may be many times what it
-      need be. docs/which_rule.md compares them.
+      need be. docs/explanation/which_rule.md compares them.
     * The rule "mse" cuts the weights, between ``sqrt(n)`` times their mean and the level that a fit to their
       tail exceeds half a time in n draws, and then moves the estimate towards others that have less
       variance: Taylor polynomials in gamma of the tempered mean, at 1. It moves as far as the variances

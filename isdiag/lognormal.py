@@ -16,6 +16,20 @@ import numpy as np
 from isdiag._core.boundary import like_scalar, numbers
 from isdiag._core.typing import Floats
 
+__all__ = [
+    "best_gamma",
+    "best_gamma_printed",
+    "bias",
+    "bias_printed",
+    "ess_ratio",
+    "moment",
+    "mse",
+    "mse_printed",
+    "tempering_bias",
+    "variance",
+    "variance_printed",
+]
+
 # [0, 1] halved so often is narrower than an ulp of anything above 0.01.
 _HALVINGS = 60
 

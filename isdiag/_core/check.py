@@ -53,7 +53,7 @@ def number(name: str, value: Any, low: float, high: float = inf, ends: Ends = "[
 def one_of(name: str, value: Any, choices: Any) -> None:
     """Raise ValueError if the value is none of a tuple of choices, or of those of a Literal."""
     allowed = choices if isinstance(choices, tuple) else get_args(choices)
-    if not (isinstance(value, (str, int)) and value in allowed):
+    if not (isinstance(value, (str, int, np.bool_)) and value in allowed):
         msg = f"{name} must be one of {allowed}, got {value!r}"
         raise ValueError(msg)
 

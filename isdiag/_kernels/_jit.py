@@ -10,16 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from numba import njit
-
-try:
-    from numba.core.caching import FunctionCache
-
-    class _FolderCache(FunctionCache):
-        def _index_key(self, sig, codegen):
-            return (*super()._index_key(sig, codegen), STAMP)
-
-except ImportError:  # a Numba that keeps its caches elsewhere
-    _FolderCache = None
+from numba.core import caching
 
 # error_model="numpy": a division by zero is inf or nan, not a Python exception inside a loop.
 FLAGS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -31,6 +22,15 @@ def _stamp():
 
 
 STAMP = _stamp()
+
+# Where a Numba keeps its caches another way there is none: an old number would be worse than a wait.
+_CAN_STAMP = hasattr(caching, "FunctionCache") and hasattr(caching.FunctionCache, "_index_key")
+
+if _CAN_STAMP:
+
+    class _FolderCache(caching.FunctionCache):
+        def _index_key(self, sig, codegen):
+            return (*super()._index_key(sig, codegen), STAMP)
 
 
 def inner(function=None, *, fastmath=False):
@@ -46,7 +46,7 @@ def inner(function=None, *, fastmath=False):
 def entry(function):
     """A kernel that Python calls; it is cached, with all that it calls."""
     kernel = njit(**FLAGS)(function)
-    if _FolderCache is not None and hasattr(kernel, "_cache"):
+    if _CAN_STAMP and hasattr(kernel, "_cache"):
         with suppress(RuntimeError):  # there is no folder that a cache could be written to
             kernel._cache = _FolderCache(function)
     return kernel

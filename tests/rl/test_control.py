@@ -14,7 +14,7 @@ import isdiag
 from isdiag import rl
 from isdiag.rl import METRICS, Evidence, GammaController, Limits, Power, State, take_step
 from tests import naive
-from tests.conftest import optional
+from tests.helpers import optional
 
 START = State(0.3)
 POWER = Power()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import isdiag
-from tests.conftest import golden_cases, optional
+from tests.helpers import golden_cases, optional
 
 CASES = [pytest.param(log_w, id=name) for name, log_w, _ in golden_cases()]
 

@@ -14,7 +14,7 @@ import pytest
 import isdiag
 
 PACKAGE = Path(isdiag.__file__).parent
-KERNELS = PACKAGE / "_kernels.py"
+KERNELS = sorted((PACKAGE / "_kernels").glob("*.py"))
 
 
 def python(code, **environment):
@@ -87,9 +87,7 @@ def test_signatures():
 
 
 DOCUMENTED = [name for name in isdiag.__all__ if not inspect.ismodule(getattr(isdiag, name))] + [
-    f"lognormal.{name}"
-    for name, _ in inspect.getmembers(isdiag.lognormal, inspect.isfunction)
-    if name[0] != "_"
+    f"lognormal.{name}" for name in isdiag.lognormal.__all__
 ]
 DOCUMENTED += [f"rl.{name}" for name in isdiag.rl.__all__ if callable(getattr(isdiag.rl, name))]
 DOCUMENTED += [f"rl.GammaController.{name}" for name in ("step", "state_dict", "load_state_dict")]
@@ -138,36 +136,92 @@ def test_computing_imports_numba_and_nothing_else():
 
 
 def test_kernels_stand_alone():
-    # Numba stamps a cached kernel with its own file only: a kernel or constant from another file would
-    # go stale after an upgrade.
-    imported = set()
-    for node in ast.walk(ast.parse(KERNELS.read_text())):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add((node.module or "").split(".")[0])
-    assert imported == {"math", "typing", "numpy", "numba", "llvmlite"}
-    others = [p for p in PACKAGE.rglob("*.py") if p != KERNELS and "numba" in p.read_text().split()]
+    # The stamp of their caches covers the folder: a kernel or constant from elsewhere would go stale.
+    for path in KERNELS:
+        own = [module for module in imports(path) if module.split(".")[0] == "isdiag"]
+        assert all(module.startswith("isdiag._kernels.") for module in own), path
+        assert len(path.read_text().splitlines()) <= 450, path
+    others = [p for p in PACKAGE.rglob("*.py") if p not in KERNELS and "numba" in p.read_text().split()]
     assert others == []
 
 
-def test_kernels_are_compiled_by_the_house_rules():
-    tree = ast.parse(KERNELS.read_text())
+def imports(path):
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            rooms = module in ("isdiag", "isdiag._core")
+            found += [f"{module}.{alias.name}" for alias in node.names] if rooms else [module]
+    return found
+
+
+# Who may import whom: each room only those before it.
+CORE = (
+    ("typing",),
+    ("check",),
+    ("bands",),
+    ("boundary",),
+    ("result", "threads"),
+    ("tails", "weights", "selection"),
+    ("moments", "control_variate", "variance_test"),
+    ("least_error", "expectation", "divergences", "paths"),
+    ("diagnosis",),
+)
+FACES = sorted(p for p in PACKAGE.glob("_*.py") if p.stem not in ("__init__", "__main__", "_warmup"))
+
+
+def test_core_imports_only_downwards():
+    level = {name: i for i, names in enumerate(CORE) for name in names}
+    modules = [p for p in (PACKAGE / "_core").glob("*.py") if p.stem != "__init__"]
+    assert {p.stem for p in modules} == set(level)
+    for path in modules:
+        for module in imports(path):
+            if module.startswith("isdiag._core."):
+                assert level[module.split(".")[2]] < level[path.stem], (path.stem, module)
+            elif module.startswith("isdiag"):
+                known = ("isdiag._kernels", "isdiag.status", "isdiag._kernels.records")
+                assert module in known, (path.stem, module)
+
+
+def test_faces_import_the_core_and_no_face():
+    assert FACES
+    for path in FACES:
+        for module in imports(path):
+            if module.startswith("isdiag"):
+                assert module.startswith("isdiag._core"), (path.stem, module)
+
+
+def test_kernels_import_only_downwards():
+    # Python would find a circle; that records and the way of compiling are at the bottom it would not.
+    for name in ("_jit", "records"):
+        own = [m for m in imports(PACKAGE / "_kernels" / f"{name}.py") if m.startswith("isdiag")]
+        assert own == []
+
+
+MAKERS = {"load", "splat", "_lane_sums", "_powers_of_y", "_to_the_fourth"}  # of intrinsics
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
+def test_kernels_are_compiled_by_the_house_rules(path):
+    tree = ast.parse(path.read_text())
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert not names & {"prange", "guvectorize", "vectorize"}
-    flags = []
+    if path.stem in ("__init__", "_jit", "records"):
+        return
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             decorators = [ast.unparse(d) for d in node.decorator_list]
-            flags += [ast.unparse(k.value) for d in node.decorator_list for k in getattr(d, "keywords", [])]
-            makers = ("_kernel", "_load", "_splat", "_lane_sums", "_powers_of_y", "_to_the_fourth")
-            plain = node.name in makers  # no kernels but what makes them
-            assert plain or any(d == "intrinsic" or d.startswith("_kernel") for d in decorators), node.name
-    # What reorders sums would give other bits in each copy of a function that LLVM makes.
-    assert set(flags) == {"{'contract'}"}
-    from isdiag import _kernels
+            # What reorders sums would give other bits in each copy of a function that LLVM makes.
+            known = {"entry", "inner", "inner(fastmath={'contract'})", "intrinsic"}
+            assert node.name in MAKERS or (len(decorators) == 1 and decorators[0] in known), node.name
 
-    assert _kernels._FLAGS == {"nogil": True, "error_model": "numpy"}
+
+def test_flags_of_the_compiler():
+    from isdiag._kernels import _jit
+
+    assert _jit.FLAGS == {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
 def test_a_first_run_gives_the_bits_of_the_next(copy):
@@ -188,6 +242,7 @@ def copy(tmp_path):
     return target, {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": ""}
 
 
+ROW = [i**2 / 40 for i in range(40)]
 KHAT = "import isdiag; print(isdiag.pareto_khat([i**2 / 40 for i in range(40)]))"
 
 
@@ -198,8 +253,8 @@ def test_an_upgrade_does_not_return_old_numbers(copy):
     assert cached
     assert python(KHAT, **environment) == before
     assert sorted(package.rglob("*.nbc")) == cached
-    # A new version of a constant that only an inner kernel reads, in a file of the same size and time.
-    kernels = package / "_kernels.py"
+    # A new version of a constant that only an inner kernel of another file reads, of the same size and time.
+    kernels = package / "_kernels" / "gpd.py"
     stamp = kernels.stat()
     text = kernels.read_text()
     assert "_PRIOR_K = 0.5" in text
@@ -211,19 +266,36 @@ def test_an_upgrade_does_not_return_old_numbers(copy):
     assert float(before) - float(after) == pytest.approx(0.4 * 10 / 18)
 
 
+@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
+def test_every_file_of_the_folder_is_in_the_stamp(copy, path):
+    package, environment = copy
+    stamp = "from isdiag._kernels import _jit; print(_jit.STAMP)"
+    before = python(stamp, **environment)
+    changed = package / "_kernels" / path.name
+    changed.write_text(changed.read_text() + "#")
+    assert python(stamp, **environment) != before
+
+
+def test_without_numbas_cache_kernels_compile(copy):
+    _, environment = copy
+    gone = "from numba.core import caching; del caching.Cache._index_key;"
+    script = gone + KHAT + "; from isdiag._kernels.psis import khat_rows; print(khat_rows.stats.cache_path)"
+    assert python(script, **environment).split() == [str(isdiag.pareto_khat(ROW)), "None"]
+
+
 def test_warmup_leaves_nothing_to_compile(copy):
     package, environment = copy
     said = python("import sys, isdiag.cli; sys.exit(isdiag.cli.main(['warmup']))", **environment)
-    assert str(package / "__pycache__") in said
+    assert str(package / "_kernels" / "__pycache__") in said
     script = (
-        "import numpy as np, isdiag; from isdiag import _kernels, _threads, Status\n"
+        "import numpy as np, isdiag; from isdiag import _kernels; from isdiag._core import threads\n"
         "x = np.random.default_rng(0).normal(size=(3, 400)); h = x[..., None]\n"
         "isdiag.diagnose(x, x, rule='refit'); isdiag.psis(x, out=x.copy())\n"
         "isdiag.pareto_khat(x, gamma=0.5)\n"
         "isdiag.snis(x, h, smooth=True); isdiag.temper(x, 0.5); isdiag.gpd_fit(np.exp(x)); isdiag.ess(x)\n"
         "isdiag.ess(x, kind='perplexity'); isdiag.kong_owen_bias(x, h)\n"
-        "_threads.LONG = 1; isdiag.select_gamma(x, workers=2); isdiag.select_gamma(x[0], k_max=1e-3)\n"
-        "entries = [v for k, v in vars(_kernels).items() if hasattr(v, 'stats') and k[0] != '_']\n"
+        "threads.LONG = 1; isdiag.select_gamma(x, workers=2); isdiag.select_gamma(x[0], k_max=1e-3)\n"
+        "entries = [v for v in map(_kernels.__getattr__, _kernels._HOME) if hasattr(v, 'stats')]\n"
         "print(sum(sum(e.stats.cache_misses.values()) for e in entries), len(entries))"
     )
     misses, kernels = python(script, **environment).split()
@@ -233,13 +305,13 @@ def test_warmup_leaves_nothing_to_compile(copy):
 
 def test_no_writable_cache_breaks_nothing(copy):
     package, environment = copy
-    (package / "__pycache__").write_text("a file where Numba would make its folder")
+    (package / "_kernels" / "__pycache__").write_text("a file where Numba would make its folder")
     nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "TMPDIR"), "/dev/null")
     result = python(
         KHAT + "; from isdiag import _kernels; print(_kernels.khat_rows.stats.cache_path)",
         **(environment | nowhere),
     )
     khat, cache_path = result.split("\n")
-    assert float(khat) == isdiag.pareto_khat([i**2 / 40 for i in range(40)])
+    assert float(khat) == isdiag.pareto_khat(ROW)
     assert cache_path == "None"
     assert not list(package.rglob("*.nbc"))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isdiag.rl import log_ratio
-from tests.conftest import optional
+from tests.helpers import optional
 
 LEVELS = ("sequence", "token", "geometric")
 each_level = pytest.mark.parametrize("level", LEVELS)

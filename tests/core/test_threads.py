@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import isdiag
-from isdiag import Status, _threads
+from isdiag import Status
+from isdiag._core import threads
 
 
 def fields(selection):
@@ -41,8 +42,8 @@ def test_a_long_row_gives_the_numbers_of_a_short_one(rng, monkeypatch, n, kind, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", isdiag.NonFiniteWarning)
         short = isdiag.select_gamma(row, **options)
-        monkeypatch.setattr(_threads, "LONG", 1)
-        monkeypatch.setattr(_threads, "THREAD_DRAWS", 1)
+        monkeypatch.setattr(threads, "LONG", 1)
+        monkeypatch.setattr(threads, "THREAD_DRAWS", 1)
         long = [isdiag.select_gamma(row, **options, workers=workers) for workers in (1, 2, 3)]
     for other in long[1:]:
         assert_same(long[0], other)
@@ -55,7 +56,7 @@ def test_a_long_row_gives_the_numbers_of_a_short_one(rng, monkeypatch, n, kind, 
 
 
 def test_long_rows_in_a_batch_are_the_rows_alone(rng):
-    n = _threads.LONG + 12_345
+    n = threads.LONG + 12_345
     rows = rng.normal(size=(3, n)) * [[0.5], [1.5], [3.0]]
     rows[1, ::7] = -np.inf
     batch = isdiag.select_gamma(rows, workers=2)
@@ -73,10 +74,10 @@ def test_workers_are_checked(workers):
 
 
 def test_a_kernel_that_fails_in_a_thread_is_heard(monkeypatch):
-    monkeypatch.setattr(_threads, "THREAD_DRAWS", 1)
+    monkeypatch.setattr(threads, "THREAD_DRAWS", 1)
 
     def kernel(rows):
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        _threads.spread(kernel, (np.zeros((8, 2)),), (), 2)
+        threads.spread(kernel, (np.zeros((8, 2)),), (), 2)

@@ -8,7 +8,7 @@ from scipy.special import exp1, gamma, gammainc, log_softmax
 
 import isdiag
 from isdiag import rl
-from tests.conftest import optional
+from tests.helpers import optional
 
 # One of each, and of each regime of its parameters.
 EACH = (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import isdiag
-from tests.conftest import GOLDEN, golden_cases
+from tests.helpers import GOLDEN, golden_cases
 
 CASES = [
     pytest.param(log_w, exact[convention], id=f"{name}-{convention}")

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import isdiag
-from isdiag import Status
-from isdiag.divergence import (
+from isdiag import (
     Divergence,
+    Status,
     alpha_divergence,
     chi2_divergence,
     kl_divergence,
     log_moment,
     renyi_divergence,
 )
-from tests.conftest import optional
+from tests.helpers import optional
 
 FIELDS = ("estimate", "std_error", "khat", "status")
 ORDERS = (0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 5.0)

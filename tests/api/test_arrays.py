@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import isdiag
-from isdiag import _threads
-from tests.conftest import optional
+from tests.helpers import optional
 
 # Every public function of log-weights, as (name, call that gives a comparable result).
 FUNCTIONS = {
@@ -339,7 +338,7 @@ def test_psis_refuses_memory_that_does_not_fit():
 
 @pytest.mark.parametrize("workers", [2, 3, -1])
 def test_workers_do_not_change_a_bit(rng, workers, monkeypatch):
-    monkeypatch.setattr(_threads, "THREAD_DRAWS", 1)
+    monkeypatch.setattr(threads, "THREAD_DRAWS", 1)
     log_w = rng.normal(scale=rng.uniform(0.1, 5, size=(37, 1)), size=(37, 500))
     log_w[3] = -np.inf
     one, many = isdiag.psis(log_w), isdiag.psis(log_w, workers=workers)
@@ -364,7 +363,7 @@ def test_many_threads_may_call_at_once(rng):
 def test_processes(rng, start, monkeypatch):
     import multiprocessing
 
-    monkeypatch.setattr(_threads, "THREAD_DRAWS", 1)
+    monkeypatch.setattr(threads, "THREAD_DRAWS", 1)
 
     log_w = rng.normal(scale=2.0, size=(4, 500))
     expected = isdiag.pareto_khat(log_w).tolist()

@@ -11,6 +11,8 @@ import pytest
 
 import isdiag
 from isdiag import Status
+from isdiag._core.result import LIMITS
+from isdiag._kernels import records
 
 NORMAL = np.random.default_rng(7).normal(size=1000)
 NEG_INF = -np.inf
@@ -230,20 +232,15 @@ def test_the_table_covers_every_status():
 
 
 def test_codes_of_the_kernels_are_those_of_status():
-    from isdiag import _kernels
-
     of_weights = [status for status in Status if status not in OF_H]
-    assert {status.name: getattr(_kernels, status.name) for status in of_weights} == {
+    assert {status.name: getattr(records, status.name) for status in of_weights} == {
         status.name: status.value for status in of_weights
     }
 
 
 def test_limits_of_the_kernels_are_those_of_the_selection():
-    from isdiag import _kernels
-    from isdiag.gamma import LIMITS
-
-    names = ("BY_NONE", "BY_PSIS", "BY_ESS", "BY_MAX")
-    assert [LIMITS[getattr(_kernels, name)] for name in names] == ["none", "psis", "ess", "max"]
+    names = ("BY_NONE", "BY_PSIS", "BY_ESS", "BY_MAX", "BY_MSE")
+    assert [LIMITS[getattr(records, name)] for name in names] == ["none", "psis", "ess", "max", "mse"]
 
 
 @pytest.mark.parametrize("status", Status)

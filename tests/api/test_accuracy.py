@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import isdiag
-from isdiag import Status, _arrays
-from isdiag.psis import tail_lengths
+from isdiag import Status, _kernels
+from isdiag._core.boundary import rows_of
+from isdiag._core.tails import lengths_of
 from tests import naive
 
 
@@ -16,9 +17,9 @@ def mse(log_w, h, **options):
 
 
 def caps(log_w):
-    rows = _arrays.rows_of(log_w, -1, None)
+    rows = rows_of(log_w, -1, None)
     cap, status = rows.floats(), rows.codes()
-    _arrays.kernels().cap_rows(rows.values, rows.n, tail_lengths(rows, 1.0, None), cap, status, rows.eps)
+    _kernels.cap_rows(rows.values, rows.n, lengths_of(rows), cap, status, rows.eps)
     return cap
 
 

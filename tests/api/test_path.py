@@ -6,9 +6,8 @@ from scipy.optimize import brentq, minimize
 from scipy.special import logsumexp, rel_entr, softmax
 
 import isdiag
-from isdiag import Status
-from isdiag.path import geometric_path, next_gamma, stepping_stone, thermodynamic
-from tests.conftest import optional
+from isdiag import Status, geometric_path, next_gamma, stepping_stone, thermodynamic
+from tests.helpers import optional
 
 NUMBERS = ("ess", "khat", "log_z", "log_z_std_error", "status")
 
@@ -280,7 +279,7 @@ X = np.zeros((3, 10))
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: geometric_path(X, X, [0.5, -0.1]), ValueError, r"vector of finite numbers >= 0.*-0\.1"),
+        (lambda: geometric_path(X, X, [0.5, -0.1]), ValueError, r"gammas must be finite and at least 0, got -0\.1"),
         (lambda: geometric_path(X, X, [np.inf]), ValueError, "inf"),
         (lambda: geometric_path(X, X, []), ValueError, r"got \[\]"),
         (lambda: geometric_path(X, X, [[0.5]]), ValueError, r"\[\[0\.5\]\]"),

@@ -8,8 +8,8 @@ import pytest
 
 import isdiag
 from isdiag import Status, rl
-from isdiag.gamma import LIMITS
-from tests.conftest import optional
+from isdiag._core.result import LIMITS
+from tests.helpers import optional
 
 jax = optional("jax")
 import jax.numpy as jnp  # noqa: E402

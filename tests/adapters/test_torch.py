@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from isdiag import rl
-from tests.conftest import optional
+from tests.helpers import optional
 
 torch = optional("torch")
 from isdiag.torch import (  # noqa: E402 -- only where torch is

@@ -245,7 +245,7 @@ def test_ends_of_each_method_by_hand(rng, level):
 
 def test_gamma_tempers_before_anything_else(rng):
     log_w, h = rng.exponential(size=800), rng.uniform(size=800)
-    for method in isdiag.expectation.METHODS:
+    for method in ("auto", "delta", "chebyshev", "bounded"):
         left = isdiag.confidence_interval(log_w, h, gamma=0.5, method=method, bounds=(0, 1))
         assert_same(left, isdiag.confidence_interval(0.5 * log_w, h, method=method, bounds=(0, 1)), rel=1e-9)
 
