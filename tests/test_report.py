@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import make_demo_data  # of tools/
 import numpy as np
 import pytest
 
@@ -289,16 +290,12 @@ def test_without_rich_the_cure_is_named(tmp_path):
 
 
 def test_shipped_data_are_what_the_script_makes():
-    from isdiag.data import make_demo_data
-
     shipped = report.demo_sources()[1].log_w
     np.testing.assert_allclose(make_demo_data.stack_loss(), shipped, rtol=1e-9)
 
 
 def test_khat_of_the_regression_tends_to_the_truth():
     # The tail index of every ratio is known in closed form; two days have 0.9.
-    from isdiag.data import make_demo_data
-
     truth = make_demo_data.true_k()
     khat = isdiag.pareto_khat(make_demo_data.stack_loss(draws=100_000), axis=0)
     assert (truth > 0.7).sum() == 2

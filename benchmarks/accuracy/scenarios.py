@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "isdiag" / "data"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import make_demo_data as stack_loss
 
 Draws = tuple[np.ndarray, dict[str, np.ndarray]]

@@ -1,4 +1,4 @@
-"""Make the two data sets of `isdiag demo`: python isdiag/data/make_demo_data.py (needs arviz-base).
+"""Make the two data sets of `isdiag demo`: python tools/make_demo_data.py (needs arviz-base).
 
 centered_eight.npz
     Leave-one-out log-ratios (minus the pointwise log-likelihood) of ArviZ's example posterior
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).parent
+DATA = Path(__file__).parents[1] / "isdiag" / "data"
 
 AIR_FLOW = [80, 80, 75, 62, 62, 62, 62, 62, 58, 58, 58, 58, 58, 58, 50, 50, 50, 50, 50, 56, 70]
 WATER = [27, 27, 25, 24, 22, 23, 24, 24, 23, 18, 18, 17, 18, 19, 18, 18, 19, 19, 20, 20, 20]
@@ -84,6 +84,6 @@ def centered_eight() -> tuple[np.ndarray, np.ndarray]:
 
 if __name__ == "__main__":
     log_ratios, schools = centered_eight()
-    np.savez_compressed(HERE / "centered_eight.npz", log_ratios=log_ratios, columns=schools)
+    np.savez_compressed(DATA / "centered_eight.npz", log_ratios=log_ratios, columns=schools)
     days = np.array([f"day {i}" for i in range(1, 22)])
-    np.savez_compressed(HERE / "stack_loss.npz", log_ratios=stack_loss(), columns=days)
+    np.savez_compressed(DATA / "stack_loss.npz", log_ratios=stack_loss(), columns=days)
