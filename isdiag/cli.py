@@ -112,6 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         return _warmup()
     try:
         from isdiag import report
+        from isdiag.report import strict_json, table
     except ModuleNotFoundError as error:
         if error.name != "rich":
             raise
@@ -133,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     options = {name: getattr(arguments, name) for name in names}
     try:
         # On a terminal only: compiling takes seconds, once.
-        with report.waiting("diagnosing (the first run compiles)"), warnings.catch_warnings():
+        with table.waiting("diagnosing (the first run compiles)"), warnings.catch_warnings():
             # The report shows such rows by their status.
             warnings.simplefilter("ignore", isdiag.NonFiniteWarning)
             reports = [(source, source.diagnose(**options)) for source in sources]
@@ -142,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
     try:
-        print(report.to_json(reports) if arguments.json else report.to_text(reports, arguments.top))
+        print(strict_json.to_json(reports) if arguments.json else table.to_text(reports, arguments.top))
         sys.stdout.flush()
     except OSError as error:  # the reader went away, or the disk is full
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,121 @@
+"""Reading log-weights from files."""
+
+from __future__ import annotations
+
+import csv
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+
+from isdiag.report.source import Source, source_of
+
+MISSING = ("", "na", "n/a", "null", "none")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _header(path: Path, fields: list[str]) -> list[str] | None:
+    """The names in the first line, or None if it holds numbers."""
+    if all(map(_is_number, fields)):
+        return None
+    if any(_is_number(field) or field.lower() in MISSING for field in fields):
+        msg = f"{path}: line 1 is neither numbers nor names of columns (an index must be left out): {fields}"
+        raise ValueError(msg)
+    return fields
+
+
+def _load_csv(path: Path) -> Source:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = [[field.strip() for field in line] for line in csv.reader(file, skipinitialspace=True)]
+    lines = [line for line in lines if any(line) and not line[0].startswith("#")]
+    if not lines:
+        msg = f"{path}: holds no numbers"
+        raise ValueError(msg)
+    if ";" in lines[-1][0]:
+        msg = f"{path}: fields must be separated by commas, not semicolons"
+        raise ValueError(msg)
+    header = _header(path, lines[0])
+    try:
+        array = np.array(lines[1:] if header else lines, dtype=np.float64)
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise ValueError(msg) from None
+    if array.size and array.shape[1] == 1:
+        array = array[:, 0]
+    return source_of(str(path), array, header)
+
+
+def _load_npz(path: Path) -> list[Source]:
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    names = arrays.pop("columns", None)
+    columns = None if names is None else [str(name) for name in names.ravel()]
+    if not arrays:
+        msg = f"{path}: holds no arrays"
+        raise ValueError(msg)
+    if len(arrays) == 1:
+        return [source_of(str(path), array, columns) for array in arrays.values()]
+    return [source_of(f"{path}:{key}", array, columns) for key, array in arrays.items()]
+
+
+def load(path: str | Path) -> list[Source]:
+    """Read log-weights from a .npy, .npz or .csv file.
+
+    Parameters
+    ----------
+    path : str or Path
+        One vector, or draws x columns. A .csv may start with a line of names; lines that start with #
+        are skipped. In a .npz each array is a source; one called ``columns`` holds names.
+
+    Returns
+    -------
+    list of Source
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If it does not hold log-weights; the message names the file.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".npy", ".npz", ".csv"):
+        msg = f"{path}: expected a .npy, .npz or .csv file"
+        raise ValueError(msg)
+    if suffix == ".csv":
+        try:
+            return [_load_csv(path)]
+        except (UnicodeDecodeError, csv.Error) as error:
+            msg = f"{path}: not a text file of numbers ({error})"
+            raise ValueError(msg) from None
+    try:
+        if suffix == ".npz":
+            return _load_npz(path)
+        return [source_of(str(path), np.load(path, allow_pickle=False))]
+    except OSError:
+        raise
+    except Exception as error:  # NumPy raises many kinds on a damaged file
+        text = str(error) if str(path) in str(error) else f"{path}: {error}"
+        raise ValueError(text) from None
+
+
+def demo_sources() -> list[Source]:
+    """The shipped data: leave-one-out log-ratios of two Bayesian models."""
+    titles = {
+        "centered_eight": "Eight schools, centred (ArviZ's example; 2000 draws x 8 schools)",
+        "stack_loss": "Stack loss, quadratic regression (exact posterior; 2000 draws x 21 days)",
+    }
+    sources: list[Source] = []
+    for name, title in titles.items():
+        with as_file(files("isdiag") / "data" / f"{name}.npz") as path:
+            loaded = _load_npz(path)[0]
+        sources.append(Source(title, loaded.log_w, loaded.columns))
+    return sources

@@ -1,0 +1,31 @@
+"""Reports for machines: strict JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from isdiag import Diagnosis
+from isdiag.report.source import Source
+
+
+def _strict(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become strings that `float` reads back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    return value
+
+
+def to_json(reports: list[tuple[Source, Diagnosis]]) -> str:
+    """The reports as strict JSON: a list of sources, each with a list of columns in file order."""
+    result: list[dict[str, Any]] = []
+    for source, diagnosis in reports:
+        names = [None] if source.columns is None else source.columns
+        columns = [
+            {"column": name} | {key: _strict(value) for key, value in record.items()}
+            for name, record in zip(names, diagnosis.records(), strict=True)
+        ]
+        ok = all(column["ok"] for column in columns)
+        result.append({"source": source.name, "ok": ok, "columns": columns})
+    return json.dumps(result, indent=2)

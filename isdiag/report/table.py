@@ -1,0 +1,86 @@
+"""Reports for people: tables in a terminal. Needs rich."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from contextlib import AbstractContextManager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from isdiag import Diagnosis
+from isdiag.report.source import Source
+
+ADVICE_ROWS = 5
+MIN_WIDTH = 88
+
+
+def _badness(record: dict[str, Any]) -> tuple[bool, float]:
+    khat = record["khat"]
+    return record["ok"], -math.inf if math.isnan(khat) else -khat
+
+
+def _plain(name: str) -> Text:
+    """A name as it stands: no markup, and no control characters for the terminal."""
+    return Text("".join(c if c.isprintable() else "?" for c in name))
+
+
+def waiting(text: str) -> AbstractContextManager[Any]:
+    """A sign of life on stderr while a block runs; silent where that is no terminal."""
+    return Console(stderr=True).status(text)
+
+
+def to_text(reports: list[tuple[Source, Diagnosis]], top: int) -> str:
+    """The reports for a person: a block for one vector, a table for columns with the worst first."""
+    console = Console()
+    console.width = max(console.width, MIN_WIDTH)  # a line that wraps is better than a number cut short
+    with console.capture() as captured:
+        for source, diagnosis in reports:
+            _show(source, diagnosis, console, top)
+    return captured.get().rstrip("\n")
+
+
+def _show(source: Source, diagnosis: Diagnosis, console: Console, top: int) -> None:
+    console.print()
+    console.print(_plain(source.name), style="bold")
+    if source.columns is None:
+        console.print(str(diagnosis), markup=False, highlight=False)
+        return
+    records = list(zip(source.columns, diagnosis.records(), strict=True))
+    records.sort(key=lambda pair: _badness(pair[1]))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("column", overflow="fold")
+    for heading in ("n", "ESS", "khat", "gamma"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("set by", no_wrap=True)
+    for heading in ("ESS after", "khat after"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for name, record in records[:top]:
+        failed = record["status"] if record["status"] not in ("OK", "FLAT") else "temper"
+        table.add_row(
+            _plain(name),
+            str(record["n"]),
+            f"{record['ess']:.0f}",
+            f"{record['khat']:.2f}",
+            f"{record['gamma']:.3f}",
+            record["limited_by"],
+            f"{record['ess_tempered']:.0f}",
+            f"{record['khat_tempered']:.2f}",
+            "trust" if record["ok"] else failed,
+            style="" if record["ok"] else "bold red",
+        )
+    console.print(table)
+    if len(records) > top:
+        console.print(f"... and {len(records) - top} more that look better")
+    counts = Counter(record["ok"] for _, record in records)
+    console.print(f"{counts[True]} of {len(records)} columns can be trusted as they are.")
+    for name, record in records[:ADVICE_ROWS]:
+        if not record["ok"]:
+            console.print(f"{_plain(name)}: {record['advice']}", markup=False, highlight=False)
+    rest = counts[False] - ADVICE_ROWS
+    if rest > 0:
+        console.print(f"(and {rest} more columns to look at; --json has the advice for each)")
