@@ -162,12 +162,23 @@ def test_csv_dialects(run, tmp_path, good):
         "a,b\n" + "\n".join(body),
         '\ufeff"a" , "b"\r\n' + "\r\n".join(body) + "\r\n",
         "# by hand\n\na,b\n  \n , \n" + "\n\n".join(body),
+        "a,b\n" + "  # half\n".join(body),
+        "a,b\n" + "\n".join(f'"{x}" , {y}' for x, y in (line.split(",") for line in body)),
+        "\n".join(["a,b", *body]).replace(",", "\t"),
+        "\n".join(['"a" "b"', *body]).replace(",", "   "),
     ):
         (tmp_path / "a.csv").write_text(text, newline="")
         code, out, err = run("report", tmp_path / "a.csv", "--json")
         assert (code, err) == (0, "")
         expected = expected or out
         assert out == expected
+
+
+def test_a_name_may_hold_marks(run, tmp_path, good):
+    body = "\n".join(f"{v},{2 * v}" for v in good.tolist())
+    (tmp_path / "a.csv").write_text('obs #1,"b,c;d"\n' + body)
+    _, out, _ = run("report", tmp_path / "a.csv", "--json")
+    assert [column["column"] for column in columns(out)] == ["obs #1", "b,c;d"]
 
 
 def test_names_are_shown_as_they_are(run, tmp_path, good):
@@ -233,6 +244,33 @@ def test_unreadable_files(run, tmp_path, good, name):
     assert code == 2
     assert name in err
     assert "trusted" in out  # the readable file is reported all the same
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b\n1,2\n\n# more\n3,NA\n", "line 5, column b: a value is missing ('NA')"),
+        ("1,2\n,3\n", "line 2, column 0: a value is missing ('')"),
+        ("a\nx\n1\n", "line 2, column a: 'x' is not a number"),
+        ("a,b\n1,2\n3\n4,5\n", "line 3: 1 field(s), where 2 are expected"),
+        ("1,2\n3,4,5 # note\n", "line 2: 3 field(s), where 2 are expected"),
+        ("a,b\n1,2,3\n", "2 name(s) for 3 columns"),
+        ('a,b\n"1.5","2,5"\n', "line 2, column b: '2,5' has a decimal comma"),
+        ("a\n-1,5\n-2,5\n", "1 name(s) for 2 columns (decimal commas?"),
+        ("a\tb\n-1,5\t2\n", "line 2, column a: '-1,5' has a decimal comma"),
+        ("a;b\n1,5;2,5\n", "fields are separated by semicolons"),
+        ("a;b\n1.5;2.5\n", "fields are separated by semicolons"),
+        ("a,b\n1,1_0\n", "line 2: could not convert string '1_0'"),
+        ("1\n2\n\xff\n".encode("latin-1"), "not a text file of numbers"),
+    ],
+)
+def test_a_fault_in_a_text_has_its_place(run, tmp_path, text, said):
+    path = tmp_path / "a.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    code, _, err = run("report", path)
+    assert code == 2
+    assert f"{path}: {said}" in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

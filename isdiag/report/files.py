@@ -8,48 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
+from isdiag.report.delimited import read_table
 from isdiag.report.source import Source, source_of
-
-MISSING = ("", "na", "n/a", "null", "none")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _header(path: Path, fields: list[str]) -> list[str] | None:
-    """The names in the first line, or None if it holds numbers."""
-    if all(map(_is_number, fields)):
-        return None
-    if any(_is_number(field) or field.lower() in MISSING for field in fields):
-        msg = f"{path}: line 1 is neither numbers nor names of columns (an index must be left out): {fields}"
-        raise ValueError(msg)
-    return fields
 
 
 def _load_csv(path: Path) -> Source:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = [[field.strip() for field in line] for line in csv.reader(file, skipinitialspace=True)]
-    lines = [line for line in lines if any(line) and not line[0].startswith("#")]
-    if not lines:
-        msg = f"{path}: holds no numbers"
-        raise ValueError(msg)
-    if ";" in lines[-1][0]:
-        msg = f"{path}: fields must be separated by commas, not semicolons"
-        raise ValueError(msg)
-    header = _header(path, lines[0])
-    try:
-        array = np.array(lines[1:] if header else lines, dtype=np.float64)
-    except ValueError as error:
-        msg = f"{path}: {error}"
-        raise ValueError(msg) from None
-    if array.size and array.shape[1] == 1:
-        array = array[:, 0]
-    return source_of(str(path), array, header)
+    with path.open(encoding="utf-8-sig") as file:
+        try:
+            table, names = read_table(file)
+        except (ValueError, csv.Error) as error:
+            msg = f"{path}: {error}"
+            if isinstance(error, (UnicodeDecodeError, csv.Error)):
+                msg = f"{path}: not a text file of numbers ({error})"
+            raise ValueError(msg) from None
+    return source_of(str(path), table[:, 0] if table.shape[1] == 1 else table, names)
 
 
 def _load_npz(path: Path) -> list[Source]:
@@ -91,11 +63,7 @@ def load(path: str | Path) -> list[Source]:
         msg = f"{path}: expected a .npy, .npz or .csv file"
         raise ValueError(msg)
     if suffix == ".csv":
-        try:
-            return [_load_csv(path)]
-        except (UnicodeDecodeError, csv.Error) as error:
-            msg = f"{path}: not a text file of numbers ({error})"
-            raise ValueError(msg) from None
+        return [_load_csv(path)]
     try:
         if suffix == ".npz":
             return _load_npz(path)
