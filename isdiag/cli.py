@@ -64,9 +64,11 @@ def _parser() -> argparse.ArgumentParser:
         "report",
         parents=[options],
         help="report on files of log-weights",
-        description="Report on log-weights in .npy, .npz or .csv files: a vector, or draws x columns.",
+        description="Report on files of log-weights: a vector, or draws x columns.",
     )
-    report.add_argument("files", nargs="+", metavar="FILE")
+    report.add_argument(
+        "files", nargs="+", metavar="FILE", help=".npy, .npz, .csv, .tsv or .txt, maybe .gz; - is stdin"
+    )
     commands.add_parser(
         "demo",
         parents=[options],
@@ -127,7 +129,9 @@ def main(argv: list[str] | None = None) -> int:
         for path in arguments.files:
             try:
                 sources += report.load(path)
-            except (OSError, ValueError) as error:
+            except OSError as error:
+                errors.append(f"{path}: {error.strerror or error}")
+            except ValueError as error:
                 errors.append(str(error))
 
     names = ("k_max", "ess_min", "gamma_max", "rule", "r_eff", "workers")

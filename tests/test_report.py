@@ -1,6 +1,10 @@
 """The command line: what it reads, prints and returns."""
 
+import bz2
+import gzip
+import io
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -99,6 +103,66 @@ def test_columns_in_every_format(run, tmp_path, good):
         assert [c["column"] for c in columns(out)] == names
         _, out, _ = run("report", tmp_path / name)
         assert out.index(f"\n{names[1]} ") < out.index(f"\n{names[0]} ")  # the worst first
+
+
+def table_as(name, table, folder):
+    """A file of that name with that table in it."""
+    path, text, binary = folder / name, io.StringIO(), io.BytesIO()
+    np.savetxt(text, table, fmt="%.17g", delimiter="\t" if ".tsv" in name else "," if ".csv" in name else " ")
+    np.savez(binary, w=table) if ".npz" in name else np.save(binary, table)
+    content = text.getvalue().encode() if ".np" not in name else binary.getvalue()
+    compress = {".gz": gzip, ".bz2": bz2, ".xz": lzma}.get(path.suffix)
+    path.write_bytes(compress.compress(content) if compress else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.tsv",
+        "a.txt",
+        "A.CSV",
+        "a.csv.gz",
+        "a.txt.bz2",
+        "a.tsv.xz",
+        "a.npy.gz",
+        "a.npz.xz",
+        "a",
+        "a.b/a",
+        "a.gz",
+    ],
+)
+def test_kinds_of_files(run, tmp_path, good, name):
+    (tmp_path / "a.b").mkdir()
+    table = np.column_stack([good, 2 * good])
+    _, out, err = run("report", table_as(name, table, tmp_path), "--json")
+    assert err == ""
+    assert [c["khat"] for c in columns(out)] == isdiag.pareto_khat(table, axis=0).tolist()
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.npy", "a.npz"])
+def test_standard_input(run, tmp_path, good, monkeypatch, name):
+    content = table_as(name, good, tmp_path).read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    _, out, err = run("report", "-", "--json")
+    assert err == ""
+    (source,) = json.loads(out)
+    assert source["source"] == "<stdin>"
+    assert source["columns"][0]["khat"] == isdiag.pareto_khat(good)
+
+
+def test_pipes_have_no_name_and_no_way_back(tmp_path, good):
+    for name in ("a.csv", "a.npy"):
+        path = table_as(name, good, tmp_path)
+        command = f"{sys.executable} -m isdiag report <(cat {path}) --json"
+        result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+        assert columns(result.stdout)[0]["khat"] == isdiag.pareto_khat(good)
+
+
+def test_standard_input_may_be_closed(run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    code, _, err = run("report", "-")
+    assert (code, err) == (2, "isdiag: <stdin>: is closed\n")
 
 
 def test_several_arrays_of_a_file(run, tmp_path, good):
@@ -220,7 +284,7 @@ def test_reader_that_goes_away():
 
 FILES = {
     "missing.npy": None,
-    "wrong.txt": b"1\n2\n",
+    "wrong.dat": b"1\n2\n",
     "empty.csv": b"",
     "header_only.csv": b"a,b\n",
     "words.csv": b"1,2\n3,x\n",
@@ -232,12 +296,22 @@ FILES = {
     "binary.csv": b"\xff\xfe\x00",
     "broken.npy": b"no array",
     "broken.npz": b"no archive",
+    "cut.npy": b"\x93NUMPY\x01",
+    "cut.npz": b"PK\x03\x04",
+    "empty.npy": b"",
+    "broken.csv.gz": b"1\n2\n",
+    "cut.csv.gz": gzip.compress(b"1\n2\n")[:-4],
+    "broken.csv.xz": b"1\n2\n",
+    "wrong.gz.dat": b"",
+    "folder.csv": "folder",
 }
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_unreadable_files(run, tmp_path, good, name):
-    if FILES[name] is not None:
+    if FILES[name] == "folder":
+        (tmp_path / name).mkdir()
+    elif FILES[name] is not None:
         (tmp_path / name).write_bytes(FILES[name])
     np.save(tmp_path / "good.npy", good)
     code, out, err = run("report", tmp_path / name, tmp_path / "good.npy")

@@ -3,48 +3,91 @@
 from __future__ import annotations
 
 import csv
+import sys
+from importlib import import_module
 from importlib.resources import as_file, files
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isdiag.report.delimited import read_table
 from isdiag.report.source import Source, source_of
 
+BINARY = (".npy", ".npz")
+TEXT = (".csv", ".tsv", ".txt")
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}  # imported when asked for: a Python may lack one
+STDIN = "-"
+NPY, ZIP = b"\x93NUM", b"PK\x03\x04"
 
-def _load_csv(path: Path) -> Source:
-    with path.open(encoding="utf-8-sig") as file:
-        try:
-            table, names = read_table(file)
-        except (ValueError, csv.Error) as error:
-            msg = f"{path}: {error}"
-            if isinstance(error, (UnicodeDecodeError, csv.Error)):
-                msg = f"{path}: not a text file of numbers ({error})"
-            raise ValueError(msg) from None
-    return source_of(str(path), table[:, 0] if table.shape[1] == 1 else table, names)
+Arrays = dict[str, NDArray[Any]]
 
 
-def _load_npz(path: Path) -> list[Source]:
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = {key: archive[key] for key in archive.files}
-    names = arrays.pop("columns", None)
-    columns = None if names is None else [str(name) for name in names.ravel()]
-    if not arrays:
-        msg = f"{path}: holds no arrays"
+def _format(path: str) -> tuple[str, str]:
+    """Format and compression as the name has them; the format is empty where only the content can tell."""
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSED else ""
+    kind = suffixes[-1] if suffixes else ""
+    if kind not in ("", *BINARY, *TEXT):
+        msg = f"expected a {', '.join(BINARY + TEXT)} file, compressed by {', '.join(COMPRESSED)} or not"
         raise ValueError(msg)
-    if len(arrays) == 1:
-        return [source_of(str(path), array, columns) for array in arrays.values()]
-    return [source_of(f"{path}:{key}", array, columns) for key, array in arrays.items()]
+    return kind, compression
+
+
+def _open(path: str, compression: str) -> BinaryIO:
+    if path == STDIN:
+        if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed by the shell: <&-
+            msg = "is closed"
+            raise ValueError(msg)
+        return BytesIO(sys.stdin.buffer.read())
+    if compression:
+        return import_module(COMPRESSED[compression]).open(path)
+    return Path(path).open("rb")
+
+
+def _arrays(file: BinaryIO, kind: str) -> tuple[Arrays, list[str] | None]:
+    """The arrays of a file by name, and the names of columns where it has them."""
+    if kind not in TEXT:
+        file = file if file.seekable() else BytesIO(file.read())
+        start = file.read(len(ZIP))
+        file.seek(0)
+        if start in (NPY, ZIP):
+            return _binary(file)
+        if kind:
+            msg = f"is no {kind} file: it begins with {start!r}"
+            raise ValueError(msg)
+    try:
+        with TextIOWrapper(file, encoding="utf-8-sig") as text:
+            table, names = read_table(text)
+    except (UnicodeDecodeError, csv.Error) as error:
+        msg = f"not a text file of numbers ({error})"
+        raise ValueError(msg) from None
+    return {"": table[:, 0] if table.shape[1] == 1 else table}, names
+
+
+def _binary(file: BinaryIO) -> tuple[Arrays, list[str] | None]:
+    loaded = np.load(file, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        return {"": loaded}, None
+    arrays: Arrays = {key: loaded[key] for key in loaded.files}
+    names = arrays.pop("columns", None)
+    if not arrays:
+        msg = "holds no arrays"
+        raise ValueError(msg)
+    return arrays, None if names is None else [str(name) for name in names.ravel()]
 
 
 def load(path: str | Path) -> list[Source]:
-    """Read log-weights from a .npy, .npz or .csv file.
+    """Read log-weights from a file.
 
     Parameters
     ----------
     path : str or Path
-        One vector, or draws x columns. A .csv may start with a line of names; lines that start with #
-        are skipped. In a .npz each array is a source; one called ``columns`` holds names.
+        A .npy, .npz, .csv, .tsv or .txt file, maybe compressed (.gz, .bz2, .xz), that holds one vector, or
+        draws x columns; "-" is standard input. A text may start with a line of names; what follows a # is
+        skipped. In a .npz each array is a source; one called ``columns`` holds names.
 
     Returns
     -------
@@ -53,26 +96,24 @@ def load(path: str | Path) -> list[Source]:
     Raises
     ------
     OSError
-        If the file cannot be opened.
+        If the file cannot be read.
     ValueError
         If it does not hold log-weights; the message names the file.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in (".npy", ".npz", ".csv"):
-        msg = f"{path}: expected a .npy, .npz or .csv file"
-        raise ValueError(msg)
-    if suffix == ".csv":
-        return [_load_csv(path)]
+    path = str(path)
+    name = "<stdin>" if path == STDIN else path
     try:
-        if suffix == ".npz":
-            return _load_npz(path)
-        return [source_of(str(path), np.load(path, allow_pickle=False))]
+        kind, compression = _format(path)
+        with _open(path, compression) as file:
+            arrays, columns = _arrays(file, kind)
     except OSError:
         raise
-    except Exception as error:  # NumPy raises many kinds on a damaged file
-        text = str(error) if str(path) in str(error) else f"{path}: {error}"
-        raise ValueError(text) from None
+    except Exception as error:  # damaged files raise many kinds
+        msg = f"{name}: {error}"
+        raise ValueError(msg) from None
+    if len(arrays) == 1:
+        return [source_of(name, array, columns) for array in arrays.values()]
+    return [source_of(f"{name}:{key}", array, columns) for key, array in arrays.items()]
 
 
 def demo_sources() -> list[Source]:
@@ -84,6 +125,6 @@ def demo_sources() -> list[Source]:
     sources: list[Source] = []
     for name, title in titles.items():
         with as_file(files("isdiag") / "data" / f"{name}.npz") as path:
-            loaded = _load_npz(path)[0]
+            (loaded,) = load(path)
         sources.append(Source(title, loaded.log_w, loaded.columns))
     return sources
