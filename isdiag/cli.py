@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import sys
 import time
@@ -23,6 +24,14 @@ def _count(text: str) -> int:
     if int(text) < 1:
         raise ValueError
     return int(text)
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True)))
+    if not names:
+        msg = "names no columns"
+        raise argparse.ArgumentTypeError(msg)
+    return names
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument(
         "files", nargs="+", metavar="FILE", help=".npy, .npz, .csv, .tsv or .txt, maybe .gz; - is stdin"
+    )
+    report.add_argument(
+        "--columns",
+        type=_columns,
+        metavar="A,B",
+        help="columns to report on, by name or number from 0 (default all but lp__, chain, draw ...)",
     )
     commands.add_parser(
         "demo",
@@ -126,13 +141,18 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.command == "demo":
         sources = report.demo_sources()
     else:
+        reading = report.Reading(columns=arguments.columns)
         for path in arguments.files:
             try:
-                sources += report.load(path)
+                sources += report.load(path, reading)
             except OSError as error:
                 errors.append(f"{path}: {error.strerror or error}")
             except ValueError as error:
                 errors.append(str(error))
+
+    for source in sources:
+        for note in source.notes:
+            print(f"isdiag: {source.name}: {note}", file=sys.stderr)
 
     names = ("k_max", "ess_min", "gamma_max", "rule", "r_eff", "workers")
     options = {name: getattr(arguments, name) for name in names}

@@ -245,6 +245,77 @@ def test_a_name_may_hold_marks(run, tmp_path, good):
     assert [column["column"] for column in columns(out)] == ["obs #1", "b,c;d"]
 
 
+def test_numbers_as_names(run, tmp_path, rng):
+    table = rng.normal(size=(200, 3))
+    body = "\n".join(",".join(map(repr, row)) for row in table.tolist())
+    (tmp_path / "a.csv").write_text("0,1,2\n" + body)  # as pandas' to_csv(index=False) has it
+    _, out, err = run("report", tmp_path / "a.csv", "--json")
+    assert [c["n"] for c in columns(out)] == [200] * 3
+    assert [c["ess"] for c in columns(out)] == isdiag.ess(table, axis=0).tolist()
+    assert err == f"isdiag: {tmp_path / 'a.csv'}: the first line, 0 to 2, is taken as names of columns\n"
+
+
+@pytest.mark.parametrize("first", ["0", "0,1,3", "1,2,3", "0.0,1.0,2.0"])
+def test_a_first_draw_is_no_names(run, tmp_path, first):
+    text = first + ("\n" + first) * 49
+    (tmp_path / "a.csv").write_text(text)
+    _, out, err = run("report", tmp_path / "a.csv", "--json")
+    assert (columns(out)[0]["n"], err) == (50, "")
+    (tmp_path / "a.csv").write_text("0,1,2")
+    _, out, err = run("report", tmp_path / "a.csv", "--json")
+    assert (columns(out)[0]["n"], err) == (3, "")
+
+
+STAN = ["lp__", "divergent__", ".chain", "Iteration", "draw", "chain", "a", "drawn", "b"]
+
+
+@pytest.fixture
+def stan(tmp_path, rng):
+    """A file as Stan and its readers write it: path and table."""
+    table = rng.normal(size=(100, len(STAN)))
+    lines = [",".join(map(repr, row)) for row in table.tolist()]
+    (tmp_path / "stan.csv").write_text("\n".join(["# model = m", ",".join(STAN), "# Adaptation", *lines]))
+    return tmp_path / "stan.csv", table
+
+
+def test_bookkeeping_of_samplers_is_left_out(run, stan):
+    path, table = stan
+    _, out, err = run("report", path, "--json")
+    assert [c["column"] for c in columns(out)] == ["a", "drawn", "b"]
+    assert [c["khat"] for c in columns(out)] == isdiag.pareto_khat(table[:, 6:], axis=0).tolist()
+    left_out = "lp__, divergent__, .chain, Iteration, draw, chain"
+    assert err == f"isdiag: {path}: left out: {left_out} (--columns takes any)\n"
+    path.write_text("lp__,draw\n1,2\n")
+    code, _, err = run("report", path)
+    assert code == 2
+    assert f"{path}: no column of log-weights among lp__, draw" in err
+
+
+def test_columns_by_name_and_number(run, stan):
+    path, table = stan
+    _, out, err = run("report", path, "--json", "--columns", "b , lp__,6")
+    assert err == ""
+    assert [c["column"] for c in columns(out)] == ["b", "lp__", "a"]
+    assert [c["ess"] for c in columns(out)] == isdiag.ess(table[:, [8, 0, 6]], axis=0).tolist()
+    path.write_text('"x,y",z\n' + "1,2\n" * 50)
+    _, out, _ = run("report", path, "--json", "--columns", '"x,y"')
+    assert [c["column"] for c in columns(out)] == ["x,y"]
+    for wanted in ("c", "9", "-1"):
+        code, _, err = run("report", path, f"--columns={wanted}")
+        assert code == 2
+        assert f"{path}: no column {wanted!r} among x,y, z" in err
+
+
+def test_decimal_commas_without_names(run, tmp_path):
+    (tmp_path / "a.csv").write_text("-1,52\n0,31\n" * 20)
+    _, _, err = run("report", tmp_path / "a.csv")
+    assert f"{tmp_path / 'a.csv'}: whole numbers" in err
+    assert "decimal commas" in err
+    for text in ("-1,52\n0,-31\n", "1,2\n", "1.5,20\n", "1,20,30\n"):
+        (tmp_path / "a.csv").write_text(text * 20)
+        assert run("report", tmp_path / "a.csv")[2] == ""
+
+
 def test_names_are_shown_as_they_are(run, tmp_path, good):
     names = ["[bold]x[/bold]", "b\\", "bell\a", "a very long name of a column " * 4]
     np.savez(tmp_path / "[red].npz", w=np.column_stack([good] * 4), columns=names)
@@ -375,6 +446,7 @@ def test_pickles_are_refused(run, tmp_path):
     [
         [],
         ["report"],
+        ["report", "a.npy", "--columns="],
         ["demo", "--rule", "best"],
         ["demo", "--k-max", "-1"],
         ["demo", "--nope"],

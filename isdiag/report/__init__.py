@@ -4,6 +4,6 @@ Only `table` needs rich. `import isdiag` imports none of this.
 """
 
 from isdiag.report.files import demo_sources, load
-from isdiag.report.source import Source
+from isdiag.report.source import Reading, Source
 
-__all__ = ["Source", "demo_sources", "load"]
+__all__ = ["Reading", "Source", "demo_sources", "load"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 
 import numpy as np
@@ -84,7 +85,16 @@ def _fault(text: str) -> str:
     return f"{text!r} is not a number"
 
 
-def read_table(file: Iterable[str]) -> tuple[NDArray[np.float64], list[str] | None]:
+@dataclass(frozen=True, eq=False)
+class TextTable:
+    """What a text holds: numbers in two dimensions, names of columns or None, what to tell the reader."""
+
+    values: NDArray[np.float64]
+    names: list[str] | None
+    notes: tuple[str, ...]
+
+
+def read_table(file: Iterable[str]) -> TextTable:
     """Read a table of numbers from lines of text.
 
     Parameters
@@ -95,8 +105,7 @@ def read_table(file: Iterable[str]) -> tuple[NDArray[np.float64], list[str] | No
 
     Returns
     -------
-    table : array of two dimensions
-    names : list of str or None
+    TextTable
 
     Raises
     ------
@@ -109,7 +118,12 @@ def read_table(file: Iterable[str]) -> tuple[NDArray[np.float64], list[str] | No
         msg = "holds no numbers"
         raise ValueError(msg)
     delimiter = _delimiter(ahead[-1])
-    names = _names(_fields(ahead[0], delimiter))
+    first = _fields(ahead[0], delimiter)
+    names = _names(first)
+    notes: list[str] = []
+    if len(ahead) == 2 and len(first) > 1 and first == [str(j) for j in range(len(first))]:
+        names = first  # pandas' names of columns that have none
+        notes.append(f"the first line, {first[0]} to {first[-1]}, is taken as names of columns")
     if names:
         next(lines)
         if len(ahead) == 1:
@@ -122,7 +136,7 @@ def read_table(file: Iterable[str]) -> tuple[NDArray[np.float64], list[str] | No
             msg += " (decimal commas? write points)"
         raise ValueError(msg)
     try:
-        table = np.loadtxt(lines, delimiter=delimiter, quotechar='"', ndmin=2)
+        values = np.loadtxt(lines, delimiter=delimiter, quotechar='"', ndmin=2)
     except UnicodeDecodeError:
         raise
     except ValueError as error:
@@ -138,4 +152,16 @@ def read_table(file: Iterable[str]) -> tuple[NDArray[np.float64], list[str] | No
             raise ValueError(msg) from None
         msg = f"{place}: {error}"
         raise ValueError(msg) from None
-    return table, names
+    if not names and delimiter == "," and _are_halves(values):
+        notes.append(
+            "whole numbers, every other one without a sign: if these are decimal commas, write points"
+        )
+    return TextTable(values, names, tuple(notes))
+
+
+def _are_halves(values: NDArray[np.float64]) -> bool:
+    """Whether numbers look as if a decimal comma had cut them in two."""
+    if values.shape[1] % 2 or not np.all(values == np.rint(values)):
+        return False
+    fractions = values[:, 1::2]
+    return bool(np.all(fractions >= 0) and np.any(fractions > 9))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import as_file, files
 from io import BytesIO, TextIOWrapper
@@ -14,15 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isdiag.report.delimited import read_table
-from isdiag.report.source import Source, source_of
+from isdiag.report.source import Reading, Source, source_of
 
 BINARY = (".npy", ".npz")
 TEXT = (".csv", ".tsv", ".txt")
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}  # imported when asked for: a Python may lack one
 STDIN = "-"
+EVERYTHING = Reading()
 NPY, ZIP = b"\x93NUM", b"PK\x03\x04"
 
-Arrays = dict[str, NDArray[Any]]
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What a file holds: arrays by their names, names of columns or None, what to tell the reader."""
+
+    arrays: dict[str, NDArray[Any]]
+    columns: list[str] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def _format(path: str) -> tuple[str, str]:
@@ -47,8 +56,7 @@ def _open(path: str, compression: str) -> BinaryIO:
     return Path(path).open("rb")
 
 
-def _arrays(file: BinaryIO, kind: str) -> tuple[Arrays, list[str] | None]:
-    """The arrays of a file by name, and the names of columns where it has them."""
+def _contents(file: BinaryIO, kind: str) -> Contents:
     if kind not in TEXT:
         file = file if file.seekable() else BytesIO(file.read())
         start = file.read(len(ZIP))
@@ -60,26 +68,27 @@ def _arrays(file: BinaryIO, kind: str) -> tuple[Arrays, list[str] | None]:
             raise ValueError(msg)
     try:
         with TextIOWrapper(file, encoding="utf-8-sig") as text:
-            table, names = read_table(text)
+            table = read_table(text)
     except (UnicodeDecodeError, csv.Error) as error:
         msg = f"not a text file of numbers ({error})"
         raise ValueError(msg) from None
-    return {"": table[:, 0] if table.shape[1] == 1 else table}, names
+    values = table.values[:, 0] if table.values.shape[1] == 1 else table.values
+    return Contents({"": values}, table.names, table.notes)
 
 
-def _binary(file: BinaryIO) -> tuple[Arrays, list[str] | None]:
+def _binary(file: BinaryIO) -> Contents:
     loaded = np.load(file, allow_pickle=False)
     if isinstance(loaded, np.ndarray):
-        return {"": loaded}, None
-    arrays: Arrays = {key: loaded[key] for key in loaded.files}
+        return Contents({"": loaded})
+    arrays: dict[str, NDArray[Any]] = {key: loaded[key] for key in loaded.files}
     names = arrays.pop("columns", None)
     if not arrays:
         msg = "holds no arrays"
         raise ValueError(msg)
-    return arrays, None if names is None else [str(name) for name in names.ravel()]
+    return Contents(arrays, None if names is None else [str(name) for name in names.ravel()])
 
 
-def load(path: str | Path) -> list[Source]:
+def load(path: str | Path, reading: Reading = EVERYTHING) -> list[Source]:
     """Read log-weights from a file.
 
     Parameters
@@ -88,6 +97,8 @@ def load(path: str | Path) -> list[Source]:
         A .npy, .npz, .csv, .tsv or .txt file, maybe compressed (.gz, .bz2, .xz), that holds one vector, or
         draws x columns; "-" is standard input. A text may start with a line of names; what follows a # is
         skipped. In a .npz each array is a source; one called ``columns`` holds names.
+    reading : Reading, optional
+        Which columns to take, and what to make of them.
 
     Returns
     -------
@@ -105,15 +116,17 @@ def load(path: str | Path) -> list[Source]:
     try:
         kind, compression = _format(path)
         with _open(path, compression) as file:
-            arrays, columns = _arrays(file, kind)
+            contents = _contents(file, kind)
     except OSError:
         raise
     except Exception as error:  # damaged files raise many kinds
         msg = f"{name}: {error}"
         raise ValueError(msg) from None
-    if len(arrays) == 1:
-        return [source_of(name, array, columns) for array in arrays.values()]
-    return [source_of(f"{name}:{key}", array, columns) for key, array in arrays.items()]
+    several = len(contents.arrays) > 1
+    return [
+        source_of(f"{name}:{key}" if several else name, array, contents.columns, reading, contents.notes)
+        for key, array in contents.arrays.items()
+    ]
 
 
 def demo_sources() -> list[Source]:

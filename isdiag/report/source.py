@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,34 +11,136 @@ from numpy.typing import NDArray
 
 from isdiag import Diagnosis, diagnose
 
+Array = NDArray[Any]
+
+# What samplers write beside the quantities of a model: lp__, divergent__, .chain, Iteration, ...
+BOOKKEEPING = re.compile(r".*__|\.?(chain|draw|iteration)", re.IGNORECASE)
+LONG_LIST = 8
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Log-weights of a file: one vector, or draws x columns with the columns' names."""
+    """Log-weights of a file.
+
+    Attributes
+    ----------
+    name : str
+        The file, and which array of it where it has several.
+    log_w : array
+        One vector, or draws x columns.
+    columns : list of str or None
+        The columns' names; None for a vector.
+    notes : tuple of str
+        What the reader of a report should know about the reading.
+    """
 
     name: str
-    log_w: NDArray[Any]
+    log_w: Array
     columns: list[str] | None
+    notes: tuple[str, ...] = ()
 
     def diagnose(self, **options: Any) -> Diagnosis:
         """Diagnose the vector, or each column."""
         return diagnose(self.log_w, axis=0, **options)
 
 
-def source_of(name: str, array: NDArray[Any], columns: list[str] | None = None) -> Source:
-    """Check an array and name its columns."""
+@dataclass(frozen=True)
+class Reading:
+    """Which columns of a file are log-weights, and what makes log-weights of them.
+
+    Attributes
+    ----------
+    columns : tuple of str, optional
+        Names or numbers (from 0) of columns; default all but a sampler's bookkeeping.
+    """
+
+    columns: tuple[str, ...] | None = None
+
+
+def source_of(
+    name: str, array: Array, columns: list[str] | None, reading: Reading, notes: Sequence[str] = ()
+) -> Source:
+    """Make log-weights of an array.
+
+    Parameters
+    ----------
+    name : str
+        What to call it.
+    array : array
+        One vector, or draws x columns.
+    columns : list of str or None
+        Names of columns, where the file has them.
+    reading : Reading
+        What to take, and what to make of it.
+    notes : sequence of str
+        What is known already.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    ValueError
+        If these are no log-weights, or have no such columns; the message begins with the name.
+    """
+    try:
+        return _source_of(name, array, columns, reading, list(notes))
+    except ValueError as error:
+        msg = f"{name}: {error}"
+        raise ValueError(msg) from None
+
+
+def _source_of(
+    name: str, array: Array, columns: list[str] | None, reading: Reading, notes: list[str]
+) -> Source:
     if array.dtype.kind not in "fiu":
-        msg = f"{name}: expected real numbers, got dtype {array.dtype}"
+        msg = f"expected real numbers, got dtype {array.dtype}"
         raise ValueError(msg)
     if array.ndim not in (1, 2) or array.size == 0:
-        msg = f"{name}: expected one vector or draws x columns, got shape {array.shape}"
+        msg = f"expected one vector or draws x columns, got shape {array.shape}"
         raise ValueError(msg)
-    if array.ndim == 2 and array.shape[0] == 1:  # a vector on one line, not many columns of one draw
-        array = array[0]
-    if array.ndim == 1:
-        return Source(name, array, None)
-    names = columns or [str(j) for j in range(array.shape[1])]
-    if len(names) != array.shape[1]:
-        msg = f"{name}: {len(names)} names for {array.shape[1]} columns"
+    if array.ndim == 2 and array.shape[0] == 1 and not columns:
+        array = array[0]  # a vector on one line, not many columns of one draw
+    vector = array.ndim == 1
+    table = array[:, None] if vector else array
+    names = columns or [str(j) for j in range(table.shape[1])]
+    if len(names) != table.shape[1]:
+        msg = f"{len(names)} name(s) for {table.shape[1]} columns"
         raise ValueError(msg)
-    return Source(name, array, names)
+    kept = _kept(names, reading.columns, notes)
+    if kept != list(range(len(names))):
+        table, names = table[:, kept], [names[j] for j in kept]
+    if vector:
+        return Source(name, table[:, 0], None, tuple(notes))
+    return Source(name, table, names, tuple(notes))
+
+
+def _kept(names: list[str], wanted: tuple[str, ...] | None, notes: list[str]) -> list[int]:
+    """Positions of the columns to diagnose."""
+    if wanted is not None:
+        return [j for name in wanted for j in _positions(names, name)]
+    kept = [j for j, name in enumerate(names) if not BOOKKEEPING.fullmatch(name)]
+    if not kept:
+        msg = f"no column of log-weights among {_listed(names)} (--columns takes any)"
+        raise ValueError(msg)
+    if len(kept) < len(names):
+        left_out = [name for name in names if BOOKKEEPING.fullmatch(name)]
+        notes.append(f"left out: {_listed(left_out)} (--columns takes any)")
+    return kept
+
+
+def _positions(names: list[str], wanted: str) -> list[int]:
+    """Where a name stands, or the number itself."""
+    found = [j for j, name in enumerate(names) if name == wanted]
+    if not found and wanted.isdecimal() and int(wanted) < len(names):
+        found = [int(wanted)]
+    if not found:
+        msg = f"no column {wanted!r} among {_listed(names)}"
+        raise ValueError(msg)
+    return found
+
+
+def _listed(names: list[str]) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > LONG_LIST else ""
+    return ", ".join(names[:LONG_LIST]) + more
