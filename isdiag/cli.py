@@ -84,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="columns to report on, by name or number from 0 (default all but lp__, chain, draw ...)",
     )
+    report.add_argument("--transpose", action="store_true", help="each line of the file is a column")
+    report.add_argument("--log", action="store_true", help="the files hold weights: take their logarithms")
+    report.add_argument(
+        "--negate", action="store_true", help="change the sign, as leave-one-out does with log-likelihoods"
+    )
     commands.add_parser(
         "demo",
         parents=[options],
@@ -141,7 +146,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.command == "demo":
         sources = report.demo_sources()
     else:
-        reading = report.Reading(columns=arguments.columns)
+        names = ("columns", "transpose", "log", "negate")
+        reading = report.Reading(**{name: getattr(arguments, name) for name in names})
         for path in arguments.files:
             try:
                 sources += report.load(path, reading)

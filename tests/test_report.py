@@ -306,6 +306,67 @@ def test_columns_by_name_and_number(run, stan):
         assert f"{path}: no column {wanted!r} among x,y, z" in err
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.npy"])
+def test_a_table_on_its_side(run, tmp_path, rng, name):
+    table = rng.normal(size=(4, 200))
+    path = table_as(name, table, tmp_path)
+    _, out, err = run("report", path, "--json")
+    assert len(columns(out)) == 200
+    hint = "200 columns of 4 draws: if each line is a column, pass --transpose"
+    assert err == f"isdiag: {path}: {hint}\n"
+    _, out, err = run("report", path, "--json", "--transpose")
+    assert [c["khat"] for c in columns(out)] == isdiag.pareto_khat(table, axis=1).tolist()
+    assert err == ""
+
+
+def test_transposed_names(run, tmp_path, rng):
+    table = rng.normal(size=(2, 100))
+    np.savez(tmp_path / "a.npz", w=table, columns=["a", "b"])  # they name the lines
+    _, out, _ = run("report", tmp_path / "a.npz", "--json", "--transpose")
+    assert [c["column"] for c in columns(out)] == ["a", "b"]
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n3,4\n")  # they name what are draws now
+    _, out, _ = run("report", tmp_path / "a.csv", "--json", "--transpose")
+    assert [c["column"] for c in columns(out)] == ["0", "1"]
+
+
+def test_negate(run, tmp_path, rng):
+    log_lik = rng.integers(-9, 0, size=(200, 2))
+    for name, table in (("a.npy", log_lik), ("b.npy", (-log_lik).astype(np.uint8))):
+        np.save(tmp_path / name, table)
+    for name, sign in (("a.npy", -1), ("b.npy", 1)):
+        _, out, _ = run("report", tmp_path / name, "--json", "--negate")
+        expected = isdiag.ess(sign * log_lik.astype(float), axis=0)
+        assert [c["ess"] for c in columns(out)] == expected.tolist()
+
+
+def test_weights_are_noticed(run, tmp_path, rng):
+    w = rng.exponential(size=(300, 2)) ** 2
+    w[0] = 0
+    said = "these look like weights, not log-weights"
+    path = tmp_path / "a.csv"
+    for table, noticed in (
+        (w / w.sum(0), f"{said}: --log"),
+        (np.round(w / w.sum(0), 6), f"{said}: --log"),
+        (w / [1, w.sum(0)[1]], f"{said} (1): --log"),
+        (w, None),
+        (np.log(w[1:] / w.sum(0)), None),
+        (2 * w / w.sum(0), None),
+    ):
+        np.savetxt(path, table, delimiter=",")
+        _, _, err = run("report", path)
+        assert (noticed is None and err == "") or f"{path}: {noticed}" in err
+    np.savetxt(path, w, delimiter=",", fmt="%.17g")
+    _, out, err = run("report", path, "--json", "--log")
+    with np.errstate(divide="ignore"):
+        expected = isdiag.ess(np.log(w), axis=0)
+    assert err == ""
+    assert [c["ess"] for c in columns(out)] == expected.tolist()
+    np.savetxt(path, -w, delimiter=",")
+    code, _, err = run("report", path, "--log")
+    assert code == 2
+    assert f"{path}: holds negative values" in err
+
+
 def test_decimal_commas_without_names(run, tmp_path):
     (tmp_path / "a.csv").write_text("-1,52\n0,31\n" * 20)
     _, _, err = run("report", tmp_path / "a.csv")

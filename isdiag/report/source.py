@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from isdiag import Diagnosis, diagnose
@@ -16,6 +17,7 @@ Array = NDArray[Any]
 # What samplers write beside the quantities of a model: lp__, divergent__, .chain, Iteration, ...
 BOOKKEEPING = re.compile(r".*__|\.?(chain|draw|iteration)", re.IGNORECASE)
 LONG_LIST = 8
+MANY_COLUMNS, FEW_DRAWS = 20, 30  # where a table is taken to lie on its side
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +54,18 @@ class Reading:
     ----------
     columns : tuple of str, optional
         Names or numbers (from 0) of columns; default all but a sampler's bookkeeping.
+    transpose : bool
+        Whether each line of the file is a column.
+    log : bool
+        Whether the file holds weights, whose logarithms are to be taken.
+    negate : bool
+        Whether to change the sign in the end: log-likelihoods become leave-one-out's log-weights.
     """
 
     columns: tuple[str, ...] | None = None
+    transpose: bool = False
+    log: bool = False
+    negate: bool = False
 
 
 def source_of(
@@ -100,6 +111,10 @@ def _source_of(
     if array.ndim not in (1, 2) or array.size == 0:
         msg = f"expected one vector or draws x columns, got shape {array.shape}"
         raise ValueError(msg)
+    if reading.transpose and array.ndim == 2:
+        if columns and len(columns) == array.shape[1]:
+            columns = None  # they named what are draws now
+        array = array.T
     if array.ndim == 2 and array.shape[0] == 1 and not columns:
         array = array[0]  # a vector on one line, not many columns of one draw
     vector = array.ndim == 1
@@ -108,9 +123,13 @@ def _source_of(
     if len(names) != table.shape[1]:
         msg = f"{len(names)} name(s) for {table.shape[1]} columns"
         raise ValueError(msg)
+    draws, width = table.shape
+    if width > MANY_COLUMNS and draws < FEW_DRAWS and width > draws and not reading.transpose:
+        notes.append(f"{width} columns of {draws} draws: if each line is a column, pass --transpose")
     kept = _kept(names, reading.columns, notes)
     if kept != list(range(len(names))):
         table, names = table[:, kept], [names[j] for j in kept]
+    table = _log_weights(table, names, reading, notes)
     if vector:
         return Source(name, table[:, 0], None, tuple(notes))
     return Source(name, table, names, tuple(notes))
@@ -128,6 +147,28 @@ def _kept(names: list[str], wanted: tuple[str, ...] | None, notes: list[str]) ->
         left_out = [name for name in names if BOOKKEEPING.fullmatch(name)]
         notes.append(f"left out: {_listed(left_out)} (--columns takes any)")
     return kept
+
+
+def _log_weights(table: Array, names: list[str], reading: Reading, notes: list[str]) -> Array:
+    if table.dtype.kind != "f":
+        table = table.astype(np.float64)
+    if reading.log:
+        if np.any(table < 0):
+            msg = "holds negative values, so these are not weights: leave out --log"
+            raise ValueError(msg)
+        with np.errstate(divide="ignore"):
+            table = np.log(table)
+    elif weights := [name for name, is_so in zip(names, _sum_to_one(table), strict=True) if is_so]:
+        which = "" if len(weights) == len(names) else f" ({_listed(weights)})"
+        notes.append(f"these look like weights, not log-weights{which}: --log takes their logarithms")
+    return -table if reading.negate else table
+
+
+def _sum_to_one(table: Array) -> list[bool]:
+    """Which columns hold numbers in [0, 1] that sum to 1, up to the digits of a text."""
+    inside = np.all((table >= 0) & (table <= 1), axis=0)
+    sums = np.sum(table, axis=0, dtype=np.float64, where=inside)
+    return (inside & (abs(sums - 1) < 1e-3) & (len(table) > 1)).tolist()
 
 
 def _positions(names: list[str], wanted: str) -> list[int]:
