@@ -59,7 +59,6 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--gamma-max", type=float, default=1.0, metavar="G", help="largest gamma (default 1)"
     )
-    options.add_argument("--rule", choices=["joint", "refit"], default="joint", help="how gamma is chosen")
     options.add_argument(
         "--r-eff", type=float, default=1.0, metavar="E", help="relative efficiency (default 1)"
     )
@@ -84,17 +83,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="columns to report on, by name or number from 0 (default all but lp__, chain, draw ...)",
     )
+    report.add_argument(
+        "--h", metavar="COLUMN", help="a column that holds values, not log-weights: their mean is estimated"
+    )
     report.add_argument("--transpose", action="store_true", help="each line of the file is a column")
     report.add_argument("--log", action="store_true", help="the files hold weights: take their logarithms")
     report.add_argument(
         "--negate", action="store_true", help="change the sign, as leave-one-out does with log-likelihoods"
     )
-    commands.add_parser(
+    demo = commands.add_parser(
         "demo",
         parents=[options],
         help="report on the data that come with isdiag",
         description="Report on leave-one-out log-ratios of two Bayesian models that come with isdiag.",
     )
+    for command, rules in ((report, ["joint", "refit", "mse"]), (demo, ["joint", "refit"])):
+        needs = "; mse needs --h" if "mse" in rules else ""
+        command.add_argument("--rule", choices=rules, default="joint", help=f"how gamma is chosen{needs}")
     commands.add_parser(
         "warmup",
         help="compile everything ahead of its first use",
@@ -129,7 +134,10 @@ def main(argv: list[str] | None = None) -> int:
         0 when the report was made, 1 with ``--check`` if a column cannot be trusted as it is, 2 for bad
         usage or an unreadable file.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command == "report" and arguments.rule == "mse" and arguments.h is None:
+        parser.error("--rule mse needs --h COLUMN")
     if arguments.command == "warmup":
         return _warmup()
     try:
@@ -146,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.command == "demo":
         sources = report.demo_sources()
     else:
-        names = ("columns", "transpose", "log", "negate")
+        names = ("columns", "h", "transpose", "log", "negate")
         reading = report.Reading(**{name: getattr(arguments, name) for name in names})
         for path in arguments.files:
             try:

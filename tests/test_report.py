@@ -367,6 +367,50 @@ def test_weights_are_noticed(run, tmp_path, rng):
     assert f"{path}: holds negative values" in err
 
 
+def test_values_in_a_column(run, tmp_path, rng):
+    log_w, h = rng.normal(size=(2, 300, 2))
+    h = h[:, 0]
+    np.savetxt(
+        tmp_path / "a.csv", np.column_stack([log_w[:, 0], h, log_w[:, 1]]), header="a,h,b", delimiter=",",
+        comments="", fmt="%.17g",
+    )  # fmt: skip
+    np.savez(tmp_path / "a.npz", w=log_w, h=h, columns=["a", "b"])
+    spread = np.column_stack([h, h])
+    for name in ("a.csv", "a.npz"):
+        for rule in ("joint", "mse"):
+            _, out, err = run("report", tmp_path / name, "--json", "--h", "h", "--rule", rule)
+            expected = isdiag.diagnose(log_w, spread, axis=0, rule=rule)
+            assert err == ""
+            assert [c["column"] for c in columns(out)] == ["a", "b"]
+            assert [c["gamma"] for c in columns(out)] == expected.gamma.tolist()
+            assert [c["estimate"] for c in columns(out)] == expected.estimate.estimate.tolist()
+        assert [c["least_error_estimate"] for c in columns(out)] == expected.selection.estimate.tolist()
+        _, out, _ = run("report", tmp_path / name, "--h", "h", "--rule", "mse")
+        assert f"{expected.estimate.estimate[0]:.4g}" in out
+        assert f"{expected.selection.estimate[1]:.4g}" in out
+    _, out, _ = run("report", tmp_path / "a.csv", "--json", "--h", "1", "--columns", "b,h", "--negate")
+    (record,) = columns(out)
+    assert record["estimate"] == isdiag.snis(-log_w[:, 1], h).estimate
+
+
+def test_values_that_cannot_be(run, tmp_path, rng):
+    path = tmp_path / "a.npz"
+    code, _, err = run("report", path, "--rule", "mse")
+    assert code == 2
+    assert "--rule mse needs --h" in err
+    for h, said in ((rng.normal(size=99), "shape (99,)"), (np.array(["x"] * 100), "h must hold a number")):
+        np.savez(path, w=rng.normal(size=(100, 2)), h=h)
+        code, _, err = run("report", path, "--h", "h")
+        assert code == 2
+        assert f"{path}: " in err
+        assert said in err
+    np.save(tmp_path / "a.npy", rng.normal(size=100))
+    for name, said in (("h", "no column 'h' among 0"), ("0", "no column of log-weights among 0")):
+        code, _, err = run("report", tmp_path / "a.npy", "--h", name)
+        assert code == 2
+        assert f"{tmp_path / 'a.npy'}: {said}" in err
+
+
 def test_decimal_commas_without_names(run, tmp_path):
     (tmp_path / "a.csv").write_text("-1,52\n0,31\n" * 20)
     _, _, err = run("report", tmp_path / "a.csv")

@@ -122,10 +122,12 @@ def load(path: str | Path, reading: Reading = EVERYTHING) -> list[Source]:
     except Exception as error:  # damaged files raise many kinds
         msg = f"{name}: {error}"
         raise ValueError(msg) from None
-    several = len(contents.arrays) > 1
+    arrays = dict(contents.arrays)
+    h = arrays.pop(reading.h, None) if reading.h is not None and len(arrays) > 1 else None
+    several = len(arrays) > 1
     return [
-        source_of(f"{name}:{key}" if several else name, array, contents.columns, reading, contents.notes)
-        for key, array in contents.arrays.items()
+        source_of(f"{name}:{key}" if several else name, array, contents.columns, reading, contents.notes, h)
+        for key, array in arrays.items()
     ]
 
 

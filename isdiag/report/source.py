@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isdiag import Diagnosis, diagnose
+from isdiag import AccurateSelection, Diagnosis, diagnose
 
 Array = NDArray[Any]
 
@@ -34,16 +34,66 @@ class Source:
         The columns' names; None for a vector.
     notes : tuple of str
         What the reader of a report should know about the reading.
+    h : array, optional
+        Values at the draws.
     """
 
     name: str
     log_w: Array
     columns: list[str] | None
     notes: tuple[str, ...] = ()
+    h: Array | None = None
 
-    def diagnose(self, **options: Any) -> Diagnosis:
-        """Diagnose the vector, or each column."""
-        return diagnose(self.log_w, axis=0, **options)
+    def diagnose(self, *, r_eff: float | Source = 1.0, **options: Any) -> Diagnosis:
+        """Diagnose the vector, or each column.
+
+        Parameters
+        ----------
+        r_eff : float or Source, default 1
+            Relative efficiency, or a source with one for each column.
+        **options
+            As `isdiag.diagnose` has them.
+
+        Returns
+        -------
+        Diagnosis
+
+        Raises
+        ------
+        ValueError
+            If `isdiag.diagnose` does, or the values of `r_eff` do not match; the message begins with the
+            name.
+        """
+        try:
+            efficiency = self._efficiency(r_eff) if isinstance(r_eff, Source) else r_eff
+            h = self.h
+            if h is not None and self.columns is not None:
+                h = np.broadcast_to(h[:, None], self.log_w.shape)
+            return diagnose(self.log_w, h, axis=0, r_eff=efficiency, **options)
+        except ValueError as error:
+            msg = f"{self.name}: {error}"
+            raise ValueError(msg) from None
+
+    def _efficiency(self, source: Source) -> Any:
+        values, names = source.log_w, source.columns
+        if self.columns and names and len(values) == 1 and set(self.columns) <= set(names):
+            values = values[:, [names.index(name) for name in self.columns]]
+        expected = 1 if self.columns is None else len(self.columns)
+        if values.size != expected:
+            msg = f"{expected} column(s) to report on, but {values.size} value(s) of r_eff in {source.name}"
+            raise ValueError(msg)
+        return float(values.ravel()[0]) if self.columns is None else values.ravel()
+
+
+def estimates(diagnosis: Diagnosis) -> dict[str, Any]:
+    """The mean of h and its error for each column, by name; empty without h."""
+    found = diagnosis.estimate
+    result = {} if found is None else {"estimate": found.estimate, "std_error": found.std_error}
+    chosen = diagnosis.selection
+    if isinstance(chosen, AccurateSelection):
+        result |= {"least_error_estimate": chosen.estimate, "least_error_std_error": chosen.std_error}
+        result |= {"least_error_bias": chosen.bias}
+    return result
 
 
 @dataclass(frozen=True)
@@ -53,7 +103,9 @@ class Reading:
     Attributes
     ----------
     columns : tuple of str, optional
-        Names or numbers (from 0) of columns; default all but a sampler's bookkeeping.
+        Names or numbers (from 0) of columns; default all but a sampler's bookkeeping and `h`.
+    h : str, optional
+        The column, or the array of a .npz, that holds values and no log-weights.
     transpose : bool
         Whether each line of the file is a column.
     log : bool
@@ -63,13 +115,19 @@ class Reading:
     """
 
     columns: tuple[str, ...] | None = None
+    h: str | None = None
     transpose: bool = False
     log: bool = False
     negate: bool = False
 
 
 def source_of(
-    name: str, array: Array, columns: list[str] | None, reading: Reading, notes: Sequence[str] = ()
+    name: str,
+    array: Array,
+    columns: list[str] | None,
+    reading: Reading,
+    notes: Sequence[str] = (),
+    h: Array | None = None,
 ) -> Source:
     """Make log-weights of an array.
 
@@ -85,6 +143,8 @@ def source_of(
         What to take, and what to make of it.
     notes : sequence of str
         What is known already.
+    h : array, optional
+        The values, where they are no column.
 
     Returns
     -------
@@ -96,14 +156,14 @@ def source_of(
         If these are no log-weights, or have no such columns; the message begins with the name.
     """
     try:
-        return _source_of(name, array, columns, reading, list(notes))
+        return _source_of(name, array, columns, reading, list(notes), h)
     except ValueError as error:
         msg = f"{name}: {error}"
         raise ValueError(msg) from None
 
 
 def _source_of(
-    name: str, array: Array, columns: list[str] | None, reading: Reading, notes: list[str]
+    name: str, array: Array, columns: list[str] | None, reading: Reading, notes: list[str], h: Array | None
 ) -> Source:
     if array.dtype.kind not in "fiu":
         msg = f"expected real numbers, got dtype {array.dtype}"
@@ -127,12 +187,22 @@ def _source_of(
     if width > MANY_COLUMNS and draws < FEW_DRAWS and width > draws and not reading.transpose:
         notes.append(f"{width} columns of {draws} draws: if each line is a column, pass --transpose")
     kept = _kept(names, reading.columns, notes)
+    if h is None and reading.h is not None:
+        at_h = _positions(names, reading.h)[0]
+        h = table[:, at_h]
+        kept = [j for j in kept if j != at_h]
+    if h is not None and (h.shape != (draws,) or h.dtype.kind not in "fiu"):
+        msg = f"h must hold a number for each of {draws} draws: got {h.dtype} of shape {h.shape}"
+        raise ValueError(msg)
+    if not kept:
+        msg = f"no column of log-weights among {_listed(names)} (--columns takes any)"
+        raise ValueError(msg)
     if kept != list(range(len(names))):
         table, names = table[:, kept], [names[j] for j in kept]
     table = _log_weights(table, names, reading, notes)
     if vector:
-        return Source(name, table[:, 0], None, tuple(notes))
-    return Source(name, table, names, tuple(notes))
+        return Source(name, table[:, 0], None, tuple(notes), h)
+    return Source(name, table, names, tuple(notes), h)
 
 
 def _kept(names: list[str], wanted: tuple[str, ...] | None, notes: list[str]) -> list[int]:
@@ -140,10 +210,7 @@ def _kept(names: list[str], wanted: tuple[str, ...] | None, notes: list[str]) ->
     if wanted is not None:
         return [j for name in wanted for j in _positions(names, name)]
     kept = [j for j, name in enumerate(names) if not BOOKKEEPING.fullmatch(name)]
-    if not kept:
-        msg = f"no column of log-weights among {_listed(names)} (--columns takes any)"
-        raise ValueError(msg)
-    if len(kept) < len(names):
+    if 0 < len(kept) < len(names):
         left_out = [name for name in names if BOOKKEEPING.fullmatch(name)]
         notes.append(f"left out: {_listed(left_out)} (--columns takes any)")
     return kept

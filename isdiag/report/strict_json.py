@@ -6,8 +6,10 @@ import json
 import math
 from typing import Any
 
+import numpy as np
+
 from isdiag import Diagnosis
-from isdiag.report.source import Source
+from isdiag.report.source import Source, estimates
 
 
 def _strict(value: Any) -> Any:
@@ -26,6 +28,9 @@ def to_json(reports: list[tuple[Source, Diagnosis]]) -> str:
             {"column": name} | {key: _strict(value) for key, value in record.items()}
             for name, record in zip(names, diagnosis.records(), strict=True)
         ]
+        for estimate, values in estimates(diagnosis).items():
+            for column, value in zip(columns, np.ravel(values).tolist(), strict=True):
+                column[estimate] = _strict(value)
         ok = all(column["ok"] for column in columns)
         result.append({"source": source.name, "ok": ok, "columns": columns})
     return json.dumps(result, indent=2)

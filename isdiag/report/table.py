@@ -7,15 +7,23 @@ from collections import Counter
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from isdiag import Diagnosis
-from isdiag.report.source import Source
+from isdiag.report.source import Source, estimates
 
 ADVICE_ROWS = 5
 MIN_WIDTH = 88
+ESTIMATES = {
+    "estimate": "estimate",
+    "std_error": "std error",
+    "least_error_estimate": "least error",
+    "least_error_std_error": "its std error",
+}
+ESTIMATE_WIDTH = 14
 
 
 def _badness(record: dict[str, Any]) -> tuple[bool, float]:
@@ -49,7 +57,13 @@ def _show(source: Source, diagnosis: Diagnosis, console: Console, top: int) -> N
     if source.columns is None:
         console.print(str(diagnosis), markup=False, highlight=False)
         return
-    records = list(zip(source.columns, diagnosis.records(), strict=True))
+    found = {ESTIMATES[key]: value for key, value in estimates(diagnosis).items() if key in ESTIMATES}
+    console.width = max(console.width, MIN_WIDTH + ESTIMATE_WIDTH * len(found))
+    rows: list[list[float]] = np.array(list(found.values())).reshape(-1, len(source.columns)).T.tolist()
+    records: list[tuple[str, dict[str, Any]]] = [
+        (name, record | {"estimates": row})
+        for name, record, row in zip(source.columns, diagnosis.records(), rows, strict=True)
+    ]
     records.sort(key=lambda pair: _badness(pair[1]))
     table = Table(box=None, pad_edge=False)
     table.add_column("column", overflow="fold")
@@ -57,6 +71,8 @@ def _show(source: Source, diagnosis: Diagnosis, console: Console, top: int) -> N
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("set by", no_wrap=True)
     for heading in ("ESS after", "khat after"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in found:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for name, record in records[:top]:
@@ -70,6 +86,7 @@ def _show(source: Source, diagnosis: Diagnosis, console: Console, top: int) -> N
             record["limited_by"],
             f"{record['ess_tempered']:.0f}",
             f"{record['khat_tempered']:.2f}",
+            *(f"{value:.4g}" for value in record["estimates"]),
             "trust" if record["ok"] else failed,
             style="" if record["ok"] else "bold red",
         )
