@@ -8,22 +8,59 @@ import os
 import sys
 import time
 import warnings
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
+from io import TextIOWrapper
+from typing import Any, NoReturn
 
 import numpy as np
 
 import isdiag
+from isdiag import report
 
-NEEDS_RICH = "isdiag: the command line needs rich: pip install 'isdiag[cli]'"
+NEEDS_RICH = "tables need rich: pip install 'isdiag[cli]', or ask for --json"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(report.printable(message))  # it quotes what was typed
+
+
+def _positive(text: str) -> float:
+    if not float(text) > 0:
+        msg = f"must be above 0, got {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return float(text)
+
+
+def _share(text: str) -> float:
+    if not 0 <= float(text) <= 1:
+        msg = f"must be between 0 and 1, got {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return float(text)
 
 
 def _k_max(text: str) -> float | None:
-    return None if text == "auto" else float(text)
+    return None if text == "auto" else _positive(text)
 
 
 def _count(text: str) -> int:
     if int(text) < 1:
-        raise ValueError
+        msg = f"must be 1 or more, got {text}"
+        raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def _threads(text: str) -> int:
+    return -1 if text == "-1" else _count(text)
+
+
+def _number_or_file(text: str) -> float | str:
+    try:
+        float(text)
+    except ValueError:
+        return text
+    return _positive(text)
 
 
 def _columns(text: str) -> tuple[str, ...]:
@@ -35,13 +72,13 @@ def _columns(text: str) -> tuple[str, ...]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="isdiag",
         description="Can these importance weights be trusted, and if not, how far must they be tempered?",
     )
     parser.add_argument("--version", action="version", version=f"isdiag {isdiag.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    options = argparse.ArgumentParser(add_help=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    options = _Parser(add_help=False)
     options.add_argument("--json", action="store_true", help="print the numbers as JSON")
     options.add_argument(
         "--check", action="store_true", help="exit with 1 if any column cannot be trusted as it is"
@@ -54,42 +91,46 @@ def _parser() -> argparse.ArgumentParser:
         help="largest khat allowed, or 'auto' for the one that n draws can cope with (default 0.7)",
     )
     options.add_argument(
-        "--ess-min", type=float, default=0.3, metavar="R", help="smallest ESS/n (default 0.3)"
+        "--ess-min", type=_share, default=0.3, metavar="R", help="smallest ESS/n (default 0.3)"
     )
     options.add_argument(
-        "--gamma-max", type=float, default=1.0, metavar="G", help="largest gamma (default 1)"
-    )
-    options.add_argument(
-        "--r-eff", type=float, default=1.0, metavar="E", help="relative efficiency (default 1)"
+        "--gamma-max", type=_positive, default=1.0, metavar="G", help="largest gamma (default 1)"
     )
     options.add_argument(
         "--top", type=_count, default=20, metavar="N", help="how many columns to list (default 20)"
     )
     options.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="threads, -1 for one a CPU (default 1)"
+        "--workers", type=_threads, default=1, metavar="N", help="threads, -1 for one a CPU (default 1)"
     )
-    report = commands.add_parser(
+    files = commands.add_parser(
         "report",
         parents=[options],
         help="report on files of log-weights",
         description="Report on files of log-weights: a vector, or draws x columns.",
     )
-    report.add_argument(
+    files.add_argument(
         "files", nargs="+", metavar="FILE", help=".npy, .npz, .csv, .tsv or .txt, maybe .gz; - is stdin"
     )
-    report.add_argument(
+    files.add_argument(
         "--columns",
         type=_columns,
         metavar="A,B",
         help="columns to report on, by name or number from 0 (default all but lp__, chain, draw ...)",
     )
-    report.add_argument(
+    files.add_argument(
         "--h", metavar="COLUMN", help="a column that holds values, not log-weights: their mean is estimated"
     )
-    report.add_argument("--transpose", action="store_true", help="each line of the file is a column")
-    report.add_argument("--log", action="store_true", help="the files hold weights: take their logarithms")
-    report.add_argument(
+    files.add_argument("--transpose", action="store_true", help="each line of the file is a column")
+    files.add_argument("--log", action="store_true", help="the files hold weights: take their logarithms")
+    files.add_argument(
         "--negate", action="store_true", help="change the sign, as leave-one-out does with log-likelihoods"
+    )
+    files.add_argument(
+        "--r-eff",
+        type=_number_or_file,
+        default=1.0,
+        metavar="E",
+        help="relative efficiency: a number, or a file with one for each column (default 1)",
     )
     demo = commands.add_parser(
         "demo",
@@ -97,7 +138,10 @@ def _parser() -> argparse.ArgumentParser:
         help="report on the data that come with isdiag",
         description="Report on leave-one-out log-ratios of two Bayesian models that come with isdiag.",
     )
-    for command, rules in ((report, ["joint", "refit", "mse"]), (demo, ["joint", "refit"])):
+    demo.add_argument(
+        "--r-eff", type=_positive, default=1.0, metavar="E", help="relative efficiency (default 1)"
+    )
+    for command, rules in ((files, ["joint", "refit", "mse"]), (demo, ["joint", "refit"])):
         needs = "; mse needs --h" if "mse" in rules else ""
         command.add_argument("--rule", choices=rules, default="joint", help=f"how gamma is chosen{needs}")
     commands.add_parser(
@@ -108,16 +152,126 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _say(text: str) -> None:
+    """One line on stderr, if it is open."""
+    if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison]  # closed by the shell: 2>&-
+        with suppress(OSError):
+            print(f"isdiag: {report.printable(text)}", file=sys.stderr)
+
+
+def _write(text: str, end: str = "\n") -> bool:
+    """Write to stdout; whether that went well."""
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed by the shell: >&-
+        _say("standard output is closed")
+        return False
+    try:
+        print(text, end=end)
+        sys.stdout.flush()
+    except OSError as error:  # the reader went away, or the disk is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            _say(str(error))
+        return False
+    return True
+
+
 def _warmup() -> int:
     from isdiag._warmup import warmup
 
     start = time.perf_counter()
     folder = warmup()
     if folder is None:
-        print("isdiag: no folder to cache kernels in: set NUMBA_CACHE_DIR to one", file=sys.stderr)
+        _say("no folder to cache kernels in: set NUMBA_CACHE_DIR to one")
         return 2
-    print(f"kernels are in {folder} ({time.perf_counter() - start:.1f} s)")
-    return 0
+    return 0 if _write(f"kernels are in {folder} ({time.perf_counter() - start:.1f} s)") else 2
+
+
+def _load(path: str, reading: report.Reading, errors: list[str]) -> list[report.Source]:
+    try:
+        return report.load(path, reading)
+    except OSError as error:
+        errors.append(f"{path}: {error.strerror or error}")
+    except ValueError as error:
+        errors.append(str(error))
+    return []
+
+
+def _waiting() -> AbstractContextManager[Any]:
+    """A sign of life on a terminal: compiling takes seconds, once."""
+    try:
+        from isdiag.report.table import waiting
+    except ModuleNotFoundError:
+        return nullcontext()
+    return waiting("diagnosing (the first run compiles)")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        show = report.to_json
+    else:
+        try:
+            from isdiag.report.table import to_text
+        except ModuleNotFoundError as error:
+            if error.name != "rich":
+                raise
+            _say(NEEDS_RICH)
+            return 2
+        show = partial(to_text, top=arguments.top)
+
+    errors: list[str] = []
+    sources: list[report.Source] = []
+    names = ["k_max", "ess_min", "gamma_max", "rule", "r_eff", "workers"]
+    options = {name: getattr(arguments, name) for name in names}
+    if arguments.command == "demo":
+        sources = report.demo_sources()
+    else:
+        if isinstance(arguments.r_eff, str):
+            efficiencies = _load(arguments.r_eff, report.Reading(), errors)
+            if len(efficiencies) != 1:
+                _say(errors[0] if errors else f"{arguments.r_eff}: holds several arrays")
+                return 2
+            options["r_eff"] = efficiencies[0]
+        names = ("columns", "h", "transpose", "log", "negate")
+        reading = report.Reading(**{name: getattr(arguments, name) for name in names})
+        for path in arguments.files:
+            sources += _load(path, reading, errors)
+    for source in sources:
+        for note in source.notes:
+            _say(f"{source.name}: {note}")
+
+    reports: list[tuple[report.Source, isdiag.Diagnosis]] = []
+    with _waiting(), warnings.catch_warnings():
+        # The report shows such rows by their status.
+        warnings.simplefilter("ignore", isdiag.NonFiniteWarning)
+        for source in sources:
+            try:
+                reports.append((source, source.diagnose(**options)))
+            except ValueError as error:
+                errors.append(str(error))
+
+    written = _write(show(reports)) if reports or arguments.json else True
+    for error in errors:
+        _say(error)
+    if errors or not written:
+        return 2
+    passed = all(np.all(diagnosis.ok) for _, diagnosis in reports)
+    return 1 if arguments.check and not passed else 0
+
+
+def _run(argv: list[str] | None) -> int:
+    parser = _parser()
+    try:
+        arguments = parser.parse_args(argv)
+        if arguments.command == "report" and arguments.rule == "mse" and arguments.h is None:
+            parser.error("--rule mse needs --h COLUMN")
+    except SystemExit:
+        if sys.stdout is not None and not _write("", end=""):  # pyright: ignore[reportUnnecessaryComparison]
+            return 2
+        raise
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    return _warmup() if arguments.command == "warmup" else _report(arguments)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -132,65 +286,13 @@ def main(argv: list[str] | None = None) -> int:
     -------
     int
         0 when the report was made, 1 with ``--check`` if a column cannot be trusted as it is, 2 for bad
-        usage or an unreadable file.
+        usage or an unreadable file, 130 when interrupted.
     """
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if arguments.command == "report" and arguments.rule == "mse" and arguments.h is None:
-        parser.error("--rule mse needs --h COLUMN")
-    if arguments.command == "warmup":
-        return _warmup()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name may hold what the terminal's encoding has not
+            stream.reconfigure(errors="backslashreplace")
     try:
-        from isdiag import report
-        from isdiag.report import strict_json, table
-    except ModuleNotFoundError as error:
-        if error.name != "rich":
-            raise
-        print(NEEDS_RICH, file=sys.stderr)
-        return 2
-
-    errors: list[str] = []
-    sources: list[report.Source] = []
-    if arguments.command == "demo":
-        sources = report.demo_sources()
-    else:
-        names = ("columns", "h", "transpose", "log", "negate")
-        reading = report.Reading(**{name: getattr(arguments, name) for name in names})
-        for path in arguments.files:
-            try:
-                sources += report.load(path, reading)
-            except OSError as error:
-                errors.append(f"{path}: {error.strerror or error}")
-            except ValueError as error:
-                errors.append(str(error))
-
-    for source in sources:
-        for note in source.notes:
-            print(f"isdiag: {source.name}: {note}", file=sys.stderr)
-
-    names = ("k_max", "ess_min", "gamma_max", "rule", "r_eff", "workers")
-    options = {name: getattr(arguments, name) for name in names}
-    try:
-        # On a terminal only: compiling takes seconds, once.
-        with table.waiting("diagnosing (the first run compiles)"), warnings.catch_warnings():
-            # The report shows such rows by their status.
-            warnings.simplefilter("ignore", isdiag.NonFiniteWarning)
-            reports = [(source, source.diagnose(**options)) for source in sources]
-    except ValueError as error:
-        print(f"isdiag: {error}", file=sys.stderr)
-        return 2
-
-    try:
-        print(strict_json.to_json(reports) if arguments.json else table.to_text(reports, arguments.top))
-        sys.stdout.flush()
-    except OSError as error:  # the reader went away, or the disk is full
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            print(f"isdiag: {error}", file=sys.stderr)
-        return 2
-    for error in errors:
-        print(f"isdiag: {error}", file=sys.stderr)
-    if errors:
-        return 2
-    passed = all(np.all(diagnosis.ok) for _, diagnosis in reports)
-    return 1 if arguments.check and not passed else 0
+        return _run(argv)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130

@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import os
+import signal
 import subprocess
 import sys
 
@@ -411,6 +412,59 @@ def test_values_that_cannot_be(run, tmp_path, rng):
         assert f"{tmp_path / 'a.npy'}: {said}" in err
 
 
+@pytest.fixture
+def efficiencies(tmp_path, rng):
+    """A table of three columns, efficiencies of them, and the khats that they lead to."""
+    table = rng.normal(size=(400, 3))
+    lines = "\n".join(",".join(map(repr, row)) for row in table.tolist())
+    (tmp_path / "w.csv").write_text("a,lp__,b\n" + lines)
+    r_eff = np.array([0.3, 0.9])
+    return r_eff, isdiag.pareto_khat(table[:, [0, 2]], axis=0, r_eff=r_eff).tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("r.csv", "0.3\n0.9\n"), ("r.csv", "0.3,0.9"), ("r.csv", "b,a,lp__\n0.9,0.3,2\n"), ("r.txt", "0.3 0.9")],
+)
+def test_an_efficiency_for_each_column(run, tmp_path, efficiencies, name, content):
+    (tmp_path / name).write_text(content)
+    _, out, _ = run("report", tmp_path / "w.csv", "--json", "--r-eff", tmp_path / name)
+    assert [c["khat"] for c in columns(out)] == efficiencies[1]
+
+
+def test_efficiency_of_a_vector(run, tmp_path, good):
+    np.save(tmp_path / "w.npy", good)
+    np.save(tmp_path / "r.npy", [0.2])
+    for given in (0.2, tmp_path / "r.npy"):
+        _, out, _ = run("report", tmp_path / "w.npy", "--json", "--r-eff", given)
+        assert columns(out)[0]["khat"] == isdiag.pareto_khat(good, r_eff=0.2)
+
+
+def test_efficiencies_that_do_not_match(run, tmp_path, efficiencies, good):
+    np.save(tmp_path / "good.npy", good)
+    np.save(tmp_path / "r.npy", [0.5])
+    code, out, err = run("report", tmp_path / "w.csv", tmp_path / "good.npy", "--r-eff", tmp_path / "r.npy")
+    assert code == 2
+    assert "trusted" in out  # the file that matches is reported all the same
+    what = f"2 column(s) to report on, but 1 value(s) of r_eff in {tmp_path / 'r.npy'}"
+    assert f"isdiag: {tmp_path / 'w.csv'}: {what}\n" in err
+    np.savez(tmp_path / "r.npz", a=[0.5], b=[0.5])
+    for name, said in (("none.csv", "No such file"), ("r.npz", "several arrays")):
+        code, out, err = run("report", tmp_path / "w.csv", "--r-eff", tmp_path / name)
+        assert (code, out) == (2, "")
+        assert f"{tmp_path / name}: " in err
+        assert said in err
+
+
+def test_a_file_that_cannot_be_diagnosed_is_named(run, tmp_path, efficiencies, good):
+    np.save(tmp_path / "good.npy", good)
+    np.save(tmp_path / "r.npy", [0.5, -1.0])
+    code, out, err = run("report", tmp_path / "w.csv", tmp_path / "good.npy", "--r-eff", tmp_path / "r.npy")
+    assert (code, out) == (2, "")
+    assert err.count(f"isdiag: {tmp_path / 'w.csv'}: r_eff") == 1
+    assert err.count("\n") == 3  # a note for lp__, and a line for each file
+
+
 def test_decimal_commas_without_names(run, tmp_path):
     (tmp_path / "a.csv").write_text("-1,52\n0,31\n" * 20)
     _, _, err = run("report", tmp_path / "a.csv")
@@ -456,6 +510,66 @@ def test_reader_that_goes_away():
     )
     assert result.returncode == 2
     assert result.stderr.startswith("isdiag: ")
+
+
+def shell(command, **environment):
+    """Run a line of bash in which $isdiag is the command."""
+    command = command.replace("$isdiag", f"{sys.executable} -m isdiag")
+    return subprocess.run(
+        ["bash", "-c", command], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_name_that_the_terminal_cannot_show(tmp_path, good):
+    path = tmp_path / "a.npz"
+    np.savez(path, w=np.column_stack([good, good]), columns=["\N{GREEK SMALL LETTER TAU}", "b"])
+    for options in ("", "--json"):
+        result = shell(f"$isdiag report {path} {options}", PYTHONIOENCODING="ascii")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert "\\u03c4" in result.stdout
+
+
+def test_closed_streams(tmp_path, good):
+    np.save(tmp_path / "a.npy", good)
+    path = tmp_path / "a.npy"
+    result = shell(f"$isdiag report {path} >&-")
+    assert (result.returncode, result.stderr) == (2, "isdiag: standard output is closed\n")
+    result = shell(f"$isdiag report {path} missing.npy --json 2>&-")
+    assert result.returncode == 2
+    assert len(json.loads(result.stdout)) == 1  # nothing that was meant for stderr
+    result = shell("$isdiag --version > /dev/full")
+    assert result.returncode == 2
+    assert result.stderr.startswith("isdiag: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_interrupt(tmp_path):
+    pipe = tmp_path / "a.csv"
+    os.mkfifo(pipe)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "isdiag", "report", pipe],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with pipe.open("w"):  # opens when the command reads
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "isdiag: interrupted\n")
+
+
+def test_names_on_stderr_are_printable(run, tmp_path):
+    odd = "\x1b[31m.csv"
+    (tmp_path / odd).write_text("\x1b[1mdraw,\x1b[2mb\n1\n")
+    (tmp_path / "a.csv").write_text("\x1b[1m__,b\n" + "1,2\n" * 40)
+    for arguments in (
+        ["report", tmp_path / odd, "\x1b.npy"],
+        ["report", tmp_path / "a.csv"],
+        ["demo", "\x1b"],
+    ):
+        _, _, err = run(*arguments)
+        assert "?" in err
+        assert "\x1b" not in err
 
 
 FILES = {
@@ -549,8 +663,15 @@ def test_pickles_are_refused(run, tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["report"],
+        ["nope"],
+        ["demo", "--k-max", "nan"],
+        ["demo", "--ess-min", "1.5"],
+        ["demo", "--gamma-max", "0"],
+        ["demo", "--r-eff", "0"],
+        ["demo", "--r-eff", "file.csv"],
+        ["demo", "--workers", "0"],
+        ["report", "a.npy", "--r-eff", "-1"],
         ["report", "a.npy", "--columns="],
         ["demo", "--rule", "best"],
         ["demo", "--k-max", "-1"],
@@ -559,9 +680,16 @@ def test_pickles_are_refused(run, tmp_path):
     ],
 )
 def test_bad_usage(run, arguments):
-    code, _, err = run(*arguments)
-    assert code == 2
-    assert err
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "error: " in err
+
+
+def test_bare_command_prints_help(run):
+    code, out, err = run()
+    assert (code, out) == (2, "")
+    for command in ("report", "demo", "warmup"):
+        assert f"\n    {command} " in err
 
 
 def test_version(run):
@@ -576,6 +704,11 @@ def test_without_rich_the_cure_is_named(tmp_path):
     )
     assert result.returncode == 2
     assert "pip install 'isdiag[cli]'" in result.stderr
+    result = subprocess.run(
+        [sys.executable, "-m", "isdiag", "demo", "--json"], env=environment, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert len(json.loads(result.stdout)) == 2
 
 
 def test_shipped_data_are_what_the_script_makes():

@@ -1,9 +1,10 @@
 """Reports on files of log-weights: reading them, and showing a diagnosis as a table or as JSON.
 
-Only `table` needs rich. `import isdiag` imports none of this.
+Only `table` needs rich, so it is imported apart. `import isdiag` imports none of this.
 """
 
 from isdiag.report.files import demo_sources, load
-from isdiag.report.source import Reading, Source
+from isdiag.report.source import Reading, Source, printable
+from isdiag.report.strict_json import to_json
 
-__all__ = ["Reading", "Source", "demo_sources", "load"]
+__all__ = ["Reading", "Source", "demo_sources", "load", "printable", "to_json"]

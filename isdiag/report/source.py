@@ -20,6 +20,11 @@ LONG_LIST = 8
 MANY_COLUMNS, FEW_DRAWS = 20, 30  # where a table is taken to lie on its side
 
 
+def printable(text: str) -> str:
+    """The text without characters that could command a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """Log-weights of a file.

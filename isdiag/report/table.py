@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from contextlib import AbstractContextManager
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isdiag import Diagnosis
-from isdiag.report.source import Source, estimates
+from isdiag.report.source import Source, estimates, printable
 
 ADVICE_ROWS = 5
 MIN_WIDTH = 88
@@ -33,22 +35,23 @@ def _badness(record: dict[str, Any]) -> tuple[bool, float]:
 
 def _plain(name: str) -> Text:
     """A name as it stands: no markup, and no control characters for the terminal."""
-    return Text("".join(c if c.isprintable() else "?" for c in name))
+    return Text(printable(name))
 
 
 def waiting(text: str) -> AbstractContextManager[Any]:
     """A sign of life on stderr while a block runs; silent where that is no terminal."""
-    return Console(stderr=True).status(text)
+    return Console(stderr=True).status(text, spinner="line")
 
 
 def to_text(reports: list[tuple[Source, Diagnosis]], top: int) -> str:
     """The reports for a person: a block for one vector, a table for columns with the worst first."""
-    console = Console()
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()  # pyright: ignore[reportUnnecessaryComparison]
+    text = StringIO()
+    console = Console(file=text, force_terminal=on_terminal or None)
     console.width = max(console.width, MIN_WIDTH)  # a line that wraps is better than a number cut short
-    with console.capture() as captured:
-        for source, diagnosis in reports:
-            _show(source, diagnosis, console, top)
-    return captured.get().rstrip("\n")
+    for source, diagnosis in reports:
+        _show(source, diagnosis, console, top)
+    return text.getvalue().rstrip("\n")
 
 
 def _show(source: Source, diagnosis: Diagnosis, console: Console, top: int) -> None:
