@@ -340,6 +340,13 @@ def test_negate(run, tmp_path, rng):
         assert [c["ess"] for c in columns(out)] == expected.tolist()
 
 
+def test_log_likelihoods_are_noticed(run, tmp_path):
+    (tmp_path / "a.csv").write_text("a,log_lik.1\n" + "1,2\n" * 40)
+    _, _, err = run("report", tmp_path / "a.csv")
+    assert err.startswith(f"isdiag: {tmp_path / 'a.csv'}: log-likelihoods by their names")
+    assert run("report", tmp_path / "a.csv", "--negate")[2] == ""
+
+
 def test_weights_are_noticed(run, tmp_path, rng):
     w = rng.exponential(size=(300, 2)) ** 2
     w[0] = 0

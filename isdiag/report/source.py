@@ -16,6 +16,7 @@ Array = NDArray[Any]
 
 # What samplers write beside the quantities of a model: lp__, divergent__, .chain, Iteration, ...
 BOOKKEEPING = re.compile(r".*__|\.?(chain|draw|iteration)", re.IGNORECASE)
+LOG_LIKELIHOOD = re.compile(r"log_?lik.*", re.IGNORECASE)
 LONG_LIST = 8
 MANY_COLUMNS, FEW_DRAWS = 20, 30  # where a table is taken to lie on its side
 
@@ -233,7 +234,11 @@ def _log_weights(table: Array, names: list[str], reading: Reading, notes: list[s
     elif weights := [name for name, is_so in zip(names, _sum_to_one(table), strict=True) if is_so]:
         which = "" if len(weights) == len(names) else f" ({_listed(weights)})"
         notes.append(f"these look like weights, not log-weights{which}: --log takes their logarithms")
-    return -table if reading.negate else table
+    if reading.negate:
+        return -table
+    if any(LOG_LIKELIHOOD.fullmatch(name) for name in names):
+        notes.append("log-likelihoods by their names: leave-one-out weighs by minus these (--negate)")
+    return table
 
 
 def _sum_to_one(table: Array) -> list[bool]:
