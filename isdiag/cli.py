@@ -8,9 +8,11 @@ import os
 import sys
 import time
 import warnings
+from _thread import interrupt_main
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from io import TextIOWrapper
+from threading import Timer
 from typing import Any, NoReturn
 
 import numpy as np
@@ -274,6 +276,14 @@ def _run(argv: list[str] | None) -> int:
     return _warmup() if arguments.command == "warmup" else _report(arguments)
 
 
+def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Send Ctrl-C once more where it is lost: LLVM calls back while it compiles, and drops exceptions."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        Timer(0.01, interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
@@ -291,8 +301,11 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name may hold what the terminal's encoding has not
             stream.reconfigure(errors="backslashreplace")
+    hook, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
         return _run(argv)
     except KeyboardInterrupt:
         _say("interrupted")
         return 130
+    finally:
+        sys.unraisablehook = hook

@@ -1,6 +1,7 @@
 """The command line: what it reads, prints and returns."""
 
 import bz2
+import ctypes
 import gzip
 import io
 import json
@@ -9,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import make_demo_data  # of tools/
 import numpy as np
@@ -563,6 +565,20 @@ def test_interrupt(tmp_path):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "isdiag: interrupted\n")
+
+
+def test_interrupt_of_a_callback(run, monkeypatch):
+    @ctypes.CFUNCTYPE(None)
+    def callback():
+        raise KeyboardInterrupt
+
+    def load(*arguments):
+        callback()  # loses what it raises
+        for _ in range(1000):
+            time.sleep(0.01)
+
+    monkeypatch.setattr(report, "load", load)
+    assert run("report", "a.npy") == (130, "", "isdiag: interrupted\n")
 
 
 def test_names_on_stderr_are_printable(run, tmp_path):
