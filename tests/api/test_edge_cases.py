@@ -222,7 +222,7 @@ def test_log_weights_some_ulps_apart_are_not_flat():
     assert chosen.ess == pytest.approx(isdiag.ess(coarse, gamma=chosen.gamma), rel=1e-12)
 
 
-# About an estimate and its h: tests/test_snis.py, tests/test_expectation.py.
+# About an estimate and its h: tests/api/test_snis.py, tests/api/test_expectation.py.
 OF_H = {status for status in Status if status.about_h}
 
 

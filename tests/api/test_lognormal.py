@@ -160,7 +160,7 @@ def test_limits_of_the_best_exponent():
 
 # ------------------------------------------------------------------------------- arrays and errors
 
-FUNCTIONS = {name: f for name, f in vars(lognormal).items() if inspect.isfunction(f) and name[0] != "_"}
+FUNCTIONS = {name: getattr(lognormal, name) for name in lognormal.__all__}
 
 
 def positional(function):

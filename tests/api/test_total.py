@@ -1,6 +1,6 @@
 """Hypothesis: invariants, and that every public function is total.
 
-Long runs: HYPOTHESIS_PROFILE=nightly python -m pytest tests/test_total.py
+Long runs: HYPOTHESIS_PROFILE=nightly python -m pytest tests/api/test_total.py
 """
 
 import warnings
