@@ -8,7 +8,7 @@ import numpy as np
 
 from isdiag._core import bands, tails, variance_test
 from isdiag._core.boundary import like_scalar, numbers, real_array, rows_of
-from isdiag._core.result import PSIS, FiniteVarianceTest, GPDFit, bare, fields_of
+from isdiag._core.result import PSIS, FiniteVarianceTest, GPDFit, bare
 from isdiag._core.typing import Axis
 
 
@@ -94,7 +94,7 @@ def psis(
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     target = rows.target(out)
     found = tails.smooth(rows, lengths, np.ones(len(rows)), normalize, workers, target)
-    return PSIS.of(rows, log_weights=rows.weights(target, out), n=rows.n, **fields_of(found))
+    return PSIS.of_records(rows, found, log_weights=rows.weights(target, out))
 
 
 def pareto_khat(

@@ -305,7 +305,8 @@ def _select(
     """`isdiag.select_gamma` without its warning, and limits as numbers."""
     rows = rows_of(log_w, axis, None)
     found = selection.select(rows, tails.lengths_of(rows, r_eff, length), limits, rule, 1)
-    return GammaSelection(*(found[name].reshape(rows.batch_shape) for name in GammaSelection._fields))
+    fields: Any = (found[name].reshape(rows.batch_shape) for name in GammaSelection._fields)
+    return GammaSelection(*fields)
 
 
 def _step(

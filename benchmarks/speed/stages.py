@@ -19,7 +19,12 @@ from numba import njit
 from table import calls_a_round, row, seconds_a_call
 
 import isdiag
-from isdiag import _kernels as kernels
+from isdiag._kernels.ess_search import search_ess
+from isdiag._kernels.power_sums import fill_moments
+from isdiag._kernels.psis import fit_tail
+from isdiag._kernels.survey import survey_row
+from isdiag._kernels.tail import select_tail
+from isdiag._kernels.workspace import new_workspace
 
 STAGE_SIZES = (1000, 10_000, 100_000, 1_000_000)
 GROWTH_SIZES = tuple(10**power for power in range(4, 9))
@@ -52,20 +57,18 @@ def _repeated(stage: Callable[[Prepared], Any]) -> Callable[[int, Prepared], Non
 # Stages whose results the next ones need are made by `_prepare`.
 _prepare = njit(
     lambda ws, x, length: (
-        kernels._survey(ws, x, length),
-        kernels._select_tail(ws, x, kernels._survey(ws, x, length), length),
+        survey_row(ws, x, length),
+        select_tail(ws, x, survey_row(ws, x, length), length),
     )
 )
 STAGES: dict[str, Callable[[int, Prepared], None]] = {
-    "survey: extent and candidates": _repeated(lambda p: kernels._survey(p.ws, p.x, p.length)),
+    "survey: extent and candidates": _repeated(lambda p: survey_row(p.ws, p.x, p.length)),
     "survey and tail selection": _repeated(
-        lambda p: kernels._select_tail(p.ws, p.x, kernels._survey(p.ws, p.x, p.length), p.length)
+        lambda p: select_tail(p.ws, p.x, survey_row(p.ws, p.x, p.length), p.length)
     ),
-    "one fit of the tail": _repeated(lambda p: kernels._fit_tail(p.ws, p.tail, p.length, 1.0)),
-    "one pass of moments": _repeated(lambda p: kernels._moments(p.x, 1, p.survey.high, 0.5, -3.0, p.ws)),
-    "search for the ESS": _repeated(
-        lambda p: kernels._ess_limit(p.ws, p.x, p.survey, ESS_MIN * p.x.size, 1.0)
-    ),
+    "one fit of the tail": _repeated(lambda p: fit_tail(p.ws, p.tail, p.length, 1.0)),
+    "one pass of moments": _repeated(lambda p: fill_moments(p.x, 1, p.survey.high, 0.5, -3.0, p.ws)),
+    "search for the ESS": _repeated(lambda p: search_ess(p.ws, p.x, p.survey, ESS_MIN * p.x.size, 1.0)),
 }
 
 
@@ -83,7 +86,7 @@ def stage_rows() -> Iterator[str]:
     columns: dict[int, dict[str, float]] = {}
     for n in STAGE_SIZES:
         x, length = draw((n,)), int(isdiag.tail_length(n))
-        ws = kernels.workspace(n, np.array([length]))
+        ws = new_workspace(n, np.array([length]))
         times = max(1, 100_000 // n)
         given = Prepared(ws, x, length, *_prepare(ws, x, length))
         calls = {name: partial(stage, times, given) for name, stage in STAGES.items()}

@@ -21,7 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 import isdiag
 
 ROOT = Path(__file__).parents[2]
-BOUNDARY = ROOT / "tests" / "test_arrays.py"
+BOUNDARY = ROOT / "tests" / "api" / "test_arrays.py"
 
 
 class _Lines(SphinxDirective):

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from isdiag._core.check import number
-from isdiag._core.typing import Floats
+from isdiag._core.typing import Floats, Ints
 
 GOOD_KHAT = 0.7
 FINITE_VARIANCE = 0.5  # a tail index below it, so that two moments are finite
 
 
-def tail_length(n: Floats, r_eff: Floats) -> Floats:
+def tail_length(n: Any, r_eff: Any) -> Floats:
     """``floor(min(n / 5, 3 sqrt(n / r_eff)))``."""
     with np.errstate(over="ignore"):
         return np.floor(np.minimum(n / 5, 3 * np.sqrt(n / r_eff)))
@@ -60,8 +60,10 @@ class Constraints:
         self.__dict__["ess_min"] = number("ess_min", self.ess_min, 0.0, 1.0)
         self.__dict__["gamma_max"] = number("gamma_max", self.gamma_max, 0.0, inf, "(]")
 
-    def allowed_khat(self, n: Any) -> Any:
-        """The largest khat allowed with n draws, of the shape of n."""
+    def allowed_khat(self, n: Ints) -> Floats:
+        """The largest khat allowed with n draws, for each row."""
         if self.k_max is None:
             return khat_threshold(np.maximum(n, 1))
-        return np.full(np.shape(n), self.k_max)
+        allowed = np.empty(n.shape)
+        allowed.fill(self.k_max)
+        return allowed

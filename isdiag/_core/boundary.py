@@ -243,7 +243,7 @@ class Rows:
 
     def numpy(self) -> Rows:
         """The same rows, whose results are NumPy arrays."""
-        return replace(self, _write=_write_numpy)
+        return self if self._write is _write_numpy else replace(self, _write=_write_numpy)
 
     def along(self, count: int) -> Rows:
         """The layout of results that hold so many numbers for each row, along a leading axis of their own.

@@ -109,15 +109,13 @@ class Diagnosis(Result):
     @classmethod
     def part(cls, rows: Rows, own: tuple[int, ...], arrays: dict[str, Any]) -> Self:
         """As of every result; its selection and estimates are results themselves."""
-        chosen, estimate, tempered = (arrays[k] for k in ("selection", "estimate", "estimate_tempered"))
-        accurate = isinstance(chosen, dict)
-        parts = {
-            "selection": AccurateSelection.part(rows, own, chosen)
-            if accurate
-            else GammaSelection.part_of_records(rows, chosen),
-            "estimate": estimate and SNIS.part(rows, own, estimate),
-            "estimate_tempered": tempered and SNIS.part(rows, own, tempered),
-        }
+        chosen: Any = arrays["selection"]
+        if isinstance(chosen, dict):
+            parts: dict[str, Any] = {"selection": AccurateSelection.part(rows, own, arrays["selection"])}
+        else:
+            parts = {"selection": GammaSelection.part_of_records(rows, chosen)}
+        for name in ("estimate", "estimate_tempered"):
+            parts[name] = arrays[name] and SNIS.part(rows, own, arrays[name])
         return super().part(rows, own, arrays | parts)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -10,13 +10,15 @@ from isdiag import _kernels
 from isdiag._core import tails, weights
 from isdiag._core.boundary import Rows, read_only
 from isdiag._core.typing import Codes, Floats, Ints, Records, Smoothing, Values
-from isdiag._kernels.records import SUMMED
+from isdiag._kernels.records import OK, SUMMED
 from isdiag.status import Status
 
 # With so many draws behind it a standard error is itself known within a tenth: 1 / (2 sqrt(25)).
 LEAST_ERROR_DRAWS = 25.0
 _ROUNDING = 1e-13
 LEVEL = 0.95
+
+_CONSTANT_H, _ERROR_UNCERTAIN = int(Status.CONSTANT_H), int(Status.ERROR_UNCERTAIN)  # 2 us less than by name
 
 
 class Moments(NamedTuple):
@@ -36,7 +38,7 @@ def moments_of(log_weights: Floats, gamma: Floats, h: Values) -> Moments:
     rows, draws = log_weights.shape
     shape = (rows, h.shape[1] // draws)
     estimate, std_error, bias = np.empty(shape), np.empty(shape), np.empty(shape)
-    summed: Records = np.empty(rows, SUMMED)
+    summed = cast("Records", np.empty(rows, SUMMED))
     _kernels.moment_rows(log_weights, gamma, h, estimate, std_error, bias, summed)
     return Moments(
         estimate, std_error, bias, summed["ess"], summed["log_total"], summed["error_draws"], summed["status"]
@@ -60,14 +62,14 @@ def mean_variance(ess: Any, n: Any) -> Any:
 
 def log_mean(log_total: Floats, ess: Floats, n: Ints) -> tuple[Floats, Floats]:
     """Log of a mean weight, from the log of their sum, and its delta-method standard error."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return log_total - np.log(n), np.sqrt(np.maximum(mean_variance(ess, n), 0.0))
+    return log_total - np.log(n), np.sqrt(np.maximum(mean_variance(ess, n), 0.0))
 
 
 def log_mean_weight(rows: Rows, gamma: Floats) -> tuple[Floats, Floats, Floats]:
     """Log of the mean of w^gamma, its standard error, and the ESS."""
     moments = moments_of(rows.values, gamma, rows.values)  # h is not looked at here
-    return *log_mean(moments.log_total, moments.ess, rows.n), moments.ess
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return *log_mean(moments.log_total, moments.ess, rows.n), moments.ess
 
 
 def half_width(std_error: Floats, error_draws: Floats, level: float) -> Floats:
@@ -85,8 +87,8 @@ def error_status(status: Codes, estimate: Floats, std_error: Floats, error_draws
     """The status codes of weights, told apart further by what is known of the error, both (rows, d)."""
     known = (error_draws >= LEAST_ERROR_DRAWS).all(axis=1)
     constant = (std_error <= _ROUNDING * np.abs(estimate)).all(axis=1)
-    of_error = np.where(constant, Status.CONSTANT_H, np.where(known, Status.OK, Status.ERROR_UNCERTAIN))
-    return np.where(status == Status.OK, of_error, status).astype(np.int8)
+    of_error = np.where(constant, _CONSTANT_H, np.where(known, OK, _ERROR_UNCERTAIN))
+    return np.where(status == OK, of_error, status).astype(np.int8)
 
 
 def estimates(

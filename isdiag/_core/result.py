@@ -44,11 +44,6 @@ def _brief(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def fields_of(records: Records) -> dict[str, Any]:
-    """Each named number of the records as an array."""
-    return {name: np.ascontiguousarray(records[name]) for name in records.dtype.names or ()}
-
-
 _Way = Callable[[Rows, Any, tuple[int, ...]], Any]
 
 
@@ -99,10 +94,10 @@ class Result:
         return cls.part(rows, own, arrays)
 
     @classmethod
-    def of_records(cls, rows: Rows, records: Records) -> Self:
-        """The result whose fields are those of the records."""
+    def of_records(cls, rows: Rows, records: Records, **given: Any) -> Self:
+        """The result whose fields are those of the records, but for those given as they are to be."""
         warn_not_finite(records["status"], depth=4)
-        return cls.part_of_records(rows, records)
+        return cls.part_of_records(rows, records, **given)
 
     @classmethod
     def part(cls, rows: Rows, own: tuple[int, ...], arrays: dict[str, Any]) -> Self:
@@ -110,12 +105,15 @@ class Result:
         return cls._filled({name: way(rows, arrays[name], own) for name, way in _ways_out(cls)})
 
     @classmethod
-    def part_of_records(cls, rows: Rows, records: Records) -> Self:
+    def part_of_records(cls, rows: Rows, records: Records, **given: Any) -> Self:
+        """As `of_records`, for a part of another result, which has warned."""
+        names = records.dtype.names or ()
         if rows.batch_shape:
-            return cls.part(rows, (), fields_of(records))
-        values = dict(zip(records.dtype.names or (), records.item(), strict=True))
+            return cls.part(rows, (), {name: np.ascontiguousarray(records[name]) for name in names} | given)
+        values: dict[str, Any] = dict(zip(names, records.item(), strict=True)) | given
         values["status"] = _STATUSES[values["status"]]
-        values["limited_by"] = LIMITS[values["limited_by"]]
+        if "limited_by" in values:
+            values["limited_by"] = LIMITS[values["limited_by"]]
         return cls._filled(values)
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from isdiag._kernels.records import SMOOTHED
 @lru_cache
 def _uniform_length(n: int, r_eff: float) -> int:
     # A training loop asks for the same length at every step.
-    return int(bands.tail_length(np.float64(n), np.float64(r_eff)))
+    return int(bands.tail_length(n, r_eff))
 
 
 def lengths_of(rows: Rows, r_eff: Any = 1.0, tail_length: Any = None) -> Ints:
@@ -29,14 +29,14 @@ def lengths_of(rows: Rows, r_eff: Any = 1.0, tail_length: Any = None) -> Ints:
         efficiency = rows.per_row("r_eff", r_eff, 0.0, "()")
         lengths = bands.tail_length(np.maximum(rows.n, 1), efficiency).astype(np.int64)
         return np.where(rows.n > 0, lengths, 0)
-    if not isinstance(tail_length, (int, np.integer)) or tail_length < 1:
+    if not isinstance(tail_length, SupportsIndex) or tail_length.__index__() < 1:
         msg = f"tail_length must be a positive int, got {tail_length!r}"
         raise ValueError(msg)
-    draws = rows.values.shape[1]
-    if tail_length >= draws > 1:
-        msg = f"tail_length={tail_length} must be smaller than the number of draws, {draws}"
+    draws, length = rows.values.shape[1], tail_length.__index__()
+    if length >= draws > 1:
+        msg = f"tail_length={length} must be smaller than the number of draws, {draws}"
         raise ValueError(msg)
-    return np.maximum(np.minimum(rows.n - 1, int(tail_length)), 0)
+    return np.maximum(np.minimum(rows.n - 1, length), 0)
 
 
 def khat(rows: Rows, lengths: Ints, gamma: Floats) -> tuple[Floats, Codes]:
@@ -54,7 +54,7 @@ def smooth(rows: Rows, lengths: Ints, gamma: Floats, normalize: bool, workers: i
     return found
 
 
-def fit_excesses(rows: Rows, prior: bool) -> dict[str, Floats]:
+def fit_excesses(rows: Rows, prior: bool) -> dict[str, Any]:
     """Generalised Pareto fits to rows of excesses in any order."""
     k, sigma, k_std_error = rows.floats(), rows.floats(), rows.floats()
     ascending = np.sort(rows.values, axis=1)

@@ -79,6 +79,7 @@ def psis_rows(rows, n, length, gamma, out, found, eps, normalize):
         state = state_of(survey, n[r], g, eps)
         record.khat = khat_without_fit(state)
         record.tail_length = min(length[r], survey.n_finite)
+        record.n = n[r]
         record.status = state
         if survey.presence != OK or g != g:
             out[r, :] = -np.inf if state == NO_WEIGHT else np.nan

@@ -13,5 +13,5 @@ def _record(floats, ints="", codes=""):
 
 
 SELECTION = _record("gamma gamma_psis gamma_ess khat khat_tempered ess ess_ratio", "n", "limited_by status")
-SMOOTHED = _record("khat ess", "tail_length", "status")
+SMOOTHED = _record("khat ess", "tail_length n", "status")
 SUMMED = _record("ess log_total error_draws", "", "status")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import isdiag
+from isdiag._core import threads
 from tests.helpers import optional
 
 # Every public function of log-weights, as (name, call that gives a comparable result).

@@ -279,7 +279,11 @@ X = np.zeros((3, 10))
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: geometric_path(X, X, [0.5, -0.1]), ValueError, r"gammas must be finite and at least 0, got -0\.1"),
+        (
+            lambda: geometric_path(X, X, [0.5, -0.1]),
+            ValueError,
+            r"gammas must be finite and at least 0, got -0\.1",
+        ),
         (lambda: geometric_path(X, X, [np.inf]), ValueError, "inf"),
         (lambda: geometric_path(X, X, []), ValueError, r"got \[\]"),
         (lambda: geometric_path(X, X, [[0.5]]), ValueError, r"\[\[0\.5\]\]"),
