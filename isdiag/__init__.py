@@ -1,4 +1,24 @@
-"""Tell whether importance weights can be trusted, and temper them just as far as it takes."""
+"""Tell whether importance weights can be trusted, and temper them just as far as it takes.
+
+Arrays
+------
+`log_w` comes first: log importance weights up to a constant, ``log target - log proposal``, of any real
+dtype, in NumPy, torch, JAX or whatever NumPy can read. `axis` names the sample axis or axes, the others are
+a batch; `where` leaves entries out of n, while -inf is a draw of zero weight and counts in n. Results have
+the batch shape and log_w's kind of array; of one row they are Python scalars. Arithmetic is float64, weights
+go back in log_w's float dtype. Inputs are never modified.
+
+Errors
+------
+A wrong argument raises ValueError with its value in the message: one outside of the range or the choices
+that its description names, shapes that do not fit, a sample axis that is empty. TypeError is for what is not
+real numbers, not in CPU memory, or, for `where`, not boolean. A row that cannot be computed raises nothing:
+it has a `Status` that says why, and no other row feels it.
+
+Warnings
+--------
+`NonFiniteWarning`, once for a call, if rows hold NaN or +inf: their results are NaN.
+"""
 
 from isdiag import lognormal, rl
 from isdiag._control_variate import control_variate

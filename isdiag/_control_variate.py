@@ -53,15 +53,7 @@ def control_variate(
     Raises
     ------
     ValueError
-        If both `expected_weight` and `second_log_w` are given, or neither and gamma is not 1; if `gamma`
-        or `expected_weight` is out of range, a sample axis is empty, or shapes do not fit.
-    TypeError
-        If an argument is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows of `log_w` or `second_log_w` hold NaN or +inf; their results are NaN.
+        If both `expected_weight` and `second_log_w` are given, or neither and gamma is not 1.
 
     Notes
     -----
@@ -80,6 +72,7 @@ def control_variate(
     * A draw of zero weight counts in n. A row without any weight in either sample is NaN,
       `Status.NO_WEIGHT`.
     * NaN in h at a draw of positive weight makes that estimate NaN.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------

@@ -61,14 +61,11 @@ def diagnose(
     Raises
     ------
     ValueError
-        As `select_gamma` and `snis` do.
-    TypeError
-        As `select_gamma` and `snis` do.
+        If `h` is missing for the rule "mse".
 
-    Warns
+    Notes
     -----
-    NonFiniteWarning
-        If rows hold NaN or +inf.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------

@@ -34,24 +34,13 @@ def log_moment(
     Divergence
         The logarithm, its standard error, and the diagnostics of the weights.
 
-    Raises
-    ------
-    ValueError
-        If `gamma` is negative, NaN or infinite, the sample axis is empty, or shapes do not fit.
-    TypeError
-        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows hold NaN or +inf; their results are NaN.
-
     Notes
     -----
     * gamma = 0 is the limit from above: the log of the share of draws of positive weight.
     * The moment is unbiased for log-weights of normalised densities; its logarithm is too small by about half
       the squared standard error.
     * khat is that of ``w**gamma``, of ``w**max(gamma, 1)`` if normalised: the mean of w is then averaged too.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------
@@ -94,18 +83,6 @@ def renyi_divergence(
     Divergence
         The divergence in nats, its standard error, and the diagnostics of the weights.
 
-    Raises
-    ------
-    ValueError
-        If `alpha` is negative or NaN, the sample axis is empty, or shapes do not fit.
-    TypeError
-        If `log_w` or `alpha` is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows hold NaN or +inf; their results are NaN.
-
     Notes
     -----
     * Normalised, it is the divergence between two laws on the draws: >= 0, at most ``log(n)``, and
@@ -118,6 +95,7 @@ def renyi_divergence(
       the limit: take khat as a lower bound.
     * alpha = inf has no standard error: the largest weight seen is a lower bound of the largest. khat > 0
       says that there is none.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------
@@ -163,18 +141,6 @@ def alpha_divergence(
         The divergence, its standard error, and the diagnostics of the weights. At alpha = 0 it is inf if a
         draw has zero weight.
 
-    Raises
-    ------
-    ValueError
-        If `alpha` is negative, NaN or infinite, the sample axis is empty, or shapes do not fit.
-    TypeError
-        If `log_w` or `alpha` is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows hold NaN or +inf; their results are NaN.
-
     Notes
     -----
     * Normalised, it is >= 0 and continuous in alpha, whatever the weights.
@@ -184,6 +150,7 @@ def alpha_divergence(
       from the target.
     * khat is that of ``w**alpha``, of ``w**max(alpha, 1)`` if normalised. At alpha = 1 it is a lower
       bound, as for `renyi_divergence`; at alpha = 0 it is that of w, which says nothing of ``-log w``.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------
@@ -240,18 +207,6 @@ def kl_divergence(
         The divergence in nats, its standard error, and the diagnostics of the weights. KL(mu || pi) is inf if
         a draw has zero weight.
 
-    Raises
-    ------
-    ValueError
-        If `direction` or `estimator` is unknown, the sample axis is empty, or shapes do not fit.
-    TypeError
-        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows hold NaN or +inf; their results are NaN.
-
     Notes
     -----
     * With ``normalize=False`` k1 and k3 are unbiased. k3 is never negative, term by term, and varies less
@@ -264,6 +219,7 @@ def kl_divergence(
     * khat is that of w. The terms ``w log w`` have a heavier tail, but for the same shape in the limit: take
       khat as a lower bound. The direction "proposal" averages ``-log w`` as well, whose tail, where weights
       vanish, khat does not see; w is averaged only if normalised and by k3.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------
@@ -313,20 +269,14 @@ def chi2_divergence(log_w: Any, *, normalize: bool = True, axis: Axis = -1, wher
     Raises
     ------
     ValueError
-        If the sample axis is empty or shapes do not fit.
-    TypeError
-        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows hold NaN or +inf; their results are NaN.
+        If.
 
     Notes
     -----
     * Normalised it is the squared coefficient of variation of the weights, ``n / ess(log_w) - 1``.
     * It is ``2 * alpha_divergence(log_w, 2)``.
     * khat is that of ``w**2``, about twice that of w: the standard error needs four moments of the weights.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------

@@ -50,19 +50,6 @@ def snis(
     SNIS
         Estimate, standard error, bias, interval, and the diagnostics of the weights.
 
-    Raises
-    ------
-    ValueError
-        If `gamma` is negative, NaN or infinite, `smooth` is unknown, the sample axis is empty, or shapes do
-        not fit.
-    TypeError
-        If an argument is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows of `log_w` hold NaN or +inf; their results are NaN.
-
     Notes
     -----
     * With wbar the normalised weights the standard error is ``sqrt(sum(wbar**2 (h - est)**2))`` and the
@@ -73,6 +60,7 @@ def snis(
       them.
     * NaN in h at a draw of positive weight makes that estimate NaN.
     * Draws are taken to be independent.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------
@@ -138,24 +126,12 @@ def kong_owen_bias(
         Estimated bias in the units of h, in the batch shape followed by h's own axes; NaN for a row
         without weight or with NaN or +inf.
 
-    Raises
-    ------
-    ValueError
-        If `covariance` is unknown, `gamma` is out of range, the sample axis is empty, or shapes do not
-        fit.
-    TypeError
-        If an argument is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows of `log_w` hold NaN or +inf.
-
     Notes
     -----
     * Both are of order 1/n and vanish where h does not covary with the weights.
     * The bias of tempering, the distance between the tempered target's mean and the target's, is
       another matter and not part of it.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------

@@ -103,15 +103,7 @@ def select_gamma(
     Raises
     ------
     ValueError
-        If `k_max`, `ess_min`, `gamma_max`, `rule`, `r_eff`, `tail_length` or `workers` is out of range, `h`
-        is missing or not used, the sample axis is empty, or shapes do not fit.
-    TypeError
-        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows hold NaN or +inf; their results are NaN, all other rows are untouched.
+        If `h` is missing for the rule "mse", or given for another.
 
     Notes
     -----
@@ -128,6 +120,7 @@ def select_gamma(
       say, less where the difference is several standard errors, and not at all beyond three.
     * `std_error`, `bias` and `status` of the rule "mse" are about `estimate`; `Status.ERROR_UNCERTAIN` says
       that fewer than 25 draws carry the standard error.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------
@@ -192,24 +185,13 @@ def mse_curve(
     MSECurve
         One entry a gamma.
 
-    Raises
-    ------
-    ValueError
-        If a gamma is negative, NaN or infinite, the sample axis is empty, or shapes do not fit.
-    TypeError
-        If an argument is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows of `log_w` hold NaN or +inf; their results are NaN.
-
     Notes
     -----
     * The bias of tempering does not vanish with n, the other two do: with more draws the best gamma tends
       to 1. ESS and khat cannot see it.
     * It is known no better than the reference is: see `tempering_bias_std_error`.
     * Memory: one float64 a draw and component of h.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------

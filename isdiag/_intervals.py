@@ -39,18 +39,6 @@ def expectation_diagnostics(
     ExpectationDiagnostics
         One set of numbers a component of h.
 
-    Raises
-    ------
-    ValueError
-        If `gamma` is negative, NaN or infinite, the sample axis is empty, or shapes do not fit.
-    TypeError
-        If an argument is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows of `log_w` hold NaN or +inf; their results are NaN.
-
     Notes
     -----
     * The estimate has finite variance where the tail index of ``w |h - E[h]|`` is below 1/2. Weights may
@@ -58,6 +46,7 @@ def expectation_diagnostics(
     * A constant or two-valued h has no tail: `khat` is that of the weights and `status` says why.
     * Costs two tail fits and a few temporary arrays of log_w's size a component: for gradients look at
       `SNIS.khat` instead.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------
@@ -125,15 +114,7 @@ def confidence_interval(
     Raises
     ------
     ValueError
-        If `level`, `method`, `bounds` or `gamma` is out of range, "bounded" has no `bounds`, h is out of
-        its bounds, the sample axis is empty, or shapes do not fit.
-    TypeError
-        If an argument is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows of `log_w` hold NaN or +inf; their results are NaN.
+        If "bounded" has no `bounds`, or h lies outside of its bounds.
 
     Notes
     -----
@@ -143,6 +124,7 @@ def confidence_interval(
       ``rho = E[w**2] / E[w]**2``, for which ``n / ESS`` stands. Wide, and right only as far as that
       plug-in is.
     * None of them sees what no draw shows.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------

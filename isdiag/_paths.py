@@ -39,19 +39,6 @@ def geometric_path(
     GeometricPath
         Normalised log-weights, ESS, khat and the log of the normalising constant, at each gamma.
 
-    Raises
-    ------
-    ValueError
-        If a gamma is negative, NaN or infinite, the sample axis is empty, or shapes do not fit.
-    TypeError
-        If an argument is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows of ``log_target - log_mu`` hold NaN or +inf; their results are NaN, all other rows are
-        untouched.
-
     Notes
     -----
     * ``p_g`` is the least of ``(1 - g) KL(p || mu) + g KL(p || target)`` over all laws p. The path is the
@@ -64,6 +51,7 @@ def geometric_path(
     * Memory: `log_weights` holds a copy of the draws' weights for each gamma.
     * khat and ESS say how far along the path draws of mu reach; beyond, move the draws in steps
       (`next_gamma`, `stepping_stone`).
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------
@@ -119,18 +107,6 @@ def next_gamma(
         The largest gamma' in [gamma, 1] for which the weights ``w**(gamma' - gamma)`` of the step keep
         ``ESS >= ess_min * n``. NaN for a row without weight or with NaN or +inf.
 
-    Raises
-    ------
-    ValueError
-        If `gamma` or `ess_min` is out of range, the sample axis is empty, or shapes do not fit.
-    TypeError
-        If `log_w` is not real or not in CPU memory, `where` is not boolean, or `ess_min` is no number.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows hold NaN or +inf; their results are NaN, all other rows are untouched.
-
     Notes
     -----
     * The constraint holds as computed with the difference ``gamma' - gamma``, as floats subtract, and is met
@@ -139,6 +115,7 @@ def next_gamma(
       on the others miss `ess_min`, what comes back is gamma. A loop over steps must look for that.
     * Particles that have weights of their own must be resampled first.
     * A step is safe by ESS alone here; `isdiag.select_gamma` minds the tail of the weights as well.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------
@@ -184,14 +161,7 @@ def stepping_stone(log_w: Any, gammas: Any, *, where: Any = None) -> LogZ:
     Raises
     ------
     ValueError
-        If `gammas` do not increase from 0 to at most 1, or shapes do not fit.
-    TypeError
-        If an argument is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If sets that are used hold NaN or +inf; the estimate of their path is NaN.
+        If `gammas` do not increase from 0 to at most 1.
 
     Notes
     -----
@@ -200,6 +170,7 @@ def stepping_stone(log_w: Any, gammas: Any, *, where: Any = None) -> LogZ:
     * The standard error is that of independent draws; for those of MCMC it is too small.
     * `next_gamma` finds steps that keep the ESS.
     * If no draw of a set has positive weight the estimate is -inf: `Status.NO_WEIGHT`.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------
@@ -244,14 +215,7 @@ def thermodynamic(log_w: Any, gammas: Any, *, rule: TrapezoidRule = "corrected",
     Raises
     ------
     ValueError
-        If `gammas` do not increase from 0 to 1, `rule` is unknown, or shapes do not fit.
-    TypeError
-        If an argument is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If sets hold NaN or +inf, or -inf at a gamma above 0; the estimate of their path is NaN.
+        If `gammas` do not increase from 0 to 1.
 
     Notes
     -----
@@ -266,6 +230,7 @@ def thermodynamic(log_w: Any, gammas: Any, *, rule: TrapezoidRule = "corrected",
     * `Status.ERROR_UNCERTAIN` says that fewer than 25 draws carry the standard error.
     * If the target has far thinner tails than mu, the mean of log w rises steeply near 0: put gammas there,
       as with ``np.linspace(0, 1, K)**5``.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------

@@ -58,15 +58,7 @@ def psis(
     Raises
     ------
     ValueError
-        If `r_eff` or `tail_length` is out of range, the sample axis is empty, or shapes do not fit; if
-        `out` is read-only or differs from `log_w` in shape or from the result in dtype.
-    TypeError
-        If `log_w` is not real or not in CPU memory, `where` is not boolean, or `out` is not a NumPy array.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows hold NaN or +inf; their results are NaN, all other rows are untouched.
+        If `out` is read-only or differs from `log_w` in shape or from the result in dtype.
 
     Notes
     -----
@@ -76,6 +68,7 @@ def psis(
     * -inf counts in n but is never fitted. If fewer draws than the tail length have positive weight,
       the tail is all of them, over a threshold of zero weight.
     * Draws that tie keep their order of appearance.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------
@@ -130,18 +123,9 @@ def pareto_khat(
         weight, NaN or +inf in the row), inf where the tail cannot be fitted. Compare as
         ``khat <= threshold``, which an unknown khat fails.
 
-    Raises
-    ------
-    ValueError
-        If `gamma`, `r_eff` or `tail_length` is out of range, the sample axis is empty, or shapes do not
-        fit.
-    TypeError
-        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
+    Notes
     -----
-    NonFiniteWarning
-        If rows hold NaN or +inf.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------
@@ -188,18 +172,6 @@ def finite_variance_test(
     FiniteVarianceTest
         Statistic, p-value and the tail index.
 
-    Raises
-    ------
-    ValueError
-        If `gamma` or `tail_length` is out of range, the sample axis is empty, or shapes do not fit.
-    TypeError
-        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows hold NaN or +inf; their results are NaN.
-
     Notes
     -----
     * The generalised Pareto likelihood of the excesses over the largest weight below the tail is
@@ -207,6 +179,7 @@ def finite_variance_test(
       logarithm, with the sign of k - 1/2.
     * A large p-value is no proof: a heavy tail that no draw has reached yet cannot be seen.
     * Equal weights have p-value 1; where the tail is too short or cannot be fitted all is NaN.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------

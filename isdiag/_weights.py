@@ -41,22 +41,11 @@ def temper(
         ``gamma * log_w``, less its log-sum-exp if normalised, in `log_w`'s float dtype (float64 for
         integers).
 
-    Raises
-    ------
-    ValueError
-        If `gamma` is negative, NaN or infinite, the sample axis is empty, or shapes do not fit.
-    TypeError
-        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows hold NaN or +inf; those rows are NaN.
-
     Notes
     -----
     * gamma = 0 is the limit from above: equal weights on the draws of positive weight.
     * A row without weight comes back as -inf throughout.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------
@@ -106,24 +95,12 @@ def ess(
         Between 1 and the number of draws of positive weight; float64. NaN for a row without weight or
         with NaN or +inf.
 
-    Raises
-    ------
-    ValueError
-        If `gamma` is negative, NaN or infinite, `kind` is unknown, the sample axis is empty, or shapes
-        do not fit.
-    TypeError
-        If `log_w` is not real or not in CPU memory, or `where` is not boolean.
-
-    Warns
-    -----
-    NonFiniteWarning
-        If rows hold NaN or +inf.
-
     Notes
     -----
     * ESS falls as gamma grows; as gamma -> 0 it tends to the number of draws of positive weight.
     * ESS describes the weights, not an estimate: a missed mode or a heavy tail that has not yet shown
       itself leaves it high. Read it beside khat.
+    * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
     ----------

@@ -3,7 +3,8 @@
 Draws x ~ N(0, 1) from the proposal with ``log w = s x - s**2 / 2``: the target is N(s, 1), the target
 tempered by gamma is N(gamma s, 1), and the estimate is the self-normalised one of the mean of h(x) = x.
 What holds, exactly or to first order in 1/n, has a plain name; a form of it that is often printed but holds
-only in part stands beside it as ``..._printed``.
+only in part stands beside it as ``..._printed``. An argument outside of the range that its description
+names raises ValueError.
 """
 
 from __future__ import annotations
@@ -64,11 +65,6 @@ def moment(gamma: Any, s: Any) -> Any:
     float or array
         Moment of order gamma: 1 at gamma = 0 and 1, below 1 between them.
 
-    Raises
-    ------
-    ValueError
-        If `gamma` or `s` is negative, NaN or infinite.
-
     References
     ----------
     Owen, A. B. (2013). Monte Carlo theory, methods and examples, chapter 9.
@@ -98,11 +94,6 @@ def ess_ratio(gamma: Any, s: Any) -> Any:
     -------
     float or array
         ``E_mu[w**gamma]**2 / E_mu[w**(2 gamma)]``, between 0 and 1.
-
-    Raises
-    ------
-    ValueError
-        If `gamma` or `s` is negative, NaN or infinite.
 
     References
     ----------
@@ -135,11 +126,6 @@ def variance(gamma: Any, s: Any, n: Any) -> Any:
     -------
     float or array
         Variance of the self-normalised estimate of the tempered target's mean.
-
-    Raises
-    ------
-    ValueError
-        If `gamma` or `s` is negative, `n` is not positive, or one is NaN or infinite.
 
     Notes
     -----
@@ -178,11 +164,6 @@ def variance_printed(gamma: Any, s: Any) -> Any:
     float or array
         What is often printed as the variance up to a constant; it is least at gamma = 1/4.
 
-    Raises
-    ------
-    ValueError
-        If `gamma` or `s` is negative, NaN or infinite.
-
     Notes
     -----
     The dip at gamma = 1/4 belongs to the weights' own size. The estimate divides by it:
@@ -219,11 +200,6 @@ def bias(gamma: Any, s: Any, n: Any) -> Any:
     -------
     float or array
         Mean of the estimate less the tempered target's mean, never positive.
-
-    Raises
-    ------
-    ValueError
-        If `gamma` or `s` is negative, `n` is not positive, or one is NaN or infinite.
 
     Notes
     -----
@@ -268,11 +244,6 @@ def bias_printed(gamma: Any, s: Any, n: Any, *, scale: float = 1.0) -> Any:
     float or array
         Bias that `bias` corrects.
 
-    Raises
-    ------
-    ValueError
-        If `gamma` or `s` is negative, `n` is not positive, or one is NaN or infinite.
-
     References
     ----------
     Kong, A. (1992). A note on importance sampling using standardized weights. Tech. rep. 348, Chicago.
@@ -302,11 +273,6 @@ def tempering_bias(gamma: Any, s: Any) -> Any:
     -------
     float or array
         Distance that no number of draws makes smaller.
-
-    Raises
-    ------
-    ValueError
-        If `gamma` or `s` is negative, NaN or infinite.
 
     References
     ----------
@@ -339,11 +305,6 @@ def mse(gamma: Any, s: Any, n: Any) -> Any:
     -------
     float or array
         Mean squared distance from the target's mean s.
-
-    Raises
-    ------
-    ValueError
-        If `gamma` or `s` is negative, `n` is not positive, or one is NaN or infinite.
 
     Notes
     -----
@@ -387,11 +348,6 @@ def mse_printed(gamma: Any, s: Any, n: Any, *, c1: float = 1.0, c2: float = 1.0)
     float or array
         ``c1 / n**2 (exp(gamma s**2) - 1)**2 + c2 / n exp(gamma (2 gamma - 1) s**2)``.
 
-    Raises
-    ------
-    ValueError
-        If `gamma` or `s` is negative, `n`, `c1` or `c2` is not positive, or one is NaN or infinite.
-
     References
     ----------
     Kong, A. (1992). A note on importance sampling using standardized weights. Tech. rep. 348, Chicago.
@@ -421,11 +377,6 @@ def best_gamma(s: Any, n: Any) -> Any:
     -------
     float or array
         Best exponent. It tends to 1 as n grows; 0 for n <= 1.
-
-    Raises
-    ------
-    ValueError
-        If `s` is negative, `n` is not positive, or one is NaN or infinite.
 
     Notes
     -----
@@ -474,11 +425,6 @@ def best_gamma_printed(s: Any, n: Any, *, c1: float = 1.0, c2: float = 1.0) -> A
     -------
     float or array
         Exponent in (0, 1/4]; 1/4 for s = 0, the limit s -> 0.
-
-    Raises
-    ------
-    ValueError
-        If `s` is negative, `n`, `c1` or `c2` is not positive, or one is NaN or infinite.
 
     Notes
     -----
