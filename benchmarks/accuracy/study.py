@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 from estimators import ESTIMATORS, GAMMAS, PEERS
-from isdiag.snis import half_width
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from scenarios import GROUPS, Scenario
 
 import isdiag
 from isdiag import Status
+from isdiag._core.moments import half_width
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 SIZES = (64, 200, 1000, 10_000)
