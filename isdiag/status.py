@@ -10,9 +10,9 @@ class NonFiniteWarning(RuntimeWarning):
 class Status(IntEnum):
     """What became of a row, one code a row; `Status(code).message` says it in a sentence.
 
-    Codes compare with integers, so ``result.status == Status.OK`` works on a batch. Only `OK` and `FLAT`
-    rows can be trusted; `diagnose(...).ok` also asks for their khat and ESS. The last three are about an
-    estimate and its h, and stand where the weights alone would be `OK`.
+    Codes compare with integers, so ``result.status == Status.OK`` works on a batch. `OK` means computed:
+    whether a number can be believed is another matter, see `isdiag.diagnose`. Where several hold, the one
+    that says most against the result is named.
     """
 
     OK = 0
@@ -25,14 +25,17 @@ class Status(IntEnum):
     CONSTANT_H = 7
     TWO_VALUED_H = 8
     ERROR_UNCERTAIN = 9
+    NOT_FINITE_H = 10
+    ONE_DRAW = 11
+    NOT_NORMALIZED = 12
 
     def __str__(self) -> str:
         return self.name
 
     @property
     def about_h(self) -> bool:
-        """Whether it is about an estimate and its h, the weights alone being `OK`."""
-        return self >= Status.CONSTANT_H
+        """Whether it is about an estimate, and not about the weights alone."""
+        return self >= Status.CONSTANT_H and self is not Status.ONE_DRAW
 
     @property
     def message(self) -> str:
@@ -41,7 +44,7 @@ class Status(IntEnum):
 
 
 _MESSAGES = {
-    Status.OK: "The tail was fitted and every constraint could be applied.",
+    Status.OK: "Computed, with nothing odd: the tail was fitted and every constraint could be applied.",
     Status.FLAT: "All positive weights are equal: there is no tail to fear, nothing was changed.",
     Status.TAIL_TOO_SHORT: (
         "Fewer than 6 draws in the tail: khat is unknown (about 30 draws are needed), weights are "
@@ -62,6 +65,12 @@ _MESSAGES = {
     ),
     Status.TWO_VALUED_H: (
         "h takes two values: w |h - estimate| has no tail of its own, and khat is that of the weights."
+    ),
+    Status.NOT_FINITE_H: "h is NaN or infinite at a draw of positive weight: its estimate is NaN.",
+    Status.ONE_DRAW: "There is one draw: nothing can be said of its error or of a tail.",
+    Status.NOT_NORMALIZED: (
+        "The weights must have mean 1 here, and it is off by many standard errors: one of the densities is "
+        "not normalised, or the draws miss a part of the target."
     ),
     Status.ERROR_UNCERTAIN: (
         "Fewer than 25 draws carry the standard error: it is uncertain by more than a tenth, most likely "

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isdiag._core import tails
+from isdiag._core import statuses, tails, units
 from isdiag._core.boundary import Rows, filled
+from isdiag._core.moments import log_mean_weight
 from isdiag._core.typing import Codes, Floats, Ints, Mask, Values
 from isdiag._core.weights import over_largest
 from isdiag.status import Status
@@ -80,38 +81,49 @@ def control_variate(
 ) -> dict[str, Any]:
     """The fields of `ControlVariate`."""
     khat, status = tails.khat(rows, lengths, gamma)
-    flat = status == Status.FLAT
-    # Of the codes that are about weights NO_WEIGHT and NOT_FINITE are the highest.
-    status = np.maximum(status, presence)
-    unknown = (status >= Status.NO_WEIGHT) | np.isnan(gamma) | np.isnan(expectation.mean[:, 0])
+    given = units.standard(rows, values)
+    equal = (status == Status.FLAT) | (rows.n == 1)
     with np.errstate(all="ignore"):  # weights and h may hold anything
-        table = _estimates(rows, gamma, flat, values, expectation)
-    table[:, unknown] = np.nan
+        table = _estimates(rows, gamma, equal, given, expectation)
+    *numbers, error_draws = table
+    # Of the codes that are about weights NO_WEIGHT and NOT_FINITE are the highest.
+    presence = np.maximum(np.where(status <= Status.NOT_FINITE, status, Status.OK), presence)
+    unknown = (presence >= Status.NO_WEIGHT) | np.isnan(gamma) | np.isnan(expectation.mean[:, 0])
+    for numbers_of_rows in table:
+        numbers_of_rows[unknown] = np.nan
     khat[unknown] = np.nan
+    log_mean, log_error, ess = log_mean_weight(rows, gamma)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        known = np.log(expectation.mean[:, 0]) + expectation.top[:, 0]
+    off = statuses.of_mean_weight(
+        np.where(expectation.share[:, 0] == 1.0, log_mean - known, 0.0), log_error, ess
+    )
+    of_h = statuses.of_h(rows, values, numbers[3], numbers[2])
+    of_error = statuses.of_error(numbers[1], error_draws)
     names = ("estimate", "std_error", "std_error_plain", "plain", "coefficient")
-    return dict(zip(names, table, strict=True)) | {"khat": khat, "status": status}
+    return dict(zip(names, numbers, strict=True)) | {
+        "khat": khat,
+        "status": statuses.first_of(status, presence, off, of_h, of_error),
+    }
 
 
-def _scaled(x: Floats, top: Floats) -> Floats:
-    """``x * exp(top)``, which may be finite where ``exp(top)`` is not."""
-    half = np.exp(0.5 * top)
-    return np.where(x == 0, 0.0, x * half * half)
-
-
-def _weights(log_w: Floats, gamma: Floats, n: Ints, flat: Mask) -> _Weights:
+def _weights(log_w: Floats, gamma: Floats, n: Ints, equal: Mask) -> _Weights:
     values, top = over_largest(log_w, gamma)
     positive = values > 0
     # Draws without weight and entries left out look the same here: only n knows how many are draws.
     draws = np.maximum(n, 1.0)[:, None]
     zeros = draws - positive.sum(axis=1, keepdims=True)
     mean = values.sum(axis=1, keepdims=True) / draws
-    deviations = np.where(positive, values - mean, 0.0)
+    # Less the largest weight first: no digit is lost where weights are nearly equal.
+    less_one = np.where(positive, np.expm1(gamma[:, None] * (log_w - log_w.max(axis=1, keepdims=True))), -1.0)
+    mean_less_one = (np.where(positive, less_one, 0.0).sum(axis=1, keepdims=True) - zeros) / draws
+    deviations = np.where(positive, less_one - mean_less_one, 0.0)
     return _Weights(
         values=values,
         deviations=deviations,
         positive=positive,
         # Flat weights are equal up to rounding only, and a slope on rounding errors may be anything.
-        flat=flat[:, None] & (zeros == 0),
+        flat=equal[:, None] & (zeros == 0),
         n=draws,
         zeros=zeros,
         mean=mean,
@@ -121,51 +133,64 @@ def _weights(log_w: Floats, gamma: Floats, n: Ints, flat: Mask) -> _Weights:
 
 
 def _estimates(
-    rows: Rows,
-    gamma: Floats,
-    flat: Mask,
-    values: Values,
-    expectation: Expectation,
+    rows: Rows, gamma: Floats, equal: Mask, given: units.Standard, expectation: Expectation
 ) -> Floats:
-    """The first five fields of `ControlVariate`, each (rows, d)."""
+    """The first five fields of `ControlVariate`, and the draws behind its error, each (rows, d)."""
     count, draws = rows.values.shape
-    cube = values.reshape(count, draws, values.shape[1] // draws)
-    table = np.empty((5, count, cube.shape[2]))
+    d = given.origin.shape[1]
+    cube = given.values.reshape(count, draws, d)
+    table = np.empty((6, count, d))
     height = max(1, _PIECE // draws)
     for start in range(0, count, height):
         some = slice(start, start + height)
-        weights = _weights(rows.values[some], gamma[some], rows.n[some], flat[some])
+        weights = _weights(rows.values[some], gamma[some], rows.n[some], equal[some])
         width = max(1, _PIECE // weights.values.size)
         of_these = Expectation(*(a[some] for a in expectation))
-        for first in range(0, cube.shape[2], width):
+        for first in range(0, d, width):
             columns = slice(first, first + width)
             h = cube[some, :, columns].transpose(0, 2, 1)
-            table[:, some, columns] = _regression(weights, h, of_these)
+            of_h = given.origin[some, columns], given.exponent[some, columns]
+            table[:, some, columns] = _regression(weights, h, *of_h, of_these)
     return table
 
 
-def _regression(w: _Weights, h: Values, expectation: Expectation) -> Floats:
-    """The fields for values at the draws, (rows, columns, draws)."""
+def _regression(w: _Weights, h: Floats, origin: Floats, exponent: Ints, expectation: Expectation) -> Floats:
+    """The fields for h less its origin and over 2**exponent, (rows, columns, draws).
+
+    The origin adds its multiple of w: to the estimate that of E_mu[w^gamma], to the slope itself.
+    """
     positive, deviations = w.positive[:, None], w.deviations[:, None]
+    own = units.times_power_of_two(origin, -exponent)
     y = np.multiply(w.values[:, None], h, out=np.zeros(h.shape), where=positive)
-    plain = y.sum(axis=2) / w.n
-    np.subtract(y, plain[:, :, None], out=y, where=positive)
-    variance = ((y * y).sum(axis=2) + w.zeros * plain**2) / (w.n - 1)
-    cross = (y * deviations).sum(axis=2) + w.zeros * plain * w.mean
+    average = y.sum(axis=2) / w.n
+    np.subtract(y, average[:, :, None], out=y, where=positive)
+    plain = average + own * w.mean
+    whole = y + own[:, :, None] * deviations
+    variance = ((whole * whole).sum(axis=2) + w.zeros * plain**2) / (w.n - 1)
+    cross = (y * deviations).sum(axis=2) + w.zeros * average * w.mean
     slope = np.where(w.flat, 0.0, cross / w.squares)
     y -= slope[:, :, None] * deviations
-    residuals = (y * y).sum(axis=2) + w.zeros * (plain - slope * w.mean) ** 2
+    at_no_weight = average - slope * w.mean
+    residuals = (y * y).sum(axis=2) + w.zeros * at_no_weight**2
     residual_variance: Floats = np.where(w.n > 2, residuals / (w.n - 2), np.nan)
     residual_variance = np.where(w.flat, variance, residual_variance)
-    coefficient = expectation.share * slope
-    by_second = (1 - expectation.share) * slope**2 * w.squares / np.maximum(w.n - 1, 1)
-    at_zero = _scaled(plain - coefficient * w.mean, w.top)
+    y = np.where(w.flat[:, :, None], whole, y)
+    size = np.maximum(np.abs(y).max(axis=2), np.where(w.zeros > 0, np.abs(at_no_weight), 0.0))
+    y /= np.where(size > 0.0, size, 1.0)[:, :, None]
+    rest = np.where(size > 0.0, at_no_weight / size, 0.0)
+    squares, fourths = (y**2).sum(axis=2) + w.zeros * rest**2, (y**4).sum(axis=2) + w.zeros * rest**4
+    whole_slope = np.where(w.flat, 0.0, slope + own)
+    coefficient = expectation.share * whole_slope
+    by_second = (1 - expectation.share) * whole_slope**2 * w.squares / np.maximum(w.n - 1, 1)
+    at_zero = units.scaled(plain - coefficient * w.mean, w.top, exponent)
+    near = units.times_power_of_two(coefficient, exponent)
     return np.stack(
         [
-            at_zero + _scaled(coefficient * expectation.mean, expectation.top),
-            _scaled(np.sqrt((residual_variance + by_second) / w.n), w.top),
-            _scaled(np.sqrt(variance / w.n), w.top),
-            _scaled(plain, w.top),
-            coefficient,
+            at_zero + units.scaled(near * expectation.mean, expectation.top),
+            units.scaled(np.sqrt((residual_variance + by_second) / w.n), w.top, exponent),
+            units.scaled(np.sqrt(variance / w.n), w.top, exponent),
+            units.scaled(plain, w.top, exponent),
+            near,
+            np.where(fourths > 0.0, squares**2 / fourths, 0.0),
         ]
     )

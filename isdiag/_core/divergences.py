@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isdiag._core import tails
+from isdiag._core import statuses, tails
 from isdiag._core.boundary import Rows
-from isdiag._core.moments import mean
+from isdiag._core.moments import log_mean_weight, mean
 from isdiag._core.typing import Direction, Estimator, Floats, Mask
 from isdiag.status import Status
 
@@ -43,7 +43,9 @@ def log_moment(rows: Rows, gamma: Floats, *, normalize: bool) -> dict[str, Any]:
     with np.errstate(all="ignore"):  # rows without weight, weights of any size
         w = _weights_of(rows, normalize)
         if not normalize:
-            return _found(w, _log_mean_power(w, order), gamma)
+            found = _found(w, _log_mean_power(w, order), gamma)
+            found["estimate"][found["status"] == Status.NO_WEIGHT] = -np.inf
+            return found
         value, influence = _renyi(w, order)
         return _found(w, ((order - 1.0) * value, (order - 1.0) * influence), np.maximum(gamma, 1.0))
 
@@ -244,10 +246,15 @@ def _found(w: _Weights, found: _Estimate, of_tail: Floats) -> dict[str, Any]:
         none = (status == Status.FLAT) & ~w.some_zero[:, 0] & ~np.isnan(estimate)
         std_error = np.where(none, 0.0, std_error)
         estimate = np.where(none, 0.0, estimate)
-    unknown = (status >= Status.NO_WEIGHT) | np.isnan(of_tail)
+    unknown = np.isin(status, (Status.NO_WEIGHT, Status.NOT_FINITE)) | np.isnan(of_tail)
+    alone = rows.n == 1
+    fourths = mean(rows, (influence / scale) ** 4)[:, 0]
+    error_draws = rows.n * mean(rows, (influence / scale) ** 2)[:, 0] ** 2 / fourths
+    std_error = np.where(unknown | alone | np.isinf(estimate), np.nan, std_error)
+    of_mean = status if w.normalized else statuses.of_mean_weight(*log_mean_weight(rows, np.ones(len(rows))))
     return {
         "estimate": np.where(unknown, np.nan, estimate),
-        "std_error": np.where(unknown | np.isinf(estimate), np.nan, std_error),
+        "std_error": std_error,
         "khat": np.where(unknown, np.nan, khat),
-        "status": status,
+        "status": statuses.first_of(status, of_mean, statuses.of_error(std_error, error_draws)),
     }

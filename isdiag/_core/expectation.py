@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isdiag._core import tails, weights
+from isdiag._core import statuses, tails, units, weights
 from isdiag._core.bands import FINITE_VARIANCE
 from isdiag._core.boundary import EPS_FLOAT64, Rows, read_only, real_array
-from isdiag._core.moments import Moments, error_status, half_width, moments_of
+from isdiag._core.moments import Moments, half_width, moments_of
 from isdiag._core.typing import Codes, Floats, IntervalMethod, Ints, Values
+from isdiag._kernels.records import OK
 from isdiag.status import Status
 
 _SAME_LEVEL = 1e-9  # of log |w (h - estimate)|
@@ -29,24 +30,25 @@ class Components(NamedTuple):
 def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints) -> Components:
     """Khat of both tails of w^gamma (h - estimate), and how many draws it and its square rest on."""
     count, draws = rows.values.shape
-    d = values.shape[1] // draws
     khat_weights, of_weights = tails.khat(rows, lengths, gamma)
-    moments = moments_of(rows.values, gamma, values)
-    cube = values.reshape(count, draws, d)
+    given = units.standard(rows, values)
+    moments = moments_of(rows.values, gamma, given.values)
+    d = moments.estimate.shape[1]
+    cube = given.values.reshape(count, draws, d)
     positive = rows.values > -np.inf
     fields = {key: np.empty((count, d)) for key in ("khat", "khat_right", "khat_left", "ess", "error_draws")}
-    status = np.empty((count, d), np.int8)
+    of_h = moments.status_h.copy()
     one = np.ones(count)
     tempered, _ = weights.temper(rows, gamma, False)
     with np.errstate(all="ignore"):  # rows without weight, h of any kind
         for j in range(d):
-            h = np.where(positive, cube[:, :, j], np.nan).astype(np.float64)
+            h = np.where(positive, cube[:, :, j], np.nan)
             off = h - moments.estimate[:, j, None]
             log_f = np.where(positive & (off != 0.0), tempered + np.log(np.abs(off)), -np.inf)
             sizes = np.exp(log_f - log_f.max(axis=1, keepdims=True))
             squares = (sizes**2).sum(axis=1)
             fields["ess"][:, j] = sizes.sum(axis=1) ** 2 / squares
-            draws_behind = fields["error_draws"][:, j] = squares**2 / (sizes**4).sum(axis=1)
+            fields["error_draws"][:, j] = squares**2 / (sizes**4).sum(axis=1)
             low, high = np.fmin.reduce(h, axis=1), np.fmax.reduce(h, axis=1)
             two_valued = ((h == low[:, None]) | (h == high[:, None]) | ~positive).all(axis=1)
             unknown = ~np.isfinite(moments.estimate[:, j])
@@ -62,12 +64,17 @@ def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints) -> Comp
                 unknown |= np.isnan(khat) & ~tied & ~two_valued & matters
             known = np.fmax(khat_weights, np.fmax(fields["khat_right"][:, j], fields["khat_left"][:, j]))
             fields["khat"][:, j] = np.where(unknown, np.nan, known)
-            codes = error_status(
-                of_weights, moments.estimate[:, [j]], moments.std_error[:, [j]], draws_behind[:, None]
-            )
-            about_h = np.where(low == high, Status.CONSTANT_H, Status.TWO_VALUED_H)
-            plain = (of_weights == Status.OK) & two_valued
-            status[:, j] = np.where(plain, about_h, codes)
+            of_h[:, j] = np.where((of_h[:, j] == OK) & two_valued, Status.TWO_VALUED_H, of_h[:, j])
+    alone = rows.n == 1
+    for numbers in (fields["ess"], fields["error_draws"], moments.std_error, moments.bias):
+        numbers[alone] = np.nan
+    uncertain = statuses.of_error(moments.std_error, fields["error_draws"])
+    status = statuses.first_of(of_weights, of_h, uncertain)
+    moments = moments._replace(
+        estimate=given.place(moments.estimate),
+        std_error=given.spread(moments.std_error),
+        bias=given.spread(moments.bias),
+    )
     return Components(fields, khat_weights, status, moments)
 
 

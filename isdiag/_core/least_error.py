@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import tails, threads, weights
+from isdiag._core import statuses, tails, threads, units, weights
 from isdiag._core.boundary import Rows
-from isdiag._core.moments import error_status
 from isdiag._core.typing import Codes, Floats, Ints, Values
 from isdiag._kernels.records import BY_MAX, BY_MSE, BY_NONE
 
@@ -37,6 +36,9 @@ def least_error(rows: Rows, values: Values, lengths: Ints, workers: int) -> Leas
     shape = (len(rows), values.shape[1] // draws)
     found = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty((*shape, draws))
     threads.spread(_kernels.least_error_rows, (rows.values, cap, values, *found), (), workers)
+    alone = rows.n == 1
+    for errors in found[1:4]:
+        errors[alone] = np.nan
     return LeastError(*found, presence)
 
 
@@ -64,13 +66,20 @@ def curve(rows: Rows, values: Values, least: LeastError, gammas: Floats) -> dict
 
 def mse_curve(rows: Rows, values: Values, lengths: Ints, gammas: Floats) -> dict[str, Any]:
     """The fields of `MSECurve`, and the status of the weights."""
-    least = least_error(rows, values, lengths, 1)
-    return curve(rows, values, least, gammas) | {
-        "gamma": gammas,
-        "reference": least.estimate,
-        "reference_std_error": least.std_error,
-        "status": least.presence,
-    }
+    given = units.standard(rows, values)
+    least = least_error(rows, given.values, lengths, 1)
+    found = curve(rows, given.values, least, gammas)
+    with np.errstate(over="ignore"):
+        return {name: given.spread(part) for name, part in found.items()} | {
+            "gamma": gammas,
+            "estimate": given.place(found["estimate"]),
+            "mse": given.spread(given.spread(found["mse"])),
+            "reference": given.place(least.estimate),
+            "reference_std_error": given.spread(least.std_error),
+            "status": statuses.first_of(
+                least.presence, statuses.of_h(rows, values, least.estimate, least.std_error)
+            ),
+        }
 
 
 def select_accurate(
@@ -78,8 +87,12 @@ def select_accurate(
 ) -> dict[str, Any]:
     """The fields of `AccurateSelection`."""
     gammas = gamma_max * _EIGHTHS
-    least = least_error(rows, values, lengths, workers)
-    total = curve(rows, values, least, gammas)["mse"].sum(axis=1)
+    given = units.standard(rows, values)
+    least = least_error(rows, given.values, lengths, workers)
+    mse = curve(rows, given.values, least, gammas)["mse"]
+    # In the units of the row's largest component, which the others are added to.
+    behind = given.exponent - given.exponent.max(axis=1, keepdims=True, initial=-2000)
+    total = units.times_power_of_two(mse, 2 * behind[:, :, None]).sum(axis=1)
     known = np.isfinite(total).all(axis=1)
     # Of equals the largest: equal weights need no tempering.
     last = gammas.size - 1 - np.argmin(total[:, ::-1], axis=1)
@@ -88,12 +101,15 @@ def select_accurate(
     khat, status = tails.khat(rows, lengths, np.ones(len(rows)))
     khat_tempered, _ = tails.khat(rows, lengths, gamma)
     ess, _ = weights.ess(rows, gamma)
+    with np.errstate(over="ignore"):
+        std_error, bias = given.spread(least.std_error), given.spread(least.bias)
+        squared = std_error**2 + bias**2
     return {
         "gamma": gamma,
-        "estimate": least.estimate,
-        "std_error": least.std_error,
-        "bias": least.bias,
-        "mse": least.std_error**2 + least.bias**2,
+        "estimate": given.place(least.estimate),
+        "std_error": std_error,
+        "bias": bias,
+        "mse": squared,
         "error_draws": least.error_draws,
         "khat": khat,
         "khat_tempered": khat_tempered,
@@ -101,5 +117,9 @@ def select_accurate(
         "ess_ratio": ess / np.maximum(rows.n, 1),
         "n": rows.n,
         "limited_by": limit,
-        "status": error_status(status, least.estimate, least.std_error, least.error_draws),
+        "status": statuses.first_of(
+            status,
+            statuses.of_h(rows, values, least.estimate, least.std_error),
+            statuses.of_error(least.std_error, least.error_draws),
+        ),
     }

@@ -7,42 +7,35 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import tails, weights
+from isdiag._core import statuses, tails, units, weights
 from isdiag._core.boundary import Rows, read_only
 from isdiag._core.typing import Codes, Floats, Ints, Records, Smoothing, Values
 from isdiag._kernels.records import OK, SUMMED
-from isdiag.status import Status
 
-# With so many draws behind it a standard error is itself known within a tenth: 1 / (2 sqrt(25)).
-LEAST_ERROR_DRAWS = 25.0
-_ROUNDING = 1e-13
 LEVEL = 0.95
-
-_CONSTANT_H, _ERROR_UNCERTAIN = int(Status.CONSTANT_H), int(Status.ERROR_UNCERTAIN)  # 2 us less than by name
 
 
 class Moments(NamedTuple):
-    """What a pass over weights and h gives: (rows, d) for the first three, then a number for each row."""
+    """What a pass over weights and h gives: (rows, d), then a number for each row."""
 
     estimate: Floats
     std_error: Floats
     bias: Floats
+    error_draws: Floats
+    status_h: Codes  # OK, CONSTANT_H or NOT_FINITE_H where there are weights
     ess: Floats
     log_total: Floats
-    error_draws: Floats
-    status: Codes
+    presence: Codes
 
 
 def moments_of(log_weights: Floats, gamma: Floats, h: Values) -> Moments:
     """Moments of `Rows.trailing` values under w^gamma."""
     rows, draws = log_weights.shape
     shape = (rows, h.shape[1] // draws)
-    estimate, std_error, bias = np.empty(shape), np.empty(shape), np.empty(shape)
+    numbers = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape, np.int8)
     summed = cast("Records", np.empty(rows, SUMMED))
-    _kernels.moment_rows(log_weights, gamma, h, estimate, std_error, bias, summed)
-    return Moments(
-        estimate, std_error, bias, summed["ess"], summed["log_total"], summed["error_draws"], summed["status"]
-    )
+    _kernels.moment_rows(log_weights, gamma, h, *numbers, summed)
+    return Moments(*numbers, summed["ess"], summed["log_total"], summed["status"])
 
 
 def mean(rows: Rows, values: Values) -> Floats:
@@ -83,39 +76,37 @@ def half_width(std_error: Floats, error_draws: Floats, level: float) -> Floats:
     return std_error * stdtrit(np.maximum(2.0 * error_draws, 1.0), 0.5 + 0.5 * level)
 
 
-def error_status(status: Codes, estimate: Floats, std_error: Floats, error_draws: Floats) -> Codes:
-    """The status codes of weights, told apart further by what is known of the error, both (rows, d)."""
-    known = (error_draws >= LEAST_ERROR_DRAWS).all(axis=1)
-    constant = (std_error <= _ROUNDING * np.abs(estimate)).all(axis=1)
-    of_error = np.where(constant, _CONSTANT_H, np.where(known, OK, _ERROR_UNCERTAIN))
-    return np.where(status == OK, of_error, status).astype(np.int8)
-
-
 def estimates(
     rows: Rows, h: Values, gamma: Floats, lengths: Ints, *, smooth: Smoothing = False, normalize: bool = True
 ) -> dict[str, Any]:
     """The fields of `SNIS`."""
     log_weights, used, khat, status = _weights_to_use(rows, gamma, lengths, smooth)
     moments = moments_of(log_weights, used, h)
-    if not normalize:
-        moments = _not_normalized(rows, log_weights, used, h, moments)
-    estimate, std_error, bias, ess, log_total, error_draws, _ = moments
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        log_z, log_z_std_error = log_mean(log_total, ess, rows.n)
-        half = half_width(std_error, error_draws[:, None], LEVEL)
+        log_z, log_z_std_error = log_mean(moments.log_total, moments.ess, rows.n)
+        if not normalize:
+            moments = _not_normalized(rows, log_weights, used, h, moments)
+            mean_weight = statuses.of_mean_weight(log_z, log_z_std_error, moments.ess)
+            status = statuses.first_of(status, np.where(gamma == 1.0, mean_weight, OK))
+        alone = rows.n == 1
+        if alone.any():
+            for errors in (moments.std_error, moments.bias, moments.error_draws, log_z_std_error):
+                errors[alone] = np.nan
+        estimate, std_error, error_draws = moments.estimate, moments.std_error, moments.error_draws
+        half = half_width(std_error, error_draws, LEVEL)
         low, high = estimate - half, estimate + half
     return {
         "estimate": estimate,
         "std_error": std_error,
-        "bias": bias,
-        "ess": ess,
+        "bias": moments.bias,
+        "ess": moments.ess,
         "khat": khat,
-        "status": error_status(status, estimate, std_error, error_draws[:, None]),
+        "status": statuses.first_of(status, moments.status_h, statuses.of_error(std_error, error_draws)),
         "low": low,
         "high": high,
         "log_z": log_z,
         "log_z_std_error": log_z_std_error,
-        "error_draws": error_draws,
+        "error_draws": error_draws[:, 0] if error_draws.shape[1] else np.full(len(rows), np.nan),
     }
 
 
@@ -137,26 +128,35 @@ def _weights_to_use(
 def _not_normalized(rows: Rows, log_weights: Floats, gamma: Floats, h: Values, moments: Moments) -> Moments:
     """The moments with mean(w h) and its error in place of the self-normalised ones."""
     count, draws = log_weights.shape
-    cube = h.reshape(count, draws, h.shape[1] // draws)
-    positive = log_weights > -np.inf
-    estimate, std_error = np.empty_like(moments.estimate), np.empty_like(moments.estimate)
-    error_draws = moments.error_draws
+    given = units.standard(rows, h)
+    cube = given.values.reshape(count, draws, -1) if h.size else given.values.reshape(count, draws, 0)
+    estimate, std_error, error_draws = (np.empty_like(moments.estimate) for _ in range(3))
     n = rows.n.astype(np.float64)
     with np.errstate(all="ignore"):  # rows without weight, h of any kind
         relative, top = weights.over_largest(log_weights, gamma)
-        scale = np.exp(top[:, 0])
         relative[np.isnan(moments.ess)] = np.nan
+        positive = log_weights > -np.inf
         zeros = n - positive.sum(axis=1)
+        mean_weight = relative.sum(axis=1) / n
         for j in range(cube.shape[2]):
+            exponent = given.exponent[:, j]
+            origin = units.times_power_of_two(given.origin[:, j], -exponent)
             product = np.where(relative == 0.0, 0.0, relative * cube[:, :, j])
-            average = product.sum(axis=1) / n
-            off = np.where(positive, product - average[:, None], 0.0)
+            average = product.sum(axis=1) / n + origin * mean_weight
+            # w h less its mean, without the digits that a far origin would cost.
+            off = (
+                product
+                - (product.sum(axis=1) / n)[:, None]
+                + origin[:, None] * (relative - mean_weight[:, None])
+            )
+            off = np.where(positive, off, 0.0)
             squares = (off**2).sum(axis=1) + zeros * average**2
-            estimate[:, j] = scale * average
-            std_error[:, j] = scale * np.sqrt(squares / (n - 1.0) / n)
-            if cube.shape[2] == 1:
-                fourths = (off**4).sum(axis=1) + zeros * average**4
-                error_draws = np.where(fourths > 0.0, squares**2 / fourths, 0.0)
+            fourths = (off**4).sum(axis=1) + zeros * average**4
+            estimate[:, j] = units.scaled(average, top[:, 0], exponent)
+            std_error[:, j] = units.scaled(np.sqrt(squares / (n - 1.0) / n), top[:, 0], exponent)
+            error_draws[:, j] = np.where(fourths > 0.0, squares**2 / fourths, 0.0)
+    if cube.shape[2] > 1:
+        error_draws = moments.error_draws
     return moments._replace(
         estimate=estimate, std_error=std_error, bias=0.0 * moments.bias, error_draws=error_draws
     )
@@ -166,7 +166,7 @@ def kong_owen_bias(rows: Rows, h: Values, gamma: Floats, *, of_proposal: bool) -
     """Bias of self-normalising, by the covariance of w and h under the target or the proposal."""
     moments = moments_of(rows.values, gamma, h)
     if not of_proposal:
-        return moments.bias, moments.status
+        return moments.bias, statuses.first_of(moments.presence, moments.status_h)
     with np.errstate(invalid="ignore"):
         bias = (mean(rows, h) - moments.estimate) / np.maximum(rows.n, 1)[:, None]
-    return bias, moments.status
+    return bias, statuses.first_of(moments.presence, moments.status_h)

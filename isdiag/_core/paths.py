@@ -10,7 +10,8 @@ import numpy as np
 from isdiag._core import selection, tails, weights
 from isdiag._core.bands import Constraints
 from isdiag._core.boundary import Rows, exponents, filled, read_only, real_array, rows_of
-from isdiag._core.moments import LEAST_ERROR_DRAWS, log_mean_weight, moments_of
+from isdiag._core.moments import log_mean_weight, moments_of
+from isdiag._core.statuses import LEAST_ERROR_DRAWS
 from isdiag._core.typing import Axis, Codes, Floats
 from isdiag.status import Status
 

@@ -18,17 +18,22 @@ from isdiag.status import NonFiniteWarning, Status
 # Names of the codes of what set gamma (isdiag._kernels.records).
 LIMITS = ("none", "psis", "ess", "max", "mse")
 
-_NOT_FINITE = int(Status.NOT_FINITE)
+_NOT_FINITE, _NOT_FINITE_H = int(Status.NOT_FINITE), int(Status.NOT_FINITE_H)
 _STATUSES = tuple(Status)
 _WORDS = np.array(LIMITS)
 
 
 def warn_not_finite(codes: Codes, copies: int = 1, *, depth: int = 3) -> None:
-    """One warning for the call if any row holds NaN or +inf; depth is that of the caller's caller."""
-    if _NOT_FINITE in codes.tobytes():  # a microsecond faster than to ask NumPy
-        bad = int((codes.reshape(len(codes), -1) == _NOT_FINITE).any(axis=1).sum())
-        msg = f"{bad // copies} of {len(codes) // copies} rows hold NaN or +inf: their results are NaN"
-        warnings.warn(msg, NonFiniteWarning, stacklevel=depth)
+    """One warning for the call if any row, or its h, is not finite; depth is that of the caller's caller."""
+    seen = codes.tobytes()  # a microsecond faster than to ask NumPy
+    if _NOT_FINITE in seen or _NOT_FINITE_H in seen:
+        of_row = codes.reshape(len(codes), -1)
+        causes = ((_NOT_FINITE, "hold NaN or +inf"), (_NOT_FINITE_H, "have an h that is not finite"))
+        counts = [(int((of_row == code).any(axis=1).sum()) // copies, words) for code, words in causes]
+        said = " and ".join(
+            f"{count} of {len(codes) // copies} rows {words}" for count, words in counts if count
+        )
+        warnings.warn(f"{said}: their results are NaN", NonFiniteWarning, stacklevel=depth)
 
 
 def bare(rows: Rows, numbers: Any, codes: Codes, own: tuple[int, ...] = ()) -> Any:

@@ -90,6 +90,18 @@ def negative_or(x, a, b):
     return float_of((bits_of(a) & negative) | (bits_of(b) & ~negative))
 
 
+@inner
+def exponent_of(x):
+    """The e of a finite x = 1.f 2^e; -1023 for 0 and what is smaller than that form allows."""
+    return ((bits_of(x) >> 52) & 0x7FF) - 1023
+
+
+@inner
+def power_of_two(exponent):
+    """2.0^exponent, from -1022 to 1023."""
+    return float_of(np.int64(exponent + 1023) << 52)
+
+
 KEY_MAX = np.int64(0x7FEFFFFFFFFFFFFF)  # largest finite float64
 KEY_NEG_INF = np.int64(-0x7FF0000000000001)
 KEY_TOP = np.int64(0x7FFFFFFFFFFFFFFF)

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-# Codes of `isdiag.Status` that are about weights, and of what set gamma; a test holds both to their names.
+# Codes of `isdiag.Status`, and of what set gamma; a test holds both to their names.
 OK, FLAT, TAIL_TOO_SHORT, DEGENERATE_TAIL, INFEASIBLE, NO_WEIGHT, NOT_FINITE = range(7)
+CONSTANT_H, NOT_FINITE_H, ONE_DRAW = 7, 10, 11
 BY_NONE, BY_PSIS, BY_ESS, BY_MAX, BY_MSE = range(5)
 
 
@@ -14,4 +15,4 @@ def _record(floats, ints="", codes=""):
 
 SELECTION = _record("gamma gamma_psis gamma_ess khat khat_tempered ess ess_ratio", "n", "limited_by status")
 SMOOTHED = _record("khat ess", "tail_length n", "status")
-SUMMED = _record("ess log_total error_draws", "", "status")
+SUMMED = _record("ess log_total", "", "status")

@@ -17,7 +17,7 @@ from isdiag._kernels.bits import (
     reach_bound,
     trailing_zeros,
 )
-from isdiag._kernels.records import FLAT, NO_WEIGHT, NOT_FINITE, OK
+from isdiag._kernels.records import FLAT, NO_WEIGHT, NOT_FINITE, OK, ONE_DRAW
 from isdiag._kernels.sums import BLOCK
 
 
@@ -203,12 +203,16 @@ def state_of(survey, n, gamma, eps):
     """The status that the weights w^gamma alone decide, or OK where the tail has to be looked at."""
     if survey.presence != OK:
         return survey.presence
+    if n == 1:
+        return ONE_DRAW
     # One draw with all the mass among others with none is not the flat, best case.
-    if (survey.n_finite > 1 or n == 1) and _is_flat(survey.high, survey.low, gamma, eps):
+    if survey.n_finite > 1 and _is_flat(survey.high, survey.low, gamma, eps):
         return FLAT
     return OK
 
 
 @inner
 def khat_without_fit(state):
-    return -np.inf if state == FLAT else np.nan
+    if state == FLAT:
+        return -np.inf
+    return np.inf if state == ONE_DRAW else np.nan

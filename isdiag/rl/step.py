@@ -12,8 +12,9 @@ from isdiag._core import selection, tails, weights
 from isdiag._core.bands import GOOD_KHAT, Constraints
 from isdiag._core.boundary import Rows, mask_array, real_array, rows_of
 from isdiag._core.check import one_of
-from isdiag._core.moments import LEAST_ERROR_DRAWS, mean_variance, moments_of
+from isdiag._core.moments import mean_variance, moments_of
 from isdiag._core.result import Result
+from isdiag._core.statuses import LEAST_ERROR_DRAWS
 from isdiag._core.typing import Floats, Mask
 from isdiag.rl.reshapes import Reshape
 from isdiag.rl.schedules import Evidence, Schedule, State

@@ -1,0 +1,73 @@
+"""Which status is named where several hold."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isdiag._core.boundary import Rows
+from isdiag._core.typing import Codes, Floats, Values
+from isdiag.status import Status
+
+# From the one that says most against a result to the one that says nothing.
+ORDER = (
+    Status.NOT_FINITE,
+    Status.NO_WEIGHT,
+    Status.ONE_DRAW,
+    Status.NOT_FINITE_H,
+    Status.INFEASIBLE,
+    Status.NOT_NORMALIZED,
+    Status.ERROR_UNCERTAIN,
+    Status.TAIL_TOO_SHORT,
+    Status.DEGENERATE_TAIL,
+    Status.CONSTANT_H,
+    Status.TWO_VALUED_H,
+    Status.FLAT,
+    Status.OK,
+)
+_CODES = np.array(ORDER, np.int8)
+_RANKS = np.argsort(_CODES)
+_OK, _UNCERTAIN, _NOT_NORMALIZED = (
+    np.int8(status) for status in (Status.OK, Status.ERROR_UNCERTAIN, Status.NOT_NORMALIZED)
+)
+
+# With so many draws behind it a standard error is itself known within a tenth: 1 / (2 sqrt(25)).
+LEAST_ERROR_DRAWS = 25.0
+# A log of a mean weight beyond so many of its standard errors is not 0; below, rounding could explain it.
+_MANY = 5.0
+_ROUNDING = 1e-9
+
+
+def first_of(*codes: Codes) -> Codes:
+    """Of codes that hold together the one to name; (rows,) goes with (rows, d)."""
+    wide = max(code.ndim for code in codes)
+    rank = np.int64(len(ORDER))
+    for code in codes:
+        ranks = _RANKS[code]
+        rank = np.minimum(rank, ranks if code.ndim == wide else ranks[:, None])
+    return _CODES[rank]
+
+
+def of_h(rows: Rows, values: Values, estimate: Floats, std_error: Floats) -> Codes:
+    """CONSTANT_H or NOT_FINITE_H of each component whose error is 0 or unknown, else OK; (rows, d)."""
+    draws = rows.values.shape[1]
+    found = np.full(estimate.shape, _OK)
+    for r, j in np.argwhere(~(std_error > 0.0) | ~np.isfinite(estimate)):
+        h = values[r].reshape(draws, -1)[rows.values[r] > -np.inf, j]
+        if not np.isfinite(h).all():
+            found[r, j] = Status.NOT_FINITE_H
+        elif h.size and (h == h[0]).all():
+            found[r, j] = Status.CONSTANT_H
+    return found
+
+
+def of_error(std_error: Floats, error_draws: Floats) -> Codes:
+    """ERROR_UNCERTAIN where an error that is not 0 rests on few draws, else OK."""
+    few = (error_draws < LEAST_ERROR_DRAWS) & (std_error != 0.0)
+    return np.where(few, _UNCERTAIN, _OK)
+
+
+def of_mean_weight(log_mean: Floats, std_error: Floats, ess: Floats) -> Codes:
+    """NOT_NORMALIZED where weights whose mean is to be 1 have another, by many standard errors."""
+    with np.errstate(invalid="ignore"):
+        off = np.abs(log_mean) > np.maximum(_MANY * std_error, _ROUNDING)
+        return np.where(off & (ess >= LEAST_ERROR_DRAWS), _NOT_NORMALIZED, _OK)

@@ -1,0 +1,71 @@
+"""Values of h about an origin and in units of their own, so that results do not depend on either."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isdiag._core.boundary import Rows, read_only
+from isdiag._core.typing import Floats, Ints, Values
+
+# Between these no fourth power of a value, nor a sum of them, comes near the ends of float64.
+_SMALL, _LARGE = 2.0**-100, 2.0**100
+_LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # ln 2 in two parts
+
+
+class Standard(NamedTuple):
+    """`Rows.trailing` values less their origin and over 2**exponent, both (rows, d).
+
+    The origin is h at the largest weight, so that a constant h is 0 exactly. A power of two rounds nothing.
+    """
+
+    values: Floats
+    origin: Floats
+    exponent: Ints
+
+    def spread(self, x: Floats) -> Floats:
+        """A distance, (rows, d, ...), in the units of h."""
+        exponent = self.exponent.reshape(self.exponent.shape + (1,) * (x.ndim - 2))
+        return times_power_of_two(x, exponent) if exponent.any() else x
+
+    def place(self, x: Floats) -> Floats:
+        """A value, (rows, d, ...), in the units and from the origin of h."""
+        return self.origin.reshape(self.origin.shape + (1,) * (x.ndim - 2)) + self.spread(x)
+
+
+def standard(rows: Rows, values: Values) -> Standard:
+    """The values about their origin; in other units only where theirs are very small or large."""
+    count, draws = rows.values.shape
+    cube = values.reshape(count, draws, -1) if values.size else values.reshape(count, draws, 0)
+    top = rows.values.argmax(axis=1)
+    origin = np.asarray(cube[np.arange(count), top], np.float64)
+    origin = np.where(np.isfinite(origin), origin, 0.0)
+    exponent = np.zeros(origin.shape, np.int64)
+    largest = max(abs(values.max(initial=0.0)), abs(values.min(initial=0.0)))
+    with np.errstate(all="ignore"):  # h may hold anything where there is no weight
+        if not _SMALL < largest < _LARGE:
+            size = np.where((rows.values > -np.inf)[:, :, None], np.abs(cube), 0.0).max(axis=1)
+            odd = ((size < _SMALL) | (size > _LARGE)) & (size > 0.0) & np.isfinite(size)
+            exponent[odd] = np.frexp(size[odd])[1]
+            shifted = (
+                times_power_of_two(cube, -exponent[:, None]) - times_power_of_two(origin, -exponent)[:, None]
+            )
+        else:
+            shifted = cube - origin[:, None]
+    return Standard(read_only(shifted.reshape(values.shape)), origin, exponent)
+
+
+def times_power_of_two(x: Any, exponent: Any) -> Floats:
+    """``x * 2**exponent``, which may be a float64 where the power is none."""
+    half = exponent // 2
+    return np.ldexp(np.ldexp(np.asarray(x, np.float64), half), exponent - half)
+
+
+def scaled(x: Floats, top: Floats, exponent: Any = 0) -> Floats:
+    """``x * exp(top) * 2**exponent``, which may be finite where a part of it is not; 0 where x is."""
+    plain = (np.abs(top) < 700.0) & (exponent == 0)
+    power = np.clip(np.rint(top / _LN2_HIGH), -5000.0, 5000.0)
+    rest = np.exp(np.where(plain, top, np.clip(top - power * _LN2_HIGH - power * _LN2_LOW, -700.0, 700.0)))
+    shift = np.where(plain, 0, power + exponent).astype(np.int64)
+    return np.where(x == 0.0, 0.0, times_power_of_two(x * rest, shift))
