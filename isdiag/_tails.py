@@ -86,7 +86,7 @@ def psis(
     rows = rows_of(log_w, axis, where)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     target = rows.target(out)
-    found = tails.smooth(rows, lengths, np.ones(len(rows)), normalize, workers, target)
+    found = tails.smooth(rows, lengths, np.ones(len(rows)), bool(normalize), workers, target)
     return PSIS.of_records(rows, found, log_weights=rows.weights(target, out))
 
 
@@ -251,7 +251,7 @@ def gpd_fit(excesses: Any, *, prior: bool = True) -> GPDFit:
         msg = f"excesses must be finite and not negative, got {array[bad].flat[0]}"
         raise ValueError(msg)
     rows = rows_of(excesses, -1, None, "excesses")
-    return GPDFit.of(rows, **tails.fit_excesses(rows, prior))
+    return GPDFit.of(rows, **tails.fit_excesses(rows, bool(prior)))
 
 
 def tail_length(n: Any, r_eff: Any = 1.0) -> Any:

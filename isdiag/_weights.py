@@ -60,7 +60,7 @@ def temper(
     array([0.2, 0.4, 0.4])
     """
     rows = rows_of(log_w, axis, where)
-    out, status = weights.temper(rows, rows.gamma(gamma), normalize)
+    out, status = weights.temper(rows, rows.gamma(gamma), bool(normalize))
     warn_not_finite(status)
     return rows.weights(out)
 

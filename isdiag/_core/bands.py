@@ -12,13 +12,15 @@ from isdiag._core.check import number
 from isdiag._core.typing import Floats, Ints
 
 GOOD_KHAT = 0.7
+_MOST_DRAWS = 2.0**62  # fits an int64
 FINITE_VARIANCE = 0.5  # a tail index below it, so that two moments are finite
 
 
 def tail_length(n: Any, r_eff: Any) -> Floats:
     """``floor(min(n / 5, 3 sqrt(n / r_eff)))``."""
     with np.errstate(over="ignore"):
-        return np.floor(np.minimum(n / 5, 3 * np.sqrt(n / r_eff)))
+        length = np.floor(np.minimum(n / 5, 3 * np.sqrt(n / r_eff)))
+    return np.minimum(length, _MOST_DRAWS)
 
 
 def khat_threshold(n: Any) -> Floats:
@@ -58,7 +60,7 @@ class Constraints:
         if self.k_max is not None:
             self.__dict__["k_max"] = number("k_max", self.k_max, 0.0, inf, "(]")
         self.__dict__["ess_min"] = number("ess_min", self.ess_min, 0.0, 1.0)
-        self.__dict__["gamma_max"] = number("gamma_max", self.gamma_max, 0.0, inf, "(]")
+        self.__dict__["gamma_max"] = number("gamma_max", self.gamma_max, 0.0, inf, "()")
 
     def allowed_khat(self, n: Ints) -> Floats:
         """The largest khat allowed with n draws, for each row."""

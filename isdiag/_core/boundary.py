@@ -266,7 +266,7 @@ class Rows:
         return Rows(read_only(values), self.n, self.eps, *layout, self._dtype, self._write)
 
     def gamma(self, value: Any) -> Floats:
-        """An exponent for each row; NaN passes in an array: a row that cannot be diagnosed has gamma NaN."""
+        """An exponent for each row; NaN passes: a row that cannot be diagnosed has gamma NaN."""
         return self.per_row("gamma", value, 0.0, unknown=True)
 
     def per_row(
@@ -277,7 +277,7 @@ class Rows:
             return filled(len(self), value)
         array = real_array(value, name)[0].astype(np.float64)
         bad = ~inside(array, low, inf, ends)
-        if unknown and array.ndim:
+        if unknown:
             bad &= ~np.isnan(array)
         _checked(name, array, bad, interval(low, inf, ends))
         if array.ndim == 0:

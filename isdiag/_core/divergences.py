@@ -31,6 +31,7 @@ class _Weights(NamedTuple):
     positive: Mask
     some_zero: Mask  # (rows, 1)
     values: Floats
+    less_one: Floats  # values - 1, to the last digit
     log: Floats
     below: Floats  # log less its largest
     top: Floats  # that largest, (rows, 1)
@@ -115,7 +116,8 @@ def _weights_of(rows: Rows, normalize: bool) -> _Weights:
         log = below + top
     log = np.where(positive, log, 0.0)
     values = np.where(positive, np.exp(log), 0.0)
-    return _Weights(rows, positive, some_zero, values, log, below, top, normalize)
+    less_one = np.where(positive, np.expm1(log), -1.0)
+    return _Weights(rows, positive, some_zero, values, less_one, log, below, top, normalize)
 
 
 def _log_mean_exp(rows: Rows, positive: Mask, x: Floats) -> Floats:
@@ -173,7 +175,7 @@ def _generated(w: _Weights, order: Floats) -> _Estimate:
     """The mean of Amari's generator, >= 0."""
     mean, influence = _mean(w, _generator(w.log, order), 1.0 / order)
     # Its derivative in log w is (w**a - w) / (a - 1), whose mean is a times that of the generator.
-    return mean, influence - order * mean * (w.values - 1.0) if w.normalized else influence
+    return mean, influence - order * mean * w.less_one if w.normalized else influence
 
 
 def _amari(w: _Weights, order: Floats) -> _Estimate:
@@ -195,7 +197,7 @@ def _half_square(w: _Weights, direction: Direction) -> _Estimate:
         terms, slopes, at_zero = 0.5 * w.log**2, w.log, np.inf
     mean, influence = _mean(w, terms, at_zero)
     slope, _ = _mean(w, slopes, 0.0)
-    return mean, influence - slope * (w.values - 1.0) if w.normalized else influence
+    return mean, influence - slope * w.less_one if w.normalized else influence
 
 
 def _over_mean(w: _Weights, order: Floats) -> _Estimate:
@@ -223,7 +225,7 @@ def _renyi(w: _Weights, order: Floats) -> _Estimate:
     log_mean, ratio = _over_mean(w, order)
     over = order - 1.0
     value = order / over * w.top + log_mean / over
-    influence = (ratio - 1.0) / over - order / over * (w.values - 1.0)
+    influence = (ratio - 1.0) / over - order / over * w.less_one
     amari, its_influence = _generated(w, order)
     scaled = order * amari
     less_one = over * scaled  # the moment less 1

@@ -14,6 +14,8 @@ from isdiag._kernels.records import OK, SUMMED
 
 LEVEL = 0.95
 
+_LARGE, _LARGEST = 1e300, float(np.finfo(np.float64).max)
+
 
 class Moments(NamedTuple):
     """What a pass over weights and h gives: (rows, d), then a number for each row."""
@@ -25,6 +27,8 @@ class Moments(NamedTuple):
     status_h: Codes  # OK, CONSTANT_H or NOT_FINITE_H where there are weights
     ess: Floats
     log_total: Floats
+    variance: Floats  # of the mean of the positive weights, over the square of that mean
+    n_finite: Ints
     presence: Codes
 
 
@@ -35,7 +39,8 @@ def moments_of(log_weights: Floats, gamma: Floats, h: Values) -> Moments:
     numbers = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape, np.int8)
     summed = cast("Records", np.empty(rows, SUMMED))
     _kernels.moment_rows(log_weights, gamma, h, *numbers, summed)
-    return Moments(*numbers, summed["ess"], summed["log_total"], summed["status"])
+    of_row = ("ess", "log_total", "variance", "n_finite", "status")
+    return Moments(*numbers, *(summed[name] for name in of_row))
 
 
 def mean(rows: Rows, values: Values) -> Floats:
@@ -53,16 +58,17 @@ def mean_variance(ess: Any, n: Any) -> Any:
     return 1.0 / ess - 1.0 / n
 
 
-def log_mean(log_total: Floats, ess: Floats, n: Ints) -> tuple[Floats, Floats]:
-    """Log of a mean weight, from the log of their sum, and its delta-method standard error."""
-    return log_total - np.log(n), np.sqrt(np.maximum(mean_variance(ess, n), 0.0))
+def log_mean(moments: Moments, n: Ints) -> tuple[Floats, Floats]:
+    """Log of the mean of n weights, and its delta-method standard error."""
+    variance = moments.variance + (n - moments.n_finite) / (moments.n_finite * n.astype(np.float64))
+    return moments.log_total - np.log(n), np.sqrt(variance)
 
 
 def log_mean_weight(rows: Rows, gamma: Floats) -> tuple[Floats, Floats, Floats]:
     """Log of the mean of w^gamma, its standard error, and the ESS."""
     moments = moments_of(rows.values, gamma, rows.values)  # h is not looked at here
     with np.errstate(invalid="ignore", divide="ignore"):
-        return *log_mean(moments.log_total, moments.ess, rows.n), moments.ess
+        return *log_mean(moments, rows.n), moments.ess
 
 
 def half_width(std_error: Floats, error_draws: Floats, level: float) -> Floats:
@@ -80,10 +86,11 @@ def estimates(
     rows: Rows, h: Values, gamma: Floats, lengths: Ints, *, smooth: Smoothing = False, normalize: bool = True
 ) -> dict[str, Any]:
     """The fields of `SNIS`."""
-    log_weights, used, khat, status = _weights_to_use(rows, gamma, lengths, smooth)
+    log_weights, used, origin, khat, status = _weights_to_use(rows, gamma, lengths, smooth)
     moments = moments_of(log_weights, used, h)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        log_z, log_z_std_error = log_mean(moments.log_total, moments.ess, rows.n)
+        log_z, log_z_std_error = log_mean(moments, rows.n)
+        log_z = log_z + origin
         if not normalize:
             moments = _not_normalized(rows, log_weights, used, h, moments)
             mean_weight = statuses.of_mean_weight(log_z, log_z_std_error, moments.ess)
@@ -112,17 +119,25 @@ def estimates(
 
 def _weights_to_use(
     rows: Rows, gamma: Floats, lengths: Ints, smooth: Smoothing
-) -> tuple[Floats, Floats, Floats, Codes]:
-    """(log-weights, exponent still to be applied, raw khat, status code)."""
+) -> tuple[Floats, Floats, Floats, Floats, Codes]:
+    """(log-weights less an origin, exponent still to be applied, the origin, raw khat, status code)."""
+    origin = np.zeros(len(rows))
     if not smooth:
-        return rows.values, gamma, *tails.khat(rows, lengths, gamma)
+        return rows.values, gamma, origin, *tails.khat(rows, lengths, gamma)
+    with np.errstate(invalid="ignore", over="ignore"):
+        high = rows.values.max(axis=1)
+        if (np.abs(gamma * high) > _LARGE).any():
+            # log w^gamma is beyond float64; its differences need not be.
+            origin = gamma * high
+            relative = np.maximum(rows.values - high[:, None], -_LARGEST)
+            rows = rows.holding(np.where(rows.values > -np.inf, relative, rows.values))
     applied = np.ones(len(rows))
     if smooth != "truncate":
         log_weights = rows.target()
         found = tails.smooth(rows, lengths, gamma, False, 1, log_weights)
-        return read_only(log_weights), applied, found["khat"], found["status"]
+        return read_only(log_weights), applied, origin, found["khat"], found["status"]
     khat, status = tails.khat(rows, lengths, gamma)
-    return read_only(weights.truncated(rows, gamma)), applied, khat, status
+    return read_only(weights.truncated(rows, gamma)), applied, origin, khat, status
 
 
 def _not_normalized(rows: Rows, log_weights: Floats, gamma: Floats, h: Values, moments: Moments) -> Moments:

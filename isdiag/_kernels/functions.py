@@ -3,7 +3,7 @@
 import numpy as np
 
 from isdiag._kernels._jit import inner
-from isdiag._kernels.bits import bits_of, float_of, negative_or
+from isdiag._kernels.bits import LARGEST, bits_of, float_of, negative_or
 
 LOG2_E = 1.4426950408889634
 LN_2 = 0.6931471805599453
@@ -34,6 +34,12 @@ def exp2(v):
     p = p * f + 0.69314718055994533046
     p = p * f + 1.0
     return float_of(bits_of(p) + (bits_of(shifted) << 52))
+
+
+@inner
+def rate_of(gamma):
+    """What a log-weight is multiplied by for the base 2, finite for every gamma: 0 times it is 0."""
+    return min(gamma * LOG2_E, LARGEST)
 
 
 @inner

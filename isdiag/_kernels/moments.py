@@ -8,8 +8,8 @@ import numpy as np
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.bits import LARGEST, exponent_of, power_of_two
 from isdiag._kernels.draws import AHEAD, DRAWS, add_draw, add_draws
-from isdiag._kernels.functions import LOG2_E, LOWEST, exp2
-from isdiag._kernels.power_sums import kish
+from isdiag._kernels.functions import LOWEST, exp2, rate_of
+from isdiag._kernels.power_sums import ess_of, weight_variance
 from isdiag._kernels.records import CONSTANT_H, NO_WEIGHT, NOT_FINITE_H, OK
 from isdiag._kernels.sums import BLOCK, fourth_sums, pad, pair_sums
 from isdiag._kernels.survey import extent_of
@@ -31,9 +31,10 @@ def finite_or_zero(value):
 @inner
 def block_weights(part, high, gamma, e):
     """Fill e with exp(gamma (part - high)), 0 where that is next to nothing: h is not looked at there."""
+    rate = rate_of(gamma)
     for i in range(part.size):
         t = part[i] - high
-        v = max(LOG2_E * gamma * max(t, -LARGEST), LOWEST)
+        v = max(rate * max(t, -LARGEST), LOWEST)
         weight = exp2(v)
         e[i] = weight if (v > LOWEST) & (t > -np.inf) else 0.0
 
@@ -274,8 +275,9 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, error_draws, status, 
 
     With wbar the normalised weights: estimate sum wbar h, delta-method variance
     sum wbar^2 (h - estimate)^2, bias -sum wbar^2 (h - estimate). A draw of zero weight is not looked
-    at: its h may be anything. log_total is the log of sum w^gamma, error_draws how many draws carry the
-    variance (the sum wbar^2 alone for h of several components), status what became of h.
+    at: its h may be anything. log_total is the log of sum w^gamma, variance that of `weight_variance`,
+    error_draws how many draws carry the variance of the estimate (the sum wbar^2 alone for h of several
+    components), status what became of h.
     """
     d = estimate.shape[1]
     e, a = np.empty(BLOCK), np.empty(BLOCK)
@@ -290,7 +292,8 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, error_draws, status, 
             std_error[r, :] = np.nan
             bias[r, :] = np.nan
             error_draws[r, :] = np.nan
-            record.ess = np.nan
+            record.ess = record.variance = np.nan
+            record.n_finite = extent.n_finite
             record.log_total = -np.inf if record.status == NO_WEIGHT else np.nan
             continue
         top = first_at(row, extent.high)
@@ -305,5 +308,7 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, error_draws, status, 
                 row, extent.high, g, h[r], top, centre, estimate[r], std_error[r], bias[r], status[r], e, a
             )
             error_draws[r, :] = effective_draws(s2, s4)
-        record.ess = kish(s1, s2)
+        record.ess = ess_of(s1, s2, extent.n_finite)
+        record.n_finite = extent.n_finite
+        record.variance = weight_variance(row, extent, g, s1, record.ess, e)
         record.log_total = g * extent.high + math.log(s1)

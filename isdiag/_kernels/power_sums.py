@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
-from isdiag._kernels.functions import LN_2, LOG2_E, LOWEST, exp2
+from isdiag._kernels.bits import LARGEST
+from isdiag._kernels.functions import LN_2, LOG2_E, LOWEST, exp2, one_minus_exp, rate_of
 from isdiag._kernels.sums import (
     BLOCK,
     MOMENTS,
@@ -41,7 +42,7 @@ def body_sums(row, shift, gamma, top, below, e):
         of_segment = of_squares = 0.0
         for first in range(start, min(start + SEGMENT, row.size), BLOCK):
             part = row[first : first + BLOCK]
-            a, b = _block_power_sums(part, shift, gamma * LOG2_E, top * LOG2_E, below, e)
+            a, b = _block_power_sums(part, shift, rate_of(gamma), top * LOG2_E, below, e)
             of_segment += a
             of_squares += b
         s1 += of_segment
@@ -75,9 +76,40 @@ def kish(s1, s2):
 
 
 @inner
+def ess_of(s1, s2, n_finite):
+    """Kish's ESS; rounding does not take it beyond the number of draws, nor below one."""
+    return min(max(kish(s1, s2), 1.0), float(n_finite))
+
+
+@inner
 def kish_ess(row, extent, gamma, e):
     s1, s2 = power_sums(row, extent, gamma, e)
-    return kish(s1, s2)
+    return ess_of(s1, s2, extent.n_finite)
+
+
+# Above this share of n the ESS is so near to n that 1 / ESS - 1 / n would lose digits.
+_NEARLY_ALL = 0.99
+
+
+@inner
+def weight_variance(row, extent, gamma, s1, ess, e):
+    """1 / ESS - 1 / n_finite: variance of the mean of the positive weights over the square of that mean.
+
+    Where weights are nearly equal from their differences to the largest: sum (e - mean)^2 / s1^2.
+    """
+    n = extent.n_finite
+    if ess < _NEARLY_ALL * n or gamma == 0.0:
+        return 1.0 / ess - 1.0 / n
+    total = squares = 0.0
+    for first in range(0, row.size, BLOCK):
+        part = row[first : first + BLOCK]
+        for i in range(part.size):
+            value = one_minus_exp(gamma * max(part[i] - extent.high, -LARGEST))
+            e[i] = value if part[i] > -np.inf else 0.0
+        a, _, aa, _ = pair_sums(e, e, pad(e, part.size))
+        total += a
+        squares += aa
+    return max(squares - total * total / n, 0.0) / (s1 * s1)
 
 
 @inner
@@ -96,7 +128,7 @@ def row_perplexity(row, high, gamma, e, u):
     """exp of the entropy of the normalised weights."""
     s1 = t1 = 0.0
     for first in range(0, row.size, BLOCK):
-        end = _weights_and_logs(row[first : first + BLOCK], high, gamma * LOG2_E, 0.0, e, u)
+        end = _weights_and_logs(row[first : first + BLOCK], high, rate_of(gamma), 0.0, e, u)
         a, b, _, _ = pair_sums(e, u, end)
         s1 += a
         t1 += b
@@ -121,7 +153,7 @@ def _segment_moments(row, stride, segment, shift, gamma, middle, e, u, sums):
     sums[:] = 0.0
     for first in first_draws(row.size, stride, segment):
         part = row[first : first + BLOCK]
-        block = moment_sums(e, u, _weights_and_logs(part, shift, gamma * LOG2_E, middle * LOG2_E, e, u))
+        block = moment_sums(e, u, _weights_and_logs(part, shift, rate_of(gamma), middle * LOG2_E, e, u))
         for j in range(MOMENTS):
             sums[j] += block[j]
     once, squared = moments_in(sums)

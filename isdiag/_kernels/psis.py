@@ -7,11 +7,11 @@ import numpy as np
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.functions import exp_of, one_minus_exp
 from isdiag._kernels.gpd import gpd_fit, smoothed_tail, with_prior
-from isdiag._kernels.power_sums import body_sums, kish, power_sums
+from isdiag._kernels.power_sums import body_sums, ess_of, power_sums
 from isdiag._kernels.records import DEGENERATE_TAIL, NO_WEIGHT, OK, TAIL_TOO_SHORT
 from isdiag._kernels.survey import khat_without_fit, state_of, survey_row
 from isdiag._kernels.tail import MIN_TAIL, select_tail, sort_tail
-from isdiag._kernels.weights import tempered
+from isdiag._kernels.weights import less, tempered
 from isdiag._kernels.workspace import new_workspace
 
 
@@ -100,11 +100,11 @@ def psis_rows(rows, n, length, gamma, out, found, eps, normalize):
                 s1, s2, top = _smoothed_sums(row, high, g, tail, smoothed, ws.e)
         if smoothed.size == 0:
             s1, s2 = power_sums(row, survey, g, ws.e)
-        record.ess = kish(s1, s2)
+        record.ess = ess_of(s1, s2, survey.n_finite)
         origin = high if normalize else 0.0
         log_total = top + math.log(s1) if normalize else 0.0
         for i in range(row.size):
-            out[r, i] = tempered(row[i] - origin, g) - log_total
+            out[r, i] = tempered(less(row[i], origin), g) - log_total
         base = g * (high - origin) - log_total
         for i in range(smoothed.size):
             out[r, ws.index[i]] = base + smoothed[i]

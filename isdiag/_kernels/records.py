@@ -15,4 +15,4 @@ def _record(floats, ints="", codes=""):
 
 SELECTION = _record("gamma gamma_psis gamma_ess khat khat_tempered ess ess_ratio", "n", "limited_by status")
 SMOOTHED = _record("khat ess", "tail_length n", "status")
-SUMMED = _record("ess log_total", "", "status")
+SUMMED = _record("ess log_total variance", "n_finite", "status")

@@ -27,7 +27,10 @@ def _refit_limit(ws, tail, length, k_max, gamma_max):
     k_below = -np.inf
     fitted = False
     step = 1
-    while above > gamma_max * _DEEPEST:
+    # In the units in which the tail has width one: gamma_max may be far beyond.
+    width = -ws.marks[0]
+    deepest = _DEEPEST * (min(gamma_max, 1.0 / width) if width > 0.0 else gamma_max)
+    while above > deepest:
         gamma = gamma_max * (1.0 - step / _SCAN) if step < _SCAN else 0.5 * above
         step += 1
         status, k, _ = fit_tail(ws, tail, length, gamma)
@@ -64,16 +67,11 @@ def _refit_limit(ws, tail, length, k_max, gamma_max):
 @inner
 def refit_psis(ws, tail, length, k_max, gamma_ess, gamma_max):
     """The limit that the re-fitted tail sets on gamma below gamma_max; inf where it sets none."""
-    upper = min(gamma_max, LARGEST_GAMMA)
-    _, k, _ = fit_tail(ws, tail, length, upper)
-    if not k > k_max:
-        found = np.inf
-    else:
-        found, fitted = _refit_limit(ws, tail, length, k_max, upper)
-        if not fitted:
-            return np.inf
-    if gamma_ess < found:
-        _, k, _ = fit_tail(ws, tail, length, gamma_ess)
-        if k > k_max:
-            found, fitted = _refit_limit(ws, tail, length, k_max, gamma_ess)
+    found = np.inf
+    for upper in (min(gamma_max, LARGEST_GAMMA), gamma_ess):
+        if upper < found:
+            _, k, _ = fit_tail(ws, tail, length, upper)
+            if k > k_max:
+                limit, fitted = _refit_limit(ws, tail, length, k_max, upper)
+                found = limit if fitted else np.inf
     return found

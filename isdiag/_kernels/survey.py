@@ -184,6 +184,11 @@ def survey_row(ws, row, length):
     return survey_of(high, low, n_finite, count)
 
 
+# Where weights lie within this of their middle the ESS is within 1e-4 of its largest; half an ulp of a coarse
+# dtype may be more.
+_FLAT_RANGE = 0.01
+
+
 @inner
 def _is_flat(high, low, gamma, eps):
     """Whether gamma * log-weights differ by no more than rounding of the input can explain.
@@ -195,7 +200,7 @@ def _is_flat(high, low, gamma, eps):
         return True
     half_range = gamma * (0.5 * high - 0.5 * low)
     ulp = eps * max(abs(high), abs(low))  # first, as gamma times the largest log-weight may overflow
-    return half_range < np.inf and half_range <= 0.5 * max(4.0 * eps, gamma * ulp)
+    return half_range <= min(0.5 * max(4.0 * eps, gamma * ulp), _FLAT_RANGE)
 
 
 @inner

@@ -5,8 +5,9 @@ import math
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
-from isdiag._kernels.power_sums import kish, power_sums, row_perplexity
-from isdiag._kernels.records import NOT_FINITE, OK
+from isdiag._kernels.bits import LARGEST
+from isdiag._kernels.power_sums import ess_of, power_sums, row_perplexity
+from isdiag._kernels.records import NO_WEIGHT, OK
 from isdiag._kernels.sums import BLOCK
 from isdiag._kernels.survey import extent_of
 
@@ -17,6 +18,12 @@ def tempered(value, gamma):
     return gamma * value if value > -np.inf else value
 
 
+@inner
+def less(value, shift):
+    """value - shift; a difference beyond float64 is its largest, as a weight of -inf would be no weight."""
+    return max(value - shift, -LARGEST) if value > -np.inf else value
+
+
 @entry
 def temper_rows(rows, gamma, normalize, out, status):
     e = np.empty(BLOCK)
@@ -24,16 +31,16 @@ def temper_rows(rows, gamma, normalize, out, status):
         row, g = rows[r], gamma[r]
         extent = extent_of(row)
         status[r] = extent.presence
-        if status[r] == NOT_FINITE or g != g:
-            out[r, :] = np.nan
+        if status[r] != OK or g != g:
+            out[r, :] = -np.inf if status[r] == NO_WEIGHT else np.nan
             continue
         shift = log_total = 0.0
-        if normalize and extent.n_finite > 0:
+        if normalize:
             shift = extent.high
             total, _ = power_sums(row, extent, g, e)
             log_total = math.log(total)
         for i in range(row.size):
-            out[r, i] = tempered(row[i] - shift, g) - log_total
+            out[r, i] = tempered(less(row[i], shift), g) - log_total
 
 
 @entry
@@ -47,7 +54,7 @@ def ess_rows(rows, gamma, by_kish, by_max, status):
         by_kish[r] = by_max[r] = np.nan
         if status[r] == OK and g == g:
             s1, s2 = power_sums(row, extent, g, e)
-            by_kish[r] = kish(s1, s2)
+            by_kish[r] = ess_of(s1, s2, extent.n_finite)
             by_max[r] = s1
 
 
