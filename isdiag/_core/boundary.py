@@ -267,6 +267,8 @@ class Rows:
 
     def gamma(self, value: Any) -> Floats:
         """An exponent for each row; NaN passes: a row that cannot be diagnosed has gamma NaN."""
+        if isinstance(value, float) and value != value:
+            return filled(len(self), value)
         return self.per_row("gamma", value, 0.0, unknown=True)
 
     def per_row(
@@ -277,7 +279,7 @@ class Rows:
             return filled(len(self), value)
         array = real_array(value, name)[0].astype(np.float64)
         bad = ~inside(array, low, inf, ends)
-        if unknown:
+        if unknown and array.ndim:
             bad &= ~np.isnan(array)
         _checked(name, array, bad, interval(low, inf, ends))
         if array.ndim == 0:

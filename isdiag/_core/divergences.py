@@ -253,10 +253,19 @@ def _found(w: _Weights, found: _Estimate, of_tail: Floats) -> dict[str, Any]:
     fourths = mean(rows, (influence / scale) ** 4)[:, 0]
     error_draws = rows.n * mean(rows, (influence / scale) ** 2)[:, 0] ** 2 / fourths
     std_error = np.where(unknown | alone | np.isinf(estimate), np.nan, std_error)
-    of_mean = status if w.normalized else statuses.of_mean_weight(*log_mean_weight(rows, np.ones(len(rows))))
+    # Of equal weights the error is but rounding.
+    uncertain = np.where(status == Status.FLAT, status, statuses.of_error(std_error, error_draws))
     return {
         "estimate": np.where(unknown, np.nan, estimate),
         "std_error": std_error,
         "khat": np.where(unknown, np.nan, khat),
-        "status": statuses.first_of(status, of_mean, statuses.of_error(std_error, error_draws)),
+        "status": statuses.first_of(status, uncertain),
     }
+
+
+def _as_given(w: _Weights, found: dict[str, Any]) -> dict[str, Any]:
+    """The fields, where weights that are used as they are must have mean 1."""
+    if not w.normalized:
+        off = statuses.of_mean_weight(*log_mean_weight(w.rows, np.ones(len(w.rows))))
+        found["status"] = statuses.first_of(found["status"], off)
+    return found
