@@ -23,7 +23,8 @@ from isdiag._core.result import Result
 
 # Stand for the log-weights, or what is made of them, among the arguments of a call.
 X, ZEROS, SETS = object(), object(), object()
-STEPS = (0.0, 0.5, 1.0)
+STEPS = np.array([0.0, 0.5, 1.0])
+STEPS.flags.writeable = False
 
 
 def _zeros(x):
@@ -90,7 +91,7 @@ class Call:
 
     def __call__(self, x, **boundary):
         f = self.function
-        if f.args[0] is SETS and boundary.get("where") is not None:
+        if f.args[0] is SETS and np.ndim(boundary.get("where")):
             boundary["where"] = np.asarray(boundary["where"])[..., None, :]
         args = [_made(argument, x) for argument in f.args]
         options = {key: _made(value, x) for key, value in self.options.items()}
@@ -460,6 +461,13 @@ OTHERS = {
     "isdiag.lognormal": set(),
     "isdiag.rl": {"GammaController", "METRICS", "Objective", "Reshape", "Schedule"},
     "isdiag.jax": {"GammaSelection", "LossAux", "is_reshape_loss", "select_gamma"},
+    "isdiag.torch": {
+        "ISReshapeTrainer",
+        "is_reshape_loss",
+        "reshape_coefficients",
+        "sequence_log_probs",
+        "weighted_loss",
+    },
 }
 
 

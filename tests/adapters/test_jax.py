@@ -10,6 +10,7 @@ import isdiag
 from isdiag import Status, rl
 from isdiag._core.result import LIMITS
 from tests.helpers import optional
+from tests.registry import ONE_OF_EACH_RESHAPE
 
 jax = optional("jax")
 import jax.numpy as jnp  # noqa: E402
@@ -17,23 +18,9 @@ import jax.numpy as jnp  # noqa: E402
 import isdiag.jax as ij  # noqa: E402
 
 FLOATS = ("gamma", "gamma_psis", "gamma_ess", "khat", "khat_tempered", "ess", "ess_ratio")
-RESHAPES = [
-    rl.SFT(),
-    rl.RewardWeighted(tau=0.7),
-    rl.Reinforce(),
-    rl.PPOClip(),
-    rl.Truncated(),
-    rl.Masked(),
-    rl.CISPO(),
-    rl.TOPR(),
-    rl.Power(),
-    rl.Defensive(),
-    rl.ParetoSmoothed(),
-    rl.AlphaDivergence(),
-    rl.VESPO(),
-    rl.DRos(),
-]
-each_reshape = pytest.mark.parametrize("reshape", RESHAPES, ids=lambda reshape: type(reshape).__name__)
+each_reshape = pytest.mark.parametrize(
+    "reshape", ONE_OF_EACH_RESHAPE, ids=lambda reshape: type(reshape).__name__
+)
 each_level = pytest.mark.parametrize("level", ["sequence", "token", "geometric"])
 
 
@@ -183,7 +170,7 @@ def test_wrong_log_w_raises_while_tracing():
 
 @pytest.mark.parametrize(
     ("reshape", "level"),
-    [(reshape, "sequence") for reshape in RESHAPES]
+    [(reshape, "sequence") for reshape in ONE_OF_EACH_RESHAPE]
     + [(reshape, level) for reshape in (rl.Power(), rl.ParetoSmoothed()) for level in ("token", "geometric")],
 )
 @pytest.mark.parametrize("normalize", ["batch", "count"])

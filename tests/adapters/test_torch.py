@@ -10,6 +10,7 @@ import pytest
 
 from isdiag import rl
 from tests.helpers import optional
+from tests.registry import ONE_OF_EACH_RESHAPE
 
 torch = optional("torch")
 from isdiag.torch import (  # noqa: E402 -- only where torch is
@@ -20,22 +21,6 @@ from isdiag.torch import (  # noqa: E402 -- only where torch is
     weighted_loss,
 )
 
-RESHAPES = [
-    rl.SFT(),
-    rl.RewardWeighted(tau=0.7),
-    rl.Reinforce(),
-    rl.PPOClip(0.2, 0.3, dual=3.0),
-    rl.Truncated(1.5),
-    rl.Masked(0.5, 2.0),
-    rl.CISPO(0.5, 2.0),
-    rl.TOPR(),
-    rl.Power(0.4),
-    rl.Defensive(0.6, 0.2),
-    rl.ParetoSmoothed(0.8),
-    rl.AlphaDivergence(0.5, beta=2.0),
-    rl.VESPO(),
-    rl.DRos(2.0),
-]
 DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
@@ -63,7 +48,7 @@ def ragged(tokens, mask):
 
 
 @pytest.mark.parametrize("level", ["sequence", "token", "geometric"])
-@pytest.mark.parametrize("reshape", RESHAPES, ids=lambda reshape: type(reshape).__name__)
+@pytest.mark.parametrize("reshape", ONE_OF_EACH_RESHAPE, ids=lambda reshape: type(reshape).__name__)
 def test_gradient_is_the_sum_of_coefficients_times_scores(reshape, level):
     log_pi, log_mu, rewards, mask = padded()
     loss, metrics = is_reshape_loss(

@@ -10,6 +10,7 @@ from isdiag import Status, _kernels
 from isdiag._core.boundary import rows_of
 from isdiag._core.tails import lengths_of
 from tests import naive
+from tests.registry import log_normal
 
 
 def mse(log_w, h, **options):
@@ -23,18 +24,13 @@ def caps(log_w):
     return cap
 
 
-def log_normal(rng, repeats, n, s):
-    x = rng.normal(size=(repeats, n))
-    return s * x, x
-
-
 # ------------------------------------------------------------------------------------- naive twins
 
 
 @pytest.mark.parametrize("n", [40, 64, 333, 1024, 5000])
 @pytest.mark.parametrize("s", [0.3, 1.0, 2.5])
 def test_estimate_is_that_of_the_naive_twin(rng, n, s):
-    log_w, x = log_normal(rng, 4, n, s)
+    x, log_w = log_normal(rng, (4, n), s)
     for h in (x, x**2, (x > 1).astype(float), 1e3 + rng.normal(size=x.shape)):
         found = mse(log_w, h)
         for r in range(4):
@@ -106,7 +102,7 @@ def test_shift_permutation_and_affine_maps_of_h(n, s, shift, seed):
 
 
 def test_rows_do_not_know_each_other(rng):
-    log_w, x = log_normal(rng, 5, 500, 1.0)
+    x, log_w = log_normal(rng, (5, 500), 1.0)
     log_w[2, 7] = np.nan
     log_w[3] = -np.inf
     log_w[4] = 0.0
@@ -121,15 +117,8 @@ def test_rows_do_not_know_each_other(rng):
     assert [Status(code) for code in batch.status[2:]] == [Status.NOT_FINITE, Status.NO_WEIGHT, Status.FLAT]
 
 
-def test_workers_do_not_change_a_bit(rng):
-    log_w, x = log_normal(rng, 80, 5000, 1.0)
-    one, two = mse(log_w, x), mse(log_w, x, workers=2)
-    for field in ("estimate", "std_error", "bias", "gamma"):
-        np.testing.assert_array_equal(getattr(one, field), getattr(two, field))
-
-
 def test_vectors_are_estimated_component_by_component(rng):
-    log_w, x = log_normal(rng, 3, 400, 1.0)
+    x, log_w = log_normal(rng, (3, 400), 1.0)
     h = np.stack([x, x**2, np.sin(x)], axis=-1)
     together = mse(log_w, h)
     assert together.estimate.shape == (3, 3)
@@ -139,7 +128,7 @@ def test_vectors_are_estimated_component_by_component(rng):
 
 
 def test_axis_where_and_zero_weights(rng):
-    log_w, x = log_normal(rng, 4, 300, 1.0)
+    x, log_w = log_normal(rng, (4, 300), 1.0)
     where = rng.uniform(size=log_w.shape) < 0.8
     h = np.where(where, x, np.nan)
     found = mse(log_w.T, h.T, axis=0, where=where.T)
@@ -151,7 +140,7 @@ def test_axis_where_and_zero_weights(rng):
 
 
 def test_float32_and_boolean_h(rng):
-    log_w, x = log_normal(rng, 1, 500, 1.0)
+    x, log_w = log_normal(rng, (1, 500), 1.0)
     assert mse(log_w[0], x[0] > 1).estimate == mse(log_w[0], (x[0] > 1).astype(float)).estimate
     single = x[0].astype(np.float32)
     assert mse(log_w[0], single).estimate == mse(log_w[0], single.astype(float)).estimate
@@ -188,7 +177,7 @@ def test_extreme_weights_are_survived(log_w):
 
 
 def test_h_that_is_not_finite_where_it_counts_makes_its_estimate_nan(rng):
-    log_w, x = log_normal(rng, 2, 200, 0.5)
+    x, log_w = log_normal(rng, (2, 200), 0.5)
     x[0, 3] = np.nan
     found = mse(log_w, x)
     assert np.isnan(found.estimate[0])
@@ -203,9 +192,9 @@ def test_constant_h_is_exact_and_says_so(rng):
 
 
 def test_status_tells_few_draws_from_many(rng):
-    log_w, x = log_normal(rng, 1, 5000, 0.3)
+    x, log_w = log_normal(rng, (1, 5000), 0.3)
     assert mse(log_w[0], x[0]).status == Status.OK
-    log_w, x = log_normal(rng, 1, 200, 2.5)
+    x, log_w = log_normal(rng, (1, 200), 2.5)
     assert mse(log_w[0], x[0]).status == Status.ERROR_UNCERTAIN
 
 
@@ -229,7 +218,7 @@ def test_other_rules_refuse_h_that_they_would_not_use():
 
 
 def test_diagnose_takes_the_rule(rng):
-    log_w, x = log_normal(rng, 1, 500, 1.0)
+    x, log_w = log_normal(rng, (1, 500), 1.0)
     assert isdiag.diagnose(log_w[0], x[0], rule="mse").selection.estimate == mse(log_w[0], x[0]).estimate
     diagnosis = isdiag.diagnose(0.3 * log_w[0], x[0], rule="mse")
     best = diagnosis.selection
@@ -249,7 +238,7 @@ def test_weights_are_judged_apart_from_the_error(rng):
 
 
 def test_curve_is_made_of_tempered_estimates(rng):
-    log_w, x = log_normal(rng, 3, 400, 1.0)
+    x, log_w = log_normal(rng, (3, 400), 1.0)
     gammas = [0.0, 0.3, 1.0]
     curve = isdiag.mse_curve(log_w, x, gammas)
     assert curve.estimate.shape == (3, 3)
@@ -263,7 +252,7 @@ def test_curve_is_made_of_tempered_estimates(rng):
 
 
 def test_gamma_is_the_least_of_the_curve(rng):
-    log_w, x = log_normal(rng, 6, 100, 2.0)
+    x, log_w = log_normal(rng, (6, 100), 2.0)
     found = mse(log_w, x, gamma_max=0.8)
     curve = isdiag.mse_curve(log_w, x, 0.1 * np.arange(1, 9))
     np.testing.assert_allclose(found.gamma, curve.gamma[curve.mse.argmin(axis=1)], rtol=1e-12)
@@ -277,7 +266,7 @@ def test_error_of_the_difference_is_calibrated():
     # (est_gamma - reference) over its error has about unit spread around the true bias of tempering; it is
     # 1.2 as the shares of the steps, taken as given, vary too.
     rng = np.random.default_rng(3)
-    log_w, x = log_normal(rng, 2000, 400, 0.7)
+    x, log_w = log_normal(rng, (2000, 400), 0.7)
     curve = isdiag.mse_curve(log_w, x, [0.5])
     off = curve.tempering_bias - isdiag.lognormal.tempering_bias(0.5, 0.7)
     error = off / curve.tempering_bias_std_error
@@ -297,7 +286,7 @@ def test_wrong_gammas(gammas):
 @pytest.mark.parametrize(("s", "n"), [(0.5, 200), (0.5, 1000), (0.8, 1000)])
 def test_reported_error_is_the_true_one(question, s, n):
     rng = np.random.default_rng(11)
-    log_w, x = log_normal(rng, 1500, n, s)
+    x, log_w = log_normal(rng, (1500, n), s)
     h = {"linear": x, "indicator": x > 1, "squared": x**2}[question]
     found = mse(log_w, h)
     ratio = found.std_error.mean() / found.estimate.std()
@@ -315,7 +304,7 @@ def truth(question, s):
 def test_linear_h_of_log_normal_weights_beats_every_peer(s):
     # The mean is linear in gamma: the first step of the path is exact.
     rng = np.random.default_rng(5)
-    log_w, x = log_normal(rng, 400, 1000, s)
+    x, log_w = log_normal(rng, (400, 1000), s)
 
     def rmse(estimate):
         return np.sqrt(np.mean((estimate - s) ** 2))

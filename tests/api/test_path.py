@@ -212,20 +212,6 @@ def test_where_is_as_if_the_others_were_not_there(rng):
     assert none_left.status.tolist() == [Status.NO_WEIGHT]
 
 
-def test_inputs_are_untouched_and_may_be_read_only(rng):
-    log_w = rng.normal(size=(3, 5, 40))
-    gammas = np.linspace(0, 1, 5)
-    copies = log_w.copy(), gammas.copy()
-    for array in (log_w, gammas):
-        array.flags.writeable = False
-    geometric_path(log_w, log_w[::-1], gammas)
-    next_gamma(log_w, 0.2)
-    stepping_stone(log_w, gammas)
-    thermodynamic(log_w, gammas)
-    np.testing.assert_array_equal(log_w, copies[0])
-    np.testing.assert_array_equal(gammas, copies[1])
-
-
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64"])
 def test_weights_keep_the_dtype_and_the_rest_is_float64(rng, dtype):
     log_mu = (4 * rng.normal(size=(2, 60))).astype(dtype)
@@ -589,24 +575,6 @@ def test_the_worst_set_gives_the_status(rng):
     assert np.isnan(short.khat)
 
 
-def test_other_arrays_and_no_rows_at_all(rng):
-    log_mu, log_target = rng.normal(size=(2, 3, 80))
-    expected = geometric_path(log_mu, log_target, [0.2, 1.0])
-    for name in ("array_api_strict", "jax.numpy"):
-        xp = optional(name) if name == "array_api_strict" else pytest.importorskip(name)
-        given = xp.asarray(log_mu, dtype=xp.float32)
-        path = geometric_path(given, xp.asarray(log_target, dtype=xp.float32), [0.2, 1.0])
-        assert type(path.log_weights) is type(path.ess) is type(given)
-        np.testing.assert_allclose(np.asarray(path.log_weights), expected.log_weights, rtol=1e-5)
-        np.testing.assert_allclose(np.asarray(path.ess), expected.ess, rtol=1e-5)
-    listed = geometric_path(log_mu.tolist(), log_target.tolist(), (0.2, 1.0))
-    np.testing.assert_array_equal(listed.log_weights, expected.log_weights)
-    assert geometric_path(log_mu[:0], log_target[:0], [0.2, 1.0]).ess.shape == (2, 0)
-    assert next_gamma(log_mu[:0]).shape == (0,)
-    assert stepping_stone(np.empty((0, 2, 5)), [0.0, 0.5]).estimate.shape == (0,)
-    assert thermodynamic(np.empty((0, 2, 5)), [0.0, 1.0]).estimate.shape == (0,)
-
-
 def test_next_gamma_on_a_long_row(rng):
     log_w = 5 * rng.normal(size=1 << 20)
     gamma = next_gamma(log_w, 0.25)
@@ -620,9 +588,3 @@ def test_one_draw_a_set():
     assert np.isnan(result.std_error)
     assert np.isnan(thermodynamic(log_w, [0, 0.5, 1]).estimate)
     assert stepping_stone(log_w, [0, 0.5, 1]).estimate == 1.5
-
-
-def test_results_read_well(heavy):
-    text = repr(geometric_path(np.zeros(1000), heavy, [0.5, 1.0]))
-    assert text.startswith("GeometricPath(gammas=[0.5 1. ], log_weights=<2x1000 ndarray>")
-    assert repr(stepping_stone(heavy[None], [0.0])).startswith("LogZ(estimate=")

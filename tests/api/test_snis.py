@@ -6,19 +6,14 @@ from scipy import stats
 
 import isdiag
 from tests import naive
-
-
-def log_normal(rng, repeats, n, s=1.0):
-    """Draws x ~ N(0, 1) and log w = -s^2/2 + s x: the target is N(s, 1)."""
-    x = rng.normal(size=(repeats, n))
-    return x, s * x - s**2 / 2
+from tests.registry import log_normal
 
 
 @pytest.mark.parametrize(("power", "truth", "printed"), [(1, 1.0, -0.0050), (2, 2.0, -0.0050)])
 def test_bias_against_simulation(power, truth, printed):
     # C1 of the theory: log w = -1/2 + x, n = 200. Simulated -0.0125 for h = x, -0.0379 for h = x^2.
     rng = np.random.default_rng(101)
-    x, log_w = log_normal(rng, 100_000, 200)
+    x, log_w = log_normal(rng, (100_000, 200))
     h, w = x**power, np.exp(log_w)
     estimate = (w * h).sum(1) / w.sum(1)
     # The linear part of the error, mean(w (h - truth)), has mean 0 exactly: without it the simulation
@@ -60,7 +55,7 @@ def test_printed_form_is_a_covariance_under_the_proposal(rng, gamma):
 
 def test_standard_error_is_the_spread_of_the_estimate():
     rng = np.random.default_rng(5)
-    x, log_w = log_normal(rng, 4000, 400, s=0.7)
+    x, log_w = log_normal(rng, (4000, 400), s=0.7)
     result = isdiag.snis(log_w, x)
     assert result.std_error.mean() == pytest.approx(result.estimate.std(), rel=0.05)
     covered = np.abs(result.estimate - 0.7) < 1.96 * result.std_error
@@ -168,7 +163,7 @@ def test_interval_is_students_t_with_twice_the_error_draws(rng):
 
 @pytest.mark.parametrize("options", [{}, {"smooth": "truncate"}, {"normalize": False}], ids=str)
 def test_interval_covers_as_often_as_it_says(options):
-    x, log_w = log_normal(np.random.default_rng(31), 3000, 400, s=0.5)
+    x, log_w = log_normal(np.random.default_rng(31), (3000, 400), s=0.5)
     result = isdiag.snis(log_w, x, **options)
     covered = (result.low < 0.5) & (result.high > 0.5)
     assert 0.93 <= covered.mean() <= 0.97
@@ -178,7 +173,7 @@ def test_interval_covers_as_often_as_it_says(options):
 
 
 def test_log_z_and_its_error_against_simulation():
-    _, log_w = log_normal(np.random.default_rng(32), 4000, 400, s=0.7)
+    _, log_w = log_normal(np.random.default_rng(32), (4000, 400), s=0.7)
     result = isdiag.snis(log_w, log_w)
     assert np.exp(result.log_z).mean() == pytest.approx(1.0, abs=4 * 0.8 / np.sqrt(log_w.size))
     assert result.log_z.std() == pytest.approx(result.log_z_std_error.mean(), rel=0.1)

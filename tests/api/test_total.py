@@ -7,25 +7,14 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, note, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import isdiag
 from isdiag import Status
-
-FUNCTIONS = {
-    "temper": isdiag.temper,
-    "ess": isdiag.ess,
-    "pareto_khat": isdiag.pareto_khat,
-    "psis": isdiag.psis,
-    "snis": lambda x, **kw: isdiag.snis(x, x, **kw),
-    "snis_smooth": lambda x, **kw: isdiag.snis(x, x, smooth=True, **kw),
-    "kong_owen_bias": lambda x, **kw: isdiag.kong_owen_bias(x, x, **kw),
-    "select_gamma": isdiag.select_gamma,
-    "select_gamma_refit": lambda x, **kw: isdiag.select_gamma(x, rule="refit", **kw),
-    "diagnose": lambda x, **kw: isdiag.diagnose(x, x, **kw),
-}
+from tests import registry
+from tests.registry import CALLS
 
 dtypes = st.sampled_from([np.float64, np.float32, np.float16, np.int64, np.int8])
 
@@ -66,45 +55,66 @@ def options(draw, array):
     return chosen
 
 
-def call(function, *args, **kwargs):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.simplefilter("ignore", isdiag.NonFiniteWarning)
-        return function(*args, **kwargs)
+# Words of the errors that a shape, an axis or a mask may raise.
+DESIGNED = ("axis", "scalar", "no draws")
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+def consistent(call, result):
+    """What holds of the rows of any result; empty, NaN and wide ones included."""
+    found = registry.rows_of(result)
+    for name, value in found.items():
+        field = name.rpartition(".")[2]
+        status = found.get(name.removesuffix(field) + "status")
+        value = np.asarray(value)
+        if status is None or value.dtype.kind != "f" or call.is_weights(name):
+            continue
+        useless = np.isin(status, [Status.NOT_FINITE, Status.NO_WEIGHT])
+        if value.shape != useless.shape:
+            continue  # axes of its own
+        if field in ("khat_tempered", "ess", "gamma"):
+            assert np.isnan(value[useless]).all(), name
+        if field == "estimate":  # the log of no weight is -inf
+            assert not np.isfinite(value[useless]).any(), name
+        if field == "ess" and not isinstance(result, isdiag.ExpectationDiagnostics):
+            assert (value[~useless] > 0.999).all(), name
+        if field == "gamma":
+            assert ((value[~useless] >= 0) & (value[~useless] <= 1)).all(), name
+        if field == "ess_ratio" and isinstance(result, isdiag.GammaSelection):
+            feasible = ~useless & (np.asarray(status) != Status.INFEASIBLE)
+            assert (value[feasible] >= 0.3).all(), name
+        if field == "estimate" and isinstance(result, isdiag.Divergence):
+            assert not np.isnan(value[~useless]).any(), name
+            if call.options["normalize"] and call.function.name != "log_moment":
+                assert (value[~useless] >= 0).all(), name
+
+
+@settings(max_examples=3 * settings.default.max_examples)  # for all calls together
 @given(data=st.data())
-def test_designed_error_or_result(name, data):
+def test_designed_error_or_result(data):
     array = data.draw(any_array())
     chosen = data.draw(options(array))
     before = array.copy()
-    try:
-        result = call(FUNCTIONS[name], array, **chosen)
-    except ValueError as error:
-        designed = any(word in str(error) for word in ("axis", "scalar", "no draws"))
-        if not designed:
-            raise
-        return
-    finally:
-        np.testing.assert_array_equal(array, before)
-    if name == "diagnose":
-        str(result)
-        result.to_dict()
-    if name == "psis":
-        bad = np.isin(result.status, [Status.NOT_FINITE])
-        axis = chosen.get("axis", -1)
-        nan_rows = np.isnan(result.log_weights).any(axis=axis)
-        np.testing.assert_array_equal(nan_rows & ~bad, False)
-        known = ~np.isin(result.status, [Status.NOT_FINITE, Status.NO_WEIGHT])
-        assert np.all(np.asarray(result.ess)[known] > 0.999)
-    if name.startswith("select"):
-        known = ~np.isin(result.status, [Status.NOT_FINITE, Status.NO_WEIGHT])
-        gamma = np.asarray(result.gamma)
-        assert np.all((gamma[known] >= 0) & (gamma[known] <= 1))
-        assert np.isnan(gamma[~known]).all()
-        feasible = known & (np.asarray(result.status) != Status.INFEASIBLE)
-        assert np.all(np.asarray(result.ess_ratio)[feasible] >= 0.3)
+    for call in CALLS:
+        note(repr(call))
+        given = {name: value for name, value in chosen.items() if call.takes(name)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", isdiag.NonFiniteWarning)
+            try:
+                result = call(array, **given)
+            except ValueError as error:
+                if not any(word in str(error) for word in DESIGNED):
+                    raise
+                continue
+            finally:
+                np.testing.assert_array_equal(array, before)
+            consistent(call, result)
+            str(result)
+            if isinstance(result, isdiag.Diagnosis):
+                result.to_dict()
+            if isinstance(result, isdiag.PSIS):
+                nan_rows = np.isnan(result.log_weights).any(axis=chosen.get("axis", -1))
+                np.testing.assert_array_equal(nan_rows & (result.status != Status.NOT_FINITE), False)
 
 
 @given(hnp.arrays(np.float64, st.integers(1, 80), elements=st.one_of(st.floats(0, 1e3), st.floats())))

@@ -67,12 +67,6 @@ def test_long_rows_in_a_batch_are_the_rows_alone(rng):
     assert set(batch.status.tolist()) == {Status.OK}
 
 
-@pytest.mark.parametrize("workers", [0, -2, 1.5, "2"])
-def test_workers_are_checked(workers):
-    with pytest.raises(ValueError, match="workers must be"):
-        isdiag.psis(np.zeros(10), workers=workers)
-
-
 def test_a_kernel_that_fails_in_a_thread_is_heard(monkeypatch):
     monkeypatch.setattr(threads, "THREAD_DRAWS", 1)
 

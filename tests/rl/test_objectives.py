@@ -5,9 +5,9 @@ import pytest
 from scipy.special import log_softmax, logsumexp
 
 from isdiag import rl
+from tests.registry import EVERY_OBJECTIVE
 
-EACH = (rl.ExpectedReward(), rl.EntropyRegularized(0.4), rl.KLRegularized(0.7))
-each = pytest.mark.parametrize("objective", EACH, ids=repr)
+each = pytest.mark.parametrize("objective", EVERY_OBJECTIVE, ids=repr)
 
 
 @pytest.fixture
