@@ -10,6 +10,7 @@ documents names of a module, one a line: a table first, then each docstring.
 
 import ast
 import inspect
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from sphinx.util.docutils import SphinxDirective
 import isdiag
 
 ROOT = Path(__file__).parents[2]
-BOUNDARY = ROOT / "tests" / "api" / "test_arrays.py"
+REGISTRY = ROOT / "tests" / "registry.py"
+sys.path.insert(0, str(ROOT))
+registry = import_module("tests.registry")
 
 
 class _Lines(SphinxDirective):
@@ -104,62 +107,19 @@ class StatusTable(_Lines):
 
 
 class CapabilityTable(_Lines):
-    """Kinds of arrays by functions of log-weights, from the tests of the boundary."""
+    """Kinds of arrays by functions of log-weights, from the registry that the tests go by."""
 
     def lines(self) -> list[str]:
-        """A list-table; its rows are the functions whose first argument is `log_w`."""
-        names = [
-            name
-            for name in isdiag.__all__
-            if inspect.isfunction(function := getattr(isdiag, name))
-            and next(iter(inspect.signature(function).parameters)) == "log_w"
-        ]
-        self.env.note_dependency(str(BOUNDARY))
-        registry, kinds, called = _tested()
-        for page in BOUNDARY.parent.glob("test_*.py"):
-            registry |= _called(ast.parse(page.read_text()))
-        head = ["", "NumPy", *kinds, "on a GPU"]
-        rows = [head]
-        for name in names:
-            numpy = "tested" if name in registry else "yes"
-            rows.append([f"`isdiag.{name}`", numpy, *["tested" if name in called else "yes"] * len(kinds)])
-            rows[-1].append("refused")
+        """A list-table; a row for each function."""
+        self.env.note_dependency(str(REGISTRY))
+        kinds = [kind.package for kind in registry.KINDS]
+        rows = [["", "NumPy", *kinds, "on a GPU"]]
+        for function in registry.FUNCTIONS:
+            rows.append([f"`isdiag.{function.name}`", *["tested"] * (1 + len(kinds)), "refused"])
         lines = [".. list-table::", "   :header-rows: 1", ""]
         for row in rows:
             lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]
         return lines
-
-
-def _tested() -> tuple[set[str], list[str], set[str]]:
-    """Functions in the boundary's registry, the other kinds of arrays, and functions called with those."""
-    tree = ast.parse(BOUNDARY.read_text())
-    registry: set[str] = set()
-    kinds: list[str] = []
-    called: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "FUNCTIONS":
-            registry = _called(node)
-        elif isinstance(node, ast.FunctionDef) and node.name == "kind":
-            (fixture,) = node.decorator_list
-            (ids,) = (keyword.value for keyword in fixture.keywords if keyword.arg == "ids")
-            kinds = ast.literal_eval(ids)
-        elif isinstance(node, ast.FunctionDef) and "kind" in {a.arg for a in node.args.args}:
-            called |= _called(node)
-            if any("FUNCTIONS" in ast.unparse(mark) for mark in node.decorator_list):
-                called |= registry
-    if not (registry and kinds and called):
-        msg = f"{BOUNDARY} no longer has what the table of array kinds is made from"
-        raise ValueError(msg)
-    return registry, kinds, called
-
-
-def _called(node: ast.AST) -> set[str]:
-    """Names that stand after ``isdiag.``."""
-    return {
-        n.attr
-        for n in ast.walk(node)
-        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "isdiag"
-    }
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -599,8 +599,9 @@ def test_torch_details(rng):
     for function in (isdiag.psis, isdiag.select_gamma, isdiag.diagnose):
         assert function(coarse).status == isdiag.Status.FLAT
     assert isdiag.temper(torch.arange(5)).dtype == torch.float64
-    with pytest.raises(TypeError, match=r"log_w is on device 'meta'.*log_w\.cpu\(\)"):
-        isdiag.ess(torch.empty(5, device="meta"))
+    for call in CALLS:
+        with pytest.raises(TypeError, match=r"(log_w|log_mu) is on device 'meta'.*pass \1\.cpu\(\)"):
+            call(torch.empty(5, device="meta"))
     with pytest.raises(TypeError, match="complex"):
         isdiag.ess(torch.zeros(5, dtype=torch.complex64))
 
