@@ -141,50 +141,36 @@ def _either(options):
     return tuple(each | {"normalize": normalize} for each in options for normalize in (True, False))
 
 
+# fmt: off
 FUNCTIONS = (
     Function(
-        "temper",
-        f"log_w, gamma=1.0, *, normalize=True, {_BATCH}",
-        options=({"gamma": 0.7}, {"normalize": False}),
-        weights=True,
+        "temper", f"log_w, gamma=1.0, *, normalize=True, {_BATCH}",
+        options=({"gamma": 0.7}, {"normalize": False}), weights=True,
     ),
     Function(
-        "ess",
-        f"log_w, *, gamma=1.0, kind='kish', {_BATCH}",
+        "ess", f"log_w, *, gamma=1.0, kind='kish', {_BATCH}",
         options=tuple({"kind": kind} for kind in ("kish", "perplexity", "max")),
     ),
     Function("pareto_khat", f"log_w, *, gamma=1.0, {_TAIL}, {_BATCH}"),
     Function(
-        "psis",
-        f"log_w, *, {_TAIL}, normalize=True, {_BATCH}, workers=1, out=None",
-        isdiag.PSIS,
+        "psis", f"log_w, *, {_TAIL}, normalize=True, {_BATCH}, workers=1, out=None", isdiag.PSIS,
         options=({}, {"normalize": False}),
     ),
     Function(
-        "snis",
-        f"log_w, h, *, gamma=1.0, smooth=False, normalize=True, {_BATCH}",
-        isdiag.SNIS,
-        (X, X),
+        "snis", f"log_w, h, *, gamma=1.0, smooth=False, normalize=True, {_BATCH}", isdiag.SNIS, (X, X),
         ({}, {"smooth": "psis"}, {"smooth": "truncate"}, {"normalize": False}),
     ),
     Function(
-        "kong_owen_bias",
-        f"log_w, h, *, gamma=1.0, covariance='target', {_BATCH}",
-        None,
-        (X, X),
+        "kong_owen_bias", f"log_w, h, *, gamma=1.0, covariance='target', {_BATCH}", None, (X, X),
         ({}, {"covariance": "proposal"}),
     ),
     Function(
-        "select_gamma",
-        f"log_w, *, {_LIMITS}, h=None, {_TAIL}, {_BATCH}, workers=1",
-        isdiag.GammaSelection,
-        options=({}, {"rule": "refit"}, {"rule": "mse", "h": X}),
+        "select_gamma", f"log_w, *, {_LIMITS}, h=None, {_TAIL}, {_BATCH}, workers=1",
+        isdiag.GammaSelection, options=({}, {"rule": "refit"}, {"rule": "mse", "h": X}),
         by_mse=isdiag.AccurateSelection,
     ),
     Function(
-        "diagnose",
-        f"log_w, h=None, *, {_LIMITS}, {_TAIL}, {_BATCH}, workers=1",
-        isdiag.Diagnosis,
+        "diagnose", f"log_w, h=None, *, {_LIMITS}, {_TAIL}, {_BATCH}, workers=1", isdiag.Diagnosis,
         options=({}, {"h": X}, {"rule": "refit"}, {"rule": "mse", "h": X}),
     ),
     Function("mse_curve", f"log_w, h, gammas=None, *, {_BATCH}", isdiag.MSECurve, (X, X)),
@@ -194,67 +180,47 @@ FUNCTIONS = (
     Function(
         "confidence_interval",
         f"log_w, h, *, level=0.95, method='auto', bounds=None, gamma=1.0, {_BATCH}",
-        isdiag.ConfidenceInterval,
-        (X, X),
-        ({}, {"method": "delta"}, {"method": "chebyshev"}),
+        isdiag.ConfidenceInterval, (X, X), ({}, {"method": "delta"}, {"method": "chebyshev"}),
     ),
     Function(
         "finite_variance_test", f"log_w, *, gamma=1.0, tail_length=None, {_BATCH}", isdiag.FiniteVarianceTest
     ),
     Function(
-        "control_variate",
-        f"log_w, h, *, gamma=1.0, expected_weight=None, second_log_w=None, {_BATCH}",
-        isdiag.ControlVariate,
-        (X, X),
-        ({}, {"gamma": 0.5, "expected_weight": 0.9}),
+        "control_variate", f"log_w, h, *, gamma=1.0, expected_weight=None, second_log_w=None, {_BATCH}",
+        isdiag.ControlVariate, (X, X), ({}, {"gamma": 0.5, "expected_weight": 0.9}),
     ),
     Function(
-        "geometric_path",
-        f"log_mu, log_target, gammas, *, {_BATCH}",
-        isdiag.GeometricPath,
-        (ZEROS, X, STEPS),
-        lead=1,
+        "geometric_path", f"log_mu, log_target, gammas, *, {_BATCH}", isdiag.GeometricPath,
+        (ZEROS, X, STEPS), lead=1,
     ),
     Function("next_gamma", f"log_w, gamma=0.0, *, ess_min=0.5, {_BATCH}"),
     Function("stepping_stone", "log_w, gammas, *, where=None", isdiag.LogZ, (SETS, STEPS)),
     Function(
-        "thermodynamic",
-        "log_w, gammas, *, rule='corrected', where=None",
-        isdiag.LogZ,
-        (SETS, STEPS),
-        ({}, {"rule": "trapezoid"}),
-        no_weight=Status.NOT_FINITE,  # only mu may draw where the target is zero
+        "thermodynamic", "log_w, gammas, *, rule='corrected', where=None", isdiag.LogZ, (SETS, STEPS),
+        ({}, {"rule": "trapezoid"}), no_weight=Status.NOT_FINITE,  # only mu may draw where the target is zero
     ),
     Function(
-        "log_moment",
-        f"log_w, gamma, *, normalize=False, {_BATCH}",
-        isdiag.Divergence,
+        "log_moment", f"log_w, gamma, *, normalize=False, {_BATCH}", isdiag.Divergence,
         options=_either({"gamma": g} for g in (0.0, 0.5, 1.0, 2.5)),
     ),
     Function(
-        "renyi_divergence",
-        f"log_w, alpha, *, normalize=True, {_BATCH}",
-        isdiag.Divergence,
+        "renyi_divergence", f"log_w, alpha, *, normalize=True, {_BATCH}", isdiag.Divergence,
         options=_either({"alpha": a} for a in (*ORDERS, np.inf)),
     ),
     Function(
-        "alpha_divergence",
-        f"log_w, alpha, *, normalize=True, {_BATCH}",
-        isdiag.Divergence,
+        "alpha_divergence", f"log_w, alpha, *, normalize=True, {_BATCH}", isdiag.Divergence,
         options=_either({"alpha": a} for a in ORDERS),
     ),
     Function(
-        "kl_divergence",
-        f"log_w, *, direction='target', estimator='k1', normalize=True, {_BATCH}",
-        isdiag.Divergence,
-        options=_either(
-            {"direction": d, "estimator": e} for d in ("target", "proposal") for e in ("k1", "k2", "k3")
-        ),
+        "kl_divergence", f"log_w, *, direction='target', estimator='k1', normalize=True, {_BATCH}",
+        isdiag.Divergence, options=_either(
+        {"direction": d, "estimator": e} for d in ("target", "proposal") for e in ("k1", "k2", "k3") ),
     ),
     Function(
         "chi2_divergence", f"log_w, *, normalize=True, {_BATCH}", isdiag.Divergence, options=_either([{}])
     ),
 )
+# fmt: on
 CALLS = [call for function in FUNCTIONS for call in function.calls]
 
 # ------------------------------------------------------------------------- the other public functions
@@ -439,8 +405,7 @@ SCHEDULES = (
     Tried((rl.Linear(7, 0.2, 0.8),), {"total_steps": (0, -3, np.nan), **_ENDS}),
     Tried((rl.Cosine(7, 0.2, 0.8),), {"total_steps": (0, -3, np.nan), **_ENDS}),
     Tried(
-        (rl.ESSAdaptive(0.3, 0.1),),
-        {"ess_min": (0.0, 1.1, np.nan), "delta": (0.0, -0.1, np.nan), **_ENDS},
+        (rl.ESSAdaptive(0.3, 0.1),), {"ess_min": (0.0, 1.1, np.nan), "delta": (0.0, -0.1, np.nan), **_ENDS}
     ),
     Tried((rl.Diagnosed(), rl.Diagnosed(0.5)), {"rate": (0.0, 1.1, np.nan)}),
 )
@@ -462,11 +427,13 @@ OTHERS = {
     "isdiag.rl": {"GammaController", "METRICS", "Objective", "Reshape", "Schedule"},
     "isdiag.jax": {"GammaSelection", "LossAux", "is_reshape_loss", "select_gamma"},
     "isdiag.torch": {
-        "ISReshapeTrainer",
-        "is_reshape_loss",
-        "reshape_coefficients",
-        "sequence_log_probs",
-        "weighted_loss",
+        *(
+            "ISReshapeTrainer",
+            "is_reshape_loss",
+            "reshape_coefficients",
+            "sequence_log_probs",
+            "weighted_loss",
+        )
     },
 }
 

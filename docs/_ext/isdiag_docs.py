@@ -114,8 +114,8 @@ class CapabilityTable(_Lines):
         self.env.note_dependency(str(REGISTRY))
         kinds = [kind.package for kind in registry.KINDS]
         rows = [["", "NumPy", *kinds, "on a GPU"]]
-        for function in registry.FUNCTIONS:
-            rows.append([f"`isdiag.{function.name}`", *["tested"] * (1 + len(kinds)), "refused"])
+        tested = ["tested"] * (1 + len(kinds))
+        rows += [[f"`isdiag.{function.name}`", *tested, "refused"] for function in registry.FUNCTIONS]
         lines = [".. list-table::", "   :header-rows: 1", ""]
         for row in rows:
             lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]

@@ -290,7 +290,8 @@ BAD_OPTIONS = {
     "level": ([0, 1, 1.5, -0.1, np.nan], [*NOT_A_NUMBER, None]),
     "expected_weight": ([0, -1, np.inf, np.nan, [1.0, 1.0, 1.0]], ["a"]),
     **dict.fromkeys(
-        ("rule", "kind", "covariance", "method", "smooth", "direction", "estimator"), (["best", None], [])
+        ("rule", "kind", "covariance", "method", "smooth", "direction", "estimator"),
+        (["best", "", None, 2], []),
     ),
 }
 TRIED = [(f, name) for f in FUNCTIONS for name in BAD_OPTIONS if name in f.takes]
