@@ -1,11 +1,15 @@
-"""Golden data, and dependencies that may be missing."""
+"""Golden data, dependencies that may be missing, and results compared."""
 
 import json
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+import isdiag
+from tests import registry
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -28,3 +32,22 @@ def optional(module):
     if os.environ.get("ISDIAG_REQUIRE_ALL"):
         return __import__(module)
     return pytest.importorskip(module, reason=f"{module} is not installed")
+
+
+def quiet(function, *args, **kwargs):
+    """Call without the warning of rows that are not finite."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", isdiag.NonFiniteWarning)
+        return function(*args, **kwargs)
+
+
+def assert_same(got, expected, rtol=0.0, atol=0.0):
+    """Two results hold the same for each row: bit for bit, unless a tolerance says otherwise."""
+    assert type(got) is type(expected)
+    got, expected = (registry.rows_of(result) for result in (got, expected))
+    assert got.keys() == expected.keys()
+    for name, value in got.items():
+        if (rtol or atol) and np.asarray(value).dtype.kind == "f":
+            np.testing.assert_allclose(value, expected[name], rtol=rtol, atol=atol, err_msg=name)
+        else:
+            np.testing.assert_array_equal(value, expected[name], err_msg=name)

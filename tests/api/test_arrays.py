@@ -9,28 +9,28 @@ import isdiag
 from isdiag import Status
 from isdiag._core import threads
 from tests import registry
-from tests.helpers import optional
+from tests.helpers import assert_same, optional, quiet
 from tests.registry import CALLS, DTYPES, FUNCTIONS, KINDS, LAYOUTS
 
 each_call = pytest.mark.parametrize("call", CALLS, ids=repr)
 each_function = pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
 
 
+# Known faults of the library: whoever mends one takes it from here.
+FAULTS = {"snis(normalize=False)": "error_draws of a row without numbers is 0"}
+
+
+def marked(call):
+    return (
+        pytest.param(call, marks=pytest.mark.xfail(reason=FAULTS[repr(call)]))
+        if repr(call) in FAULTS
+        else call
+    )
+
+
 def calls_with(option):
     """Every call whose function takes that option."""
     return pytest.mark.parametrize("call", [call for call in CALLS if call.takes(option)], ids=repr)
-
-
-def assert_same(got, expected, rtol=0.0):
-    """Two results hold the same: bit for bit, unless a tolerance says otherwise."""
-    assert type(got) is type(expected)
-    got, expected = (registry.rows_of(result) for result in (got, expected))
-    assert got.keys() == expected.keys()
-    for name, value in got.items():
-        if rtol and np.asarray(value).dtype.kind == "f":
-            np.testing.assert_allclose(value, expected[name], rtol=rtol, atol=rtol, err_msg=name)
-        else:
-            np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
 def at(call, result, index, axis=-1):
@@ -44,20 +44,11 @@ def at(call, result, index, axis=-1):
     return found
 
 
-def assert_row(call, result, index, alone, axis=-1, rtol=0.0):
-    """A row of a batch is the row alone."""
+def assert_row(call, result, index, alone, axis=-1):
+    """A row of a batch is the row alone, bit for bit."""
+    alone = registry.rows_of(alone)
     for name, value in at(call, result, index, axis).items():
-        expected = registry.rows_of(alone)[name]
-        if rtol and np.asarray(value).dtype.kind == "f":
-            np.testing.assert_allclose(value, expected, rtol=rtol, atol=rtol, err_msg=name)
-        else:
-            np.testing.assert_array_equal(value, expected, err_msg=name)
-
-
-def quiet(call, *args, **kwargs):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", isdiag.NonFiniteWarning)
-        return call(*args, **kwargs)
+        np.testing.assert_array_equal(value, alone[name], err_msg=name)
 
 
 @pytest.fixture
@@ -218,18 +209,6 @@ def test_one_row_gives_python_objects(heavy, call):
 # ------------------------------------------------------------------------- rows that are of no use
 
 
-# Known faults of the library: whoever mends one takes it from here.
-FAULTS = {"snis(normalize=False)": "error_draws of a row without numbers is 0"}
-
-
-def marked(call):
-    return (
-        pytest.param(call, marks=pytest.mark.xfail(reason=FAULTS[repr(call)]))
-        if repr(call) in FAULTS
-        else call
-    )
-
-
 @pytest.mark.parametrize("call", [marked(call) for call in CALLS], ids=repr)
 def test_bad_rows_have_their_status_and_one_warning(rng, call):
     log_w = 0.3 * rng.normal(size=(5, 300))
@@ -271,7 +250,6 @@ def test_nothing_left_of_a_row_is_no_weight(rng, call):
 
 
 # --------------------------------------------------------------------------------- wrong arguments
-
 
 NOT_A_NUMBER = ("0.5", [0.5])
 # For each option: what raises ValueError, what TypeError.
@@ -376,17 +354,21 @@ def test_convergence_rate_is_smooth_where_its_textbook_form_is_not():
         assert np.ptp(rate) < 1e-8
 
 
-@calls_with("gamma")
+@pytest.mark.parametrize(
+    "call", [marked(call) for call in CALLS if call.function.takes & {"gamma", "alpha"}], ids=repr
+)
 def test_gamma_of_each_row(rng, call):
     log_w, gamma = rng.normal(scale=2.0, size=(2, 3, 400)), rng.uniform(size=(2, 3))
-    gamma[1, 1] = np.nan  # that of a row that could not be diagnosed
-    if call.function.name == "next_gamma":
-        gamma[1, 1] = 1.0
+    name = "gamma" if call.takes("gamma") else "alpha"
     known = {"expected_weight": 0.9} if call.takes("expected_weight") else {}
-    result = call(log_w, gamma=gamma, **known)
+    gamma[0, 0], gamma[1, 1] = 1.0, np.nan  # that of a row that could not be diagnosed
+    result = call(log_w, **{name: gamma}, **known)
     for index in np.ndindex(2, 3):
-        if gamma[index] == gamma[index]:
-            assert_row(call, result, index, call(log_w[index], gamma=gamma[index], **known))
+        if index != (1, 1):
+            assert_row(call, result, index, call(log_w[index], **{name: gamma[index]}, **known))
+    assert all(
+        np.isnan(value).any() for value in at(call, result, (1, 1)).values() if value.dtype.kind == "f"
+    )
 
 
 @calls_with("r_eff")

@@ -7,16 +7,12 @@ import pytest
 
 import isdiag
 from isdiag import Status, control_variate, lognormal
+from tests.helpers import assert_same
 from tests.registry import log_normal
 
 # The target is N(0.7, 1).
 draws = partial(log_normal, s=0.7)
 FIELDS = ("estimate", "std_error", "std_error_plain", "plain", "coefficient", "khat")
-
-
-def assert_same(a, b, rtol=0.0):
-    for field in (*FIELDS, "status"):
-        np.testing.assert_allclose(getattr(a, field), getattr(b, field), rtol=rtol, err_msg=field)
 
 
 def regression(w, y, at):
@@ -252,17 +248,6 @@ def test_bad_rows_of_the_second_sample(rng, bad, status):
     for field in FIELDS:
         assert getattr(result, field)[0] == getattr(clean, field)[0]
         assert np.isnan(getattr(result, field)[1])
-
-
-def test_rows_without_weight(rng):
-    x = rng.normal(size=(2, 20))
-    log_w = np.stack([x[0], np.full(20, -np.inf)])
-    result = control_variate(log_w, x)
-    assert result.status.tolist() == [Status.TAIL_TOO_SHORT, Status.NO_WEIGHT]
-    assert all(np.isnan(getattr(result, field)[1]) for field in FIELDS)
-    left_out = control_variate(x, x, where=np.array([[True], [False]]))
-    assert left_out.status.tolist() == [Status.TAIL_TOO_SHORT, Status.NO_WEIGHT]
-    assert np.isnan(left_out.estimate[1])
 
 
 def test_unknown_gamma_and_expectation_give_a_row_of_nan(rng):

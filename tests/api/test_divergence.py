@@ -19,6 +19,7 @@ from isdiag import (
     renyi_divergence,
 )
 from tests import registry
+from tests.helpers import assert_same
 
 FIELDS = ("estimate", "std_error", "khat", "status")
 OF = ("log_moment", "renyi_divergence", "alpha_divergence", "kl_divergence", "chi2_divergence")
@@ -29,11 +30,6 @@ CALLS = {
     if call.function.name in OF and call.options["normalize"]
 }
 NORMALIZED = [(name, flag) for name in CALLS for flag in (True, False)]
-
-
-def assert_same(a, b, rtol=0.0, atol=0.0):
-    for field in FIELDS:
-        np.testing.assert_allclose(getattr(a, field), getattr(b, field), rtol=rtol, atol=atol, err_msg=field)
 
 
 class Normals:
@@ -380,18 +376,8 @@ def test_shift_and_permutation(log_w, shift, random):
             assert moved.status == base.status
 
 
-def test_orders_of_the_batch_shape(rng):
+def test_infinite_orders_among_others(rng):
     log_w = rng.normal(size=(4, 50))
-    orders = np.array([0.0, 1.0, 2.5, 0.7])
-    for function in (log_moment, renyi_divergence, alpha_divergence):
-        whole = function(log_w, orders)
-        for i, order in enumerate(orders):
-            single = function(log_w[i], order)
-            for field in FIELDS:
-                assert getattr(whole, field)[i] == pytest.approx(getattr(single, field), rel=1e-13)
-        unknown = function(log_w, [0.5, np.nan, 1.0, 2.0])
-        assert np.isnan([unknown.estimate[1], unknown.std_error[1], unknown.khat[1]]).all()
-        assert np.isfinite(unknown.estimate[[0, 2, 3]]).all()
     mixed = renyi_divergence(log_w, [np.inf, 1.0, np.inf, 0.0])
     assert mixed.estimate[0] == renyi_divergence(log_w[0], np.inf).estimate
     assert mixed.estimate[1] == renyi_divergence(log_w[1], 1.0).estimate

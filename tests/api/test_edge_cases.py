@@ -4,8 +4,6 @@ The rows are those of the study of peers (November 2026) that found e.g. khat = 
 exception for equal weights, NaN weights without a warning, and khat = -1.43 for 50 weights among zeros.
 """
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -13,6 +11,7 @@ import isdiag
 from isdiag import Status
 from isdiag._core.result import LIMITS
 from isdiag._kernels import records
+from tests.helpers import quiet
 
 NORMAL = np.random.default_rng(7).normal(size=1000)
 NEG_INF = -np.inf
@@ -113,12 +112,6 @@ CASES = {
     "uniform_weights_bounded": (np.log(np.random.default_rng(3).uniform(size=1000)), OK),
 }
 parametrize = pytest.mark.parametrize(("log_w", "status"), CASES.values(), ids=CASES.keys())
-
-
-def quiet(function, *args, **kwargs):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", isdiag.NonFiniteWarning)
-        return function(*args, **kwargs)
 
 
 @parametrize

@@ -8,15 +8,11 @@ import pytest
 import isdiag
 from isdiag import Status
 from isdiag._core import threads
+from tests.helpers import assert_same
 
 
 def fields(selection):
     return {name: getattr(selection, name) for name in selection.__dataclass_fields__}
-
-
-def assert_same(a, b):
-    for (name, x), y in zip(fields(a).items(), fields(b).values(), strict=True):
-        np.testing.assert_array_equal(x, y, err_msg=name)
 
 
 @pytest.mark.parametrize("rule", ["joint", "refit"])
