@@ -60,7 +60,8 @@ def renyi(rows: Rows, alpha: Any, *, normalize: bool) -> dict[str, Any]:
         value, influence = _renyi(w, order) if normalize else _renyi_as_given(w, order)
         value = np.where(infinite, w.top, value)
         influence = np.where(infinite, np.nan, influence)
-        return _found(w, (value, influence), np.maximum(orders, 1.0) if normalize else orders)
+        of_tail = np.maximum(orders, 1.0) if normalize else orders
+        return _as_given(w, _found(w, (value, influence), of_tail))
 
 
 def amari(rows: Rows, alpha: Floats, *, normalize: bool) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def amari(rows: Rows, alpha: Floats, *, normalize: bool) -> dict[str, Any]:
     with np.errstate(all="ignore"):
         w = _weights_of(rows, normalize)
         of_tail = np.maximum(alpha, 1.0) if normalize else np.where(alpha == 0.0, 1.0, alpha)
-        return _found(w, _amari(w, alpha[:, None]), of_tail)
+        return _as_given(w, _found(w, _amari(w, alpha[:, None]), of_tail))
 
 
 def kullback_leibler(
@@ -85,7 +86,7 @@ def kullback_leibler(
             found = _generated(w, order)
         else:
             found = _amari(w, order)
-        return _found(w, found, one)
+        return _as_given(w, _found(w, found, one))
 
 
 def chi2(rows: Rows, *, normalize: bool) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def chi2(rows: Rows, *, normalize: bool) -> dict[str, Any]:
     with np.errstate(all="ignore"):
         w = _weights_of(rows, normalize)
         half, influence = _amari(w, two[:, None])
-        return _found(w, (2.0 * half, 2.0 * influence), two)
+        return _as_given(w, _found(w, (2.0 * half, 2.0 * influence), two))
 
 
 def _orders(rows: Rows, alpha: Any) -> tuple[Floats, Mask]:

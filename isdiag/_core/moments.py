@@ -126,11 +126,12 @@ def _weights_to_use(
         return rows.values, gamma, origin, *tails.khat(rows, lengths, gamma)
     with np.errstate(invalid="ignore", over="ignore"):
         high = rows.values.max(axis=1)
-        if (np.abs(gamma * high) > _LARGE).any():
+        beyond = np.isfinite(high) & (np.abs(gamma * high) > _LARGE)
+        if beyond.any():
             # log w^gamma is beyond float64; its differences need not be.
-            origin = gamma * high
+            origin = np.where(beyond, gamma * high, 0.0)
             relative = np.maximum(rows.values - high[:, None], -_LARGEST)
-            rows = rows.holding(np.where(rows.values > -np.inf, relative, rows.values))
+            rows = rows.holding(np.where(beyond[:, None] & (rows.values > -np.inf), relative, rows.values))
     applied = np.ones(len(rows))
     if smooth != "truncate":
         log_weights = rows.target()

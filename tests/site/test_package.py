@@ -77,10 +77,10 @@ CORE = (
     ("check",),
     ("bands",),
     ("boundary",),
-    ("result", "threads"),
+    ("result", "threads", "statuses", "units"),
     ("tails", "weights", "selection"),
-    ("moments", "control_variate", "variance_test"),
-    ("least_error", "expectation", "divergences", "paths"),
+    ("moments", "variance_test"),
+    ("least_error", "expectation", "divergences", "paths", "control_variate"),
     ("diagnosis",),
 )
 FACES = sorted(p for p in PACKAGE.glob("_*.py") if p.stem not in ("__init__", "__main__", "_warmup"))
