@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from isdiag._core import diagnosis, tails
-from isdiag._core.bands import GOOD_KHAT, Constraints
+from isdiag._core.bands import Constraints
 from isdiag._core.boundary import rows_of
 from isdiag._core.check import rule_needs_h
 from isdiag._core.diagnosis import Diagnosis
@@ -16,7 +16,7 @@ def diagnose(
     log_w: Any,
     h: Any = None,
     *,
-    k_max: float | None = GOOD_KHAT,
+    k_max: float | None = None,
     ess_min: float = 0.3,
     gamma_max: float = 1.0,
     rule: Rule = "joint",
@@ -34,7 +34,7 @@ def diagnose(
         Log importance weights up to a constant; -inf is a draw of zero weight.
     h : array_like, optional
         Values at the draws, as in `snis`; estimates of their mean are added.
-    k_max : float or None, default 0.7
+    k_max : float or None, default None
         Largest khat allowed, > 0; None for `khat_threshold(n)`, inf for no limit.
     ess_min : float, default 0.3
         Smallest ``ESS / n`` allowed, in [0, 1].

@@ -76,21 +76,20 @@ def _columns(text: str) -> tuple[str, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="isdiag",
-        description="Can these importance weights be trusted, and if not, how far must they be tempered?",
+        description="Can estimates with these importance weights be believed, and how far can a step lean on them?",
     )
     parser.add_argument("--version", action="version", version=f"isdiag {isdiag.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     options = _Parser(add_help=False)
     options.add_argument("--json", action="store_true", help="print the numbers as JSON")
     options.add_argument(
-        "--check", action="store_true", help="exit with 1 if any column cannot be trusted as it is"
+        "--check", action="store_true", help="exit with 1 if an estimate with any column cannot be believed"
     )
     options.add_argument(
         "--k-max",
         type=_k_max,
-        default=0.7,
         metavar="K",
-        help="largest khat allowed, or 'auto' for the one that n draws can cope with (default 0.7)",
+        help="largest khat allowed, or 'auto' for the one that n draws can cope with (default auto)",
     )
     options.add_argument(
         "--ess-min", type=_share, default=0.3, metavar="R", help="smallest ESS/n (default 0.3)"
@@ -130,9 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     files.add_argument(
         "--r-eff",
         type=_number_or_file,
-        default=1.0,
         metavar="E",
-        help="relative efficiency: a number, or a file with one for each column (default 1)",
+        help="relative efficiency: a number, or a file with one for each column (default the data's, or 1)",
     )
     demo = commands.add_parser(
         "demo",
@@ -141,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Report on leave-one-out log-ratios of two Bayesian models that come with isdiag.",
     )
     demo.add_argument(
-        "--r-eff", type=_positive, default=1.0, metavar="E", help="relative efficiency (default 1)"
+        "--r-eff", type=_positive, metavar="E", help="relative efficiency (default that of the data)"
     )
     for command, rules in ((files, ["joint", "refit", "mse"]), (demo, ["joint", "refit"])):
         needs = "; mse needs --h" if "mse" in rules else ""

@@ -1,9 +1,10 @@
-"""Make the two data sets of `isdiag demo`: python tools/make_demo_data.py (needs arviz-base).
+"""Make the data sets of `isdiag demo`: python tools/make_demo_data.py (needs arviz and arviz-base).
 
 centered_eight.npz
     Leave-one-out log-ratios (minus the pointwise log-likelihood) of ArviZ's example posterior
     "centered_eight": 4 chains of 500 draws of the eight schools model. Copyright ArviZ developers,
-    Apache License 2.0; the log-likelihood was negated, chains were joined, nothing else was changed.
+    Apache License 2.0; the log-likelihood was negated, chains were joined, nothing else was changed. `r_eff`
+    is ArviZ's ESS of each likelihood over the number of draws.
 
 stack_loss.npz
     Leave-one-out log-ratios of a Bayesian linear regression on Brownlee's stack loss data (1960; 21 days
@@ -11,6 +12,10 @@ stack_loss.npz
     with the conjugate prior beta | s2 ~ N(0, 100 s2 I) on standardised columns and
     s2 ~ Inv-Gamma(1/2, 1/2). The draws come from the exact posterior, so whatever goes wrong is
     importance sampling's own doing, and the true tail index of each ratio is known: see `true_k`.
+
+stale_batch.npz
+    Log-ratios of sequences, the policy that learns over the one that sampled some updates ago, of a small
+    policy trained here: see `stale_batch`.
 """
 
 from pathlib import Path
@@ -74,16 +79,55 @@ def stack_loss(draws: int = 2000, seed: int = 1960) -> np.ndarray:
     return 0.5 * np.log(2 * np.pi * variance)[:, None] + residual**2 / (2 * variance[:, None])
 
 
-def centered_eight() -> tuple[np.ndarray, np.ndarray]:
-    """Log-ratios, shape (2000, 8), and the schools' names."""
+def stale_batch(prompts: int = 512, tokens: int = 40, seed: int = 7) -> tuple[np.ndarray, np.ndarray]:
+    """Log-ratios of whole sequences, current over sampling policy, by the age of the sampler; and names.
+
+    A policy over 12 tokens, with logits for each position, learns by REINFORCE to write token 0. A batch was
+    sampled by the policy of 1, 4, 16 and 64 updates ago.
+    """
+    rng = np.random.default_rng(seed)
+    logits, past = rng.normal(size=(tokens, 12)), []
+    for _ in range(80):
+        past.append(_log_policy(logits))
+        draws = _sample(rng, past[-1], prompts)
+        advantage = (draws == 0).sum(axis=1) - (draws == 0).sum(axis=1).mean()
+        taken = np.eye(12)[draws]
+        logits = logits + 0.02 * np.einsum("b,bta->ta", advantage, taken - np.exp(past[-1])) / prompts**0.5
+    now = _log_policy(logits)
+    ages = (1, 4, 16, 64)
+    columns = []
+    for age in ages:
+        draws = _sample(rng, past[-age], prompts)
+        difference = now - past[-age]
+        columns.append(difference[np.arange(tokens), draws].sum(axis=1))
+    return np.stack(columns, axis=1), np.array([f"{age} update{'s' * (age > 1)} old" for age in ages])
+
+
+def _log_policy(logits: np.ndarray) -> np.ndarray:
+    return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+
+
+def _sample(rng: np.random.Generator, log_policy: np.ndarray, count: int) -> np.ndarray:
+    """Sequences, (count, tokens), by Gumbel noise."""
+    return (log_policy + rng.gumbel(size=(count, *log_policy.shape))).argmax(axis=2)
+
+
+def centered_eight() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log-ratios, shape (2000, 8), the schools' names, and ESS / n of each likelihood, for its chains."""
+    import arviz
     import arviz_base
 
     log_lik = arviz_base.load_arviz_data("centered_eight")["log_likelihood"]["obs"]
-    return -log_lik.values.reshape(-1, 8), log_lik["school"].values.astype(str)
+    of_chains = np.exp(log_lik.values)  # (chain, draw, school)
+    draws = of_chains.shape[0] * of_chains.shape[1]
+    r_eff = np.array([arviz.ess(of_chains[:, :, j], method="mean") / draws for j in range(8)])
+    return -log_lik.values.reshape(-1, 8), log_lik["school"].values.astype(str), r_eff
 
 
 if __name__ == "__main__":
-    log_ratios, schools = centered_eight()
-    np.savez_compressed(DATA / "centered_eight.npz", log_ratios=log_ratios, columns=schools)
+    log_ratios, schools, r_eff = centered_eight()
+    np.savez_compressed(DATA / "centered_eight.npz", log_ratios=log_ratios, columns=schools, r_eff=r_eff)
     days = np.array([f"day {i}" for i in range(1, 22)])
     np.savez_compressed(DATA / "stack_loss.npz", log_ratios=stack_loss(), columns=days)
+    sequences, ages = stale_batch()
+    np.savez_compressed(DATA / "stale_batch.npz", log_ratios=sequences, columns=ages)

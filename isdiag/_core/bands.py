@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
-from typing import Any
+from math import inf, nan
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,6 +45,56 @@ def convergence_rate(khat: Any, n: Any) -> Floats:
     rate = np.maximum(np.where(k == 0.5, 1 - 1 / np.log(draws), rate), 0.0)
     rate = np.where(k <= 0, 1.0, np.where(k >= 1, 0.0, rate))
     return np.where(np.isnan(k), np.nan, rate)
+
+
+class Band(NamedTuple):
+    """What a tail index in a range says of an estimate."""
+
+    word: str
+    above: float  # khat of the band is from here on
+    moments: str
+    colour: str
+
+
+# Vehtari et al. (2024), section 3; a law with tail index k has 1 / k finite moments.
+BANDS = (
+    Band("good", -inf, "at least 2 finite moments", "green"),
+    Band("fair", FINITE_VARIANCE, "1.4 to 2 finite moments", "yellow"),
+    Band("bad", GOOD_KHAT, "1 to 1.4 finite moments", "red"),
+    Band("very bad", 1.0, "less than 1 finite moment", "bold red"),
+)
+UNKNOWN = Band("unknown", nan, "an unknown number of finite moments", "red")
+_STARTS = np.array([band.above for band in BANDS[1:]])
+
+
+def band_of(khat: float) -> Band:
+    """The band of one khat."""
+    return UNKNOWN if khat != khat else BANDS[int(np.searchsorted(_STARTS, khat, side="right"))]
+
+
+def words(khat: Any) -> Any:
+    """The word of the band of each khat: a str, or a NumPy array of them."""
+    found = np.array([band_of(k).word for k in np.ravel(np.asarray(khat, np.float64))])
+    return found[0].item() if np.ndim(khat) == 0 else found.reshape(np.shape(khat))
+
+
+def finite_moments(khat: Any) -> Any:
+    """How many moments the weights have by this khat: ``1 / khat``, inf for khat <= 0, NaN for NaN."""
+    k = np.asarray(khat, np.float64)
+    with np.errstate(divide="ignore"):
+        found = np.where(k <= 0.0, np.inf, 1.0 / np.where(k <= 0.0, 1.0, k))
+    return found.item() if found.ndim == 0 else found
+
+
+def people(n: float) -> str:
+    """A number of draws as people say it: 9 200, 420 million."""
+    if not n < 1e15:
+        return "no number of"
+    rounded = float(f"{n:.2g}")
+    for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if rounded >= size:
+            return f"{rounded / size:.3g} {word}"
+    return f"{rounded:,.0f}".replace(",", " ")
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, Self
+from math import isfinite
+from typing import Any, Self, cast
 
 import numpy as np
 
+from isdiag._core import bands
 from isdiag._core.bands import FINITE_VARIANCE
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Codes, Given, Limits, LogWeights, PerRow, Records, Statuses, Words
@@ -73,6 +75,42 @@ def _ways_out(kind: Any) -> tuple[tuple[str, _Way], ...]:
     return tuple((field.name, _WAYS[str(field.type)]) for field in fields(kind))
 
 
+def strict(value: Any) -> Any:
+    """A value as strict JSON has it: arrays as lists, NaN and infinities as strings."""
+    if isinstance(value, Result):
+        return value.to_dict()
+    if isinstance(value, dict):
+        return {key: strict(part) for key, part in cast("dict[str, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(part) for part in cast("list[Any]", value)]
+    if isinstance(value, (str, int)) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if isfinite(value) else repr(value).replace("inf", "Infinity").replace("nan", "NaN")
+    return strict(np.asarray(value).tolist())
+
+
+def status_names(codes: Any) -> Any:
+    """Codes of `Status` by name, in the same nesting."""
+    array = np.asarray(codes)
+    names = np.array([Status(code).name for code in array.ravel().tolist()], dtype=object)
+    return names.reshape(array.shape).tolist()
+
+
+class Tail:
+    """What the khat of a result says, by the table of bands."""
+
+    @property
+    def reliability(self) -> Any:
+        """Band of khat: "good", "fair", "bad", "very bad" or "unknown"; a str, or a NumPy array of them."""
+        return bands.words(self.khat)  # type: ignore[attr-defined]
+
+    @property
+    def finite_moments(self) -> Any:
+        """How many moments the weights have by this khat, ``1 / khat``."""
+        return bands.finite_moments(self.khat)  # type: ignore[attr-defined]
+
+
 class Result:
     """Base of the result dataclasses: made of rows by one rule, with a repr that stays readable."""
 
@@ -128,6 +166,21 @@ class Result:
         result.__dict__.update(values)
         return result
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as strict JSON.
+
+        Returns
+        -------
+        dict
+            Numbers, strings and nested lists; NaN and infinities as the strings that `float` reads back,
+            statuses by name.
+        """
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        return {
+            name: strict(status_names(value) if name == "status" else value)
+            for name, value in ((name, getattr(self, name)) for name in names)
+        }
+
     def __repr__(self) -> str:
         values = ", ".join(f"{f.name}={_brief(getattr(self, f.name))}" for f in fields(self))  # type: ignore[arg-type]
         return f"{type(self).__name__}({values})"
@@ -153,7 +206,7 @@ class GPDFit(Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PSIS(Result):
+class PSIS(Tail, Result):
     """Pareto smoothed weights.
 
     Attributes
@@ -183,7 +236,7 @@ class PSIS(Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SNIS(Result):
+class SNIS(Tail, Result):
     """An estimate of the mean of h under the tempered target.
 
     Attributes
@@ -230,7 +283,7 @@ class SNIS(Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GammaSelection(Result):
+class GammaSelection(Tail, Result):
     """A chosen gamma, what set it, and the diagnostics before and after.
 
     Attributes
@@ -272,7 +325,7 @@ class GammaSelection(Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AccurateSelection(Result):
+class AccurateSelection(Tail, Result):
     """The gamma of least estimated error, and the estimate that has less of it than any gamma.
 
     `gamma` is for whoever needs weights ``w**gamma``; it minimises `MSECurve.mse`, summed over the components
@@ -364,7 +417,7 @@ class MSECurve(Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ExpectationDiagnostics(Result):
+class ExpectationDiagnostics(Tail, Result):
     """How far the weights can be trusted with this h.
 
     Attributes
@@ -404,7 +457,7 @@ _NO_CLAIM = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ConfidenceInterval(Result):
+class ConfidenceInterval(Tail, Result):
     """An interval, and what it rests on.
 
     Attributes
@@ -461,7 +514,7 @@ class FiniteVarianceTest(Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ControlVariate(Result):
+class ControlVariate(Tail, Result):
     """An estimate of ``E_mu[w**gamma h]`` with the weights as control variate.
 
     Attributes
@@ -495,7 +548,7 @@ class ControlVariate(Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Divergence(Result):
+class Divergence(Tail, Result):
     """An estimate of a divergence, or of the logarithm of a moment of the weights.
 
     Attributes

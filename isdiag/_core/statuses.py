@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from isdiag._core.boundary import Rows
-from isdiag._core.typing import Codes, Floats, Values
+from isdiag._core.typing import Codes, Floats, Ints, Values
 from isdiag.status import Status
 
 # From the one that says most against a result to the one that says nothing.
@@ -45,6 +45,11 @@ def first_of(*codes: Codes) -> Codes:
         ranks = _RANKS[code]
         rank = np.minimum(rank, ranks if code.ndim == wide else ranks[:, None])
     return _CODES[rank]
+
+
+def rank(codes: Codes) -> Ints:
+    """Positions of codes in `ORDER`."""
+    return _RANKS[codes]
 
 
 def of_h(rows: Rows, values: Values, estimate: Floats, std_error: Floats) -> Codes:

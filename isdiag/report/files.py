@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.resources import as_file, files
 from io import BytesIO, TextIOWrapper
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isdiag.report.delimited import read_table
-from isdiag.report.source import Reading, Source, source_of
+from isdiag.report.source import Purpose, Reading, Source, source_of
 
 BINARY = (".npy", ".npz")
 TEXT = (".csv", ".tsv", ".txt")
@@ -96,7 +96,8 @@ def load(path: str | Path, reading: Reading = EVERYTHING) -> list[Source]:
     path : str or Path
         A .npy, .npz, .csv, .tsv or .txt file, maybe compressed (.gz, .bz2, .xz), that holds one vector, or
         draws x columns; "-" is standard input. A text may start with a line of names; what follows a # is
-        skipped. In a .npz each array is a source; one called ``columns`` holds names.
+        skipped. In a .npz each array is a source; one called ``columns`` holds names, one
+        called ``r_eff`` the relative efficiency of each column.
     reading : Reading, optional
         Which columns to take, and what to make of them.
 
@@ -124,22 +125,32 @@ def load(path: str | Path, reading: Reading = EVERYTHING) -> list[Source]:
         raise ValueError(msg) from None
     arrays = dict(contents.arrays)
     h = arrays.pop(reading.h, None) if reading.h is not None and len(arrays) > 1 else None
+    r_eff = arrays.pop("r_eff", None) if len(arrays) > 1 else None
     several = len(arrays) > 1
     return [
-        source_of(f"{name}:{key}" if several else name, array, contents.columns, reading, contents.notes, h)
+        replace(
+            source_of(
+                f"{name}:{key}" if several else name, array, contents.columns, reading, contents.notes, h
+            ),
+            r_eff=r_eff,
+        )
         for key, array in arrays.items()
     ]
 
 
 def demo_sources() -> list[Source]:
-    """The shipped data: leave-one-out log-ratios of two Bayesian models."""
-    titles = {
-        "centered_eight": "Eight schools, centred (ArviZ's example; 2000 draws x 8 schools)",
-        "stack_loss": "Stack loss, quadratic regression (exact posterior; 2000 draws x 21 days)",
+    """The shipped data: leave-one-out log-ratios of two Bayesian models, and a stale training batch."""
+    titles: dict[str, tuple[str, Purpose]] = {
+        "centered_eight": (
+            "Eight schools, leave-one-out (ArviZ's example; 2000 draws x 8 schools)",
+            "estimate",
+        ),
+        "stack_loss": ("Stack loss, leave-one-out (exact posterior; 2000 draws x 21 days)", "estimate"),
+        "stale_batch": ("A training step on samples of an older policy (512 sequences, by age)", "step"),
     }
     sources: list[Source] = []
-    for name, title in titles.items():
+    for name, (title, purpose) in titles.items():
         with as_file(files("isdiag") / "data" / f"{name}.npz") as path:
             (loaded,) = load(path)
-        sources.append(Source(title, loaded.log_w, loaded.columns))
+        sources.append(replace(loaded, name=title, purpose=purpose))
     return sources

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from isdiag import AccurateSelection, Diagnosis, diagnose
 
 Array = NDArray[Any]
+Purpose = Literal["both", "estimate", "step"]
 
 # What samplers write beside the quantities of a model: lp__, divergent__, .chain, Iteration, ...
 BOOKKEEPING = re.compile(r".*__|\.?(chain|draw|iteration)", re.IGNORECASE)
@@ -42,6 +43,10 @@ class Source:
         What the reader of a report should know about the reading.
     h : array, optional
         Values at the draws.
+    r_eff : array, optional
+        Relative efficiency of each column, where the file holds it.
+    purpose : {"both", "estimate", "step"}
+        What the weights are for: which part of a diagnosis a report shows.
     """
 
     name: str
@@ -49,14 +54,16 @@ class Source:
     columns: list[str] | None
     notes: tuple[str, ...] = ()
     h: Array | None = None
+    r_eff: Array | None = None
+    purpose: Purpose = "both"
 
-    def diagnose(self, *, r_eff: float | Source = 1.0, **options: Any) -> Diagnosis:
+    def diagnose(self, *, r_eff: float | Source | None = None, **options: Any) -> Diagnosis:
         """Diagnose the vector, or each column.
 
         Parameters
         ----------
-        r_eff : float or Source, default 1
-            Relative efficiency, or a source with one for each column.
+        r_eff : float or Source, optional
+            Relative efficiency, or a source with one for each column; default the file's own, else 1.
         **options
             As `isdiag.diagnose` has them.
 
@@ -71,7 +78,9 @@ class Source:
             name.
         """
         try:
-            efficiency = self._efficiency(r_eff) if isinstance(r_eff, Source) else r_eff
+            efficiency: Any = self._efficiency(r_eff) if isinstance(r_eff, Source) else r_eff
+            if efficiency is None:
+                efficiency = 1.0 if self.r_eff is None else self.r_eff
             h = self.h
             if h is not None and self.columns is not None:
                 h = np.broadcast_to(h[:, None], self.log_w.shape)

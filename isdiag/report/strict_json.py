@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import numpy as np
 
 from isdiag import Diagnosis
+from isdiag._core.result import strict
 from isdiag.report.source import Source, estimates
-
-
-def _strict(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become strings that `float` reads back."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
-    return value
 
 
 def to_json(reports: list[tuple[Source, Diagnosis]]) -> str:
@@ -25,12 +18,12 @@ def to_json(reports: list[tuple[Source, Diagnosis]]) -> str:
     for source, diagnosis in reports:
         names = [None] if source.columns is None else source.columns
         columns = [
-            {"column": name} | {key: _strict(value) for key, value in record.items()}
+            {"column": name} | {key: strict(value) for key, value in record.items()}
             for name, record in zip(names, diagnosis.records(), strict=True)
         ]
         for estimate, values in estimates(diagnosis).items():
             for column, value in zip(columns, np.ravel(values).tolist(), strict=True):
-                column[estimate] = _strict(value)
+                column[estimate] = strict(value)
         ok = all(column["ok"] for column in columns)
         result.append({"source": source.name, "ok": ok, "columns": columns})
     return json.dumps(result, indent=2)

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isdiag import Diagnosis
+from isdiag._core.diagnosis import VERDICTS
 from isdiag.report.source import Source, estimates, printable
 
 ADVICE_ROWS = 5
@@ -70,37 +71,37 @@ def _show(source: Source, diagnosis: Diagnosis, console: Console, top: int) -> N
     records.sort(key=lambda pair: _badness(pair[1]))
     table = Table(box=None, pad_edge=False)
     table.add_column("column", overflow="fold")
-    for heading in ("n", "ESS", "khat", "gamma"):
+    for heading in ("n", "ESS", "khat", *found):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("set by", no_wrap=True)
-    for heading in ("ESS after", "khat after"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in found:
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    if source.purpose != "step":
+        table.add_column("for an estimate", no_wrap=True)
+    if source.purpose != "estimate":
+        for heading in ("step: gamma", "ESS then", "khat then"):
+            table.add_column(heading, justify="right", no_wrap=True)
     for name, record in records[:top]:
-        failed = record["status"] if record["status"] not in ("OK", "FLAT") else "temper"
-        table.add_row(
+        cells: list[Any] = [
             _plain(name),
             str(record["n"]),
             f"{record['ess']:.0f}",
             f"{record['khat']:.2f}",
-            f"{record['gamma']:.3f}",
-            record["limited_by"],
-            f"{record['ess_tempered']:.0f}",
-            f"{record['khat_tempered']:.2f}",
             *(f"{value:.4g}" for value in record["estimates"]),
-            "trust" if record["ok"] else failed,
-            style="" if record["ok"] else "bold red",
-        )
+        ]
+        if source.purpose != "step":
+            cells.append(Text(record["verdict"], VERDICTS[record["verdict"]]))
+        if source.purpose != "estimate":
+            after = f"{record['ess_tempered']:.0f}", f"{record['khat_tempered']:.2f}"
+            cells += [f"{record['gamma']:.3f}", *after]
+        table.add_row(*cells)
     console.print(table)
     if len(records) > top:
         console.print(f"... and {len(records) - top} more that look better")
-    counts = Counter(record["ok"] for _, record in records)
-    console.print(f"{counts[True]} of {len(records)} columns can be trusted as they are.")
+    advice = "step_advice" if source.purpose == "step" else "advice"
+    if source.purpose != "step":
+        counts = Counter(record["ok"] for _, record in records)
+        console.print(f"For an estimate {counts[True]} of {len(records)} columns can be believed.")
     for name, record in records[:ADVICE_ROWS]:
-        if not record["ok"]:
-            console.print(f"{_plain(name)}: {record['advice']}", markup=False, highlight=False)
-    rest = counts[False] - ADVICE_ROWS
+        if source.purpose == "step" or not record["ok"]:
+            console.print(f"{_plain(name)}: {record[advice]}", markup=False, highlight=False)
+    rest = sum(not record["ok"] for _, record in records[ADVICE_ROWS:])
     if rest > 0:
         console.print(f"(and {rest} more columns to look at; --json has the advice for each)")
