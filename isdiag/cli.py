@@ -76,7 +76,7 @@ def _columns(text: str) -> tuple[str, ...]:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="isdiag",
-        description="Can estimates with these importance weights be believed, and how far can a step lean on them?",
+        description="Can estimates with these importance weights be believed? How far can a step trust them?",
     )
     parser.add_argument("--version", action="version", version=f"isdiag {isdiag.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")

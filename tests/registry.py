@@ -170,7 +170,8 @@ FUNCTIONS = (
         by_mse=isdiag.AccurateSelection,
     ),
     Function(
-        "diagnose", f"log_w, h=None, *, {_LIMITS}, {_TAIL}, {_BATCH}, workers=1", isdiag.Diagnosis,
+        "diagnose", f"log_w, h=None, *, {_LIMITS.replace('0.7', 'None')}, {_TAIL}, {_BATCH}, workers=1",
+        isdiag.Diagnosis,
         options=({}, {"h": X}, {"rule": "refit"}, {"rule": "mse", "h": X}),
     ),
     Function("mse_curve", f"log_w, h, gammas=None, *, {_BATCH}", isdiag.MSECurve, (X, X)),
@@ -262,7 +263,7 @@ FIELDS = {
     isdiag.GammaSelection: "gamma gamma_psis gamma_ess khat khat_tempered ess ess_ratio n limited_by status",
     isdiag.AccurateSelection: "gamma estimate std_error bias mse error_draws khat khat_tempered ess "
     "ess_ratio n limited_by status",
-    isdiag.Diagnosis: "n ess max_weight k_max ess_min selection estimate estimate_tempered",
+    isdiag.Diagnosis: "n ess max_weight k_max ess_min selection estimate estimate_tempered status",
     isdiag.MSECurve: "gamma estimate std_error bias tempering_bias tempering_bias_std_error mse reference "
     "reference_std_error",
     isdiag.ExpectationDiagnostics: "khat khat_right khat_left khat_weights ess error_draws status",
@@ -337,6 +338,9 @@ STATUSES = {
     Status.CONSTANT_H: lambda: isdiag.snis(_NORMAL, np.ones(1000)),
     Status.TWO_VALUED_H: lambda: isdiag.expectation_diagnostics(_NORMAL, _NORMAL > 0),
     Status.ERROR_UNCERTAIN: lambda: isdiag.snis(2 * _NORMAL, _NORMAL),
+    Status.NOT_FINITE_H: lambda: isdiag.snis(_NORMAL, _ONE_BAD),
+    Status.ONE_DRAW: lambda: isdiag.psis(_NORMAL[:1]),
+    Status.NOT_NORMALIZED: lambda: isdiag.control_variate(_NORMAL - 10, _NORMAL),
 }
 
 # ------------------------------------------------------------------------------- off-policy learning

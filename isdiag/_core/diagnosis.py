@@ -203,8 +203,9 @@ class Diagnosis(Tail, Result):
         shape = np.shape(self.n)
         flat = {key: np.broadcast_to(value, shape).ravel().tolist() for key, value in columns.items()}
         count = int(np.prod(shape))
-        ok, words = (np.reshape(a, (count, -1)) for a in (self.ok, self.verdict))
-        ranks = statuses.rank(np.reshape(np.asarray(self.status), (count, -1)))
+        parts = (count, int(np.prod(np.shape(self.status)[len(shape) :])))
+        ok, words = np.reshape(self.ok, parts), np.reshape(self.verdict, parts)
+        ranks = statuses.rank(np.reshape(np.asarray(self.status), parts))
         # Of components the first that cannot be believed, by what is said of it; of none all is well.
         worst = np.where(ok, len(statuses.ORDER), 0) + ranks
         records: list[dict[str, Any]] = []

@@ -286,7 +286,7 @@ def moment_rows(rows, gamma, h, estimate, std_error, bias, error_draws, status, 
         row, g, record = rows[r], gamma[r], summed[r]
         extent = extent_of(row)
         record.status = extent.presence
-        status[r, :] = extent.presence
+        status[r, :] = OK
         if record.status != OK or g != g:
             estimate[r, :] = np.nan
             std_error[r, :] = np.nan

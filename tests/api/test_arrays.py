@@ -256,7 +256,7 @@ NOT_A_NUMBER = ("0.5", [0.5])
 BAD_OPTIONS = {
     "axis": ([2, (0, 0), (), None, 0.0], []),
     "where": ([np.ones(8, bool)], [np.ones((2, 40))]),
-    "gamma": ([-0.1, np.nan, np.inf, [0.5, -1.0], [0.1, 0.2, 0.3]], ["a", 1j]),
+    "gamma": ([-0.1, np.inf, [0.5, -1.0], [0.1, 0.2, 0.3]], ["a", 1j]),
     "alpha": ([-0.1, np.nan, -np.inf, [0.5, -1.0], [0.1, 0.2, 0.3]], ["a", 1j]),
     "r_eff": ([0, -1, np.nan, np.inf, [1.0, np.nan]], ["a"]),
     "tail_length": ([0, -3, 2.5, 1000], []),
@@ -264,7 +264,7 @@ BAD_OPTIONS = {
     "h": ([np.zeros((2, 39))], [np.zeros((2, 40), complex), np.full((2, 40), "a")]),
     "k_max": ([0, -1, np.nan], NOT_A_NUMBER),
     "ess_min": ([-0.1, 1.1, np.nan], NOT_A_NUMBER),
-    "gamma_max": ([0, -1, np.nan], NOT_A_NUMBER),
+    "gamma_max": ([0, -1, np.nan, np.inf], NOT_A_NUMBER),
     "level": ([0, 1, 1.5, -0.1, np.nan], [*NOT_A_NUMBER, None]),
     "expected_weight": ([0, -1, np.inf, np.nan, [1.0, 1.0, 1.0]], ["a"]),
     **dict.fromkeys(
@@ -388,11 +388,15 @@ def test_diagnose_hands_its_options_on(rng):
         assert diagnosis.estimate.khat == diagnosis.khat == isdiag.pareto_khat(log_w, **options)
 
 
-def test_infinite_h_warns_nobody(rng):
+def test_infinite_h_has_a_status_and_one_warning(rng):
     log_w, h = rng.normal(size=100), rng.normal(size=100)
     h[3], h[4] = np.inf, -np.inf
-    assert np.isnan(isdiag.kong_owen_bias(log_w, h, covariance="proposal"))
-    assert np.isnan(isdiag.snis(log_w, h).estimate)
+    with pytest.warns(isdiag.NonFiniteWarning, match="1 of 1 rows have an h that is not finite"):
+        assert np.isnan(isdiag.kong_owen_bias(log_w, h, covariance="proposal"))
+    with pytest.warns(isdiag.NonFiniteWarning, match="1 of 1 rows have an h that is not finite"):
+        result = isdiag.snis(log_w, h)
+    assert np.isnan(result.estimate)
+    assert result.status is isdiag.Status.NOT_FINITE_H
 
 
 def test_a_selection_can_be_passed_on_whatever_its_rows(rng):
@@ -427,7 +431,10 @@ def test_h_is_not_looked_at_where_the_weight_is_zero(rng):
     np.testing.assert_array_equal(isdiag.snis(log_w, h).estimate, expected.estimate)
     assert np.isfinite(isdiag.snis(log_w, h[:, 0]).std_error)
     h[50, 0] = np.nan
-    assert np.isnan(isdiag.snis(log_w, h).estimate[0])
+    with pytest.warns(isdiag.NonFiniteWarning, match="h that is not finite"):
+        result = isdiag.snis(log_w, h)
+    assert np.isnan(result.estimate[0])
+    assert result.estimate[1] == expected.estimate[1]
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -577,10 +584,13 @@ def test_torch_details(rng):
         assert result.log_weights.dtype == dtype
         assert result.khat == isdiag.psis(half.double()).khat
     assert isdiag.psis(torch.ones(100, dtype=torch.bfloat16)).status == isdiag.Status.FLAT
-    # within an ulp of bfloat16 (2 at 300): all functions must know the dtype that came in
+    # An ulp of bfloat16 is 2 at 300: equal up to rounding, but FLAT must not promise what ESS denies.
     coarse = torch.where(torch.arange(200) % 2 == 0, 300.0, 302.0).to(torch.bfloat16)
+    # Within rounding of bfloat16 near 0: all functions must know the dtype that came in.
+    near = torch.where(torch.arange(200) % 2 == 0, 0.0, 0.004).to(torch.bfloat16)
     for function in (isdiag.psis, isdiag.select_gamma, isdiag.diagnose):
-        assert function(coarse).status == isdiag.Status.FLAT
+        assert function(coarse).status != isdiag.Status.FLAT
+        assert function(near).status == isdiag.Status.FLAT
     assert isdiag.temper(torch.arange(5)).dtype == torch.float64
     for call in CALLS:
         with pytest.raises(TypeError, match=r"(log_w|log_mu) is on device 'meta'.*pass \1\.cpu\(\)"):

@@ -358,9 +358,8 @@ def test_never_negative_if_normalised(log_w):
         result = function(log_w, normalize=True)
         assert result.estimate >= 0 or "moment" in name, name
         # Without an error only where the estimate is infinite, or is a largest value.
-        assert result.std_error >= 0 or np.isinf(result.estimate) or name == "renyi_divergence(alpha=inf)", (
-            name
-        )
+        one = result.status is Status.ONE_DRAW
+        assert result.std_error >= 0 or one or np.isinf(result.estimate) or "alpha=inf" in name, name
 
 
 @given(rows, st.integers(-1000, 1000), st.randoms(use_true_random=False))
@@ -523,7 +522,7 @@ def test_proposal_where_the_target_is_not(estimator, normalize):
     assert np.isfinite([kept.estimate, kept.std_error]).all()
 
 
-@pytest.mark.parametrize("log_w", [np.zeros(50), np.full(50, 0.1), 1e-18 * np.arange(50.0), [3.0]])
+@pytest.mark.parametrize("log_w", [np.zeros(50), np.full(50, 0.1), 1e-18 * np.arange(50.0)])
 def test_flat(log_w):
     for name, function in CALLS.items():
         result = function(log_w)

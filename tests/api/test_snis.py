@@ -108,8 +108,11 @@ def test_diagnose_estimates_at_both_gammas(rng):
     assert diagnosis.estimate_tempered.estimate[0] == tempered.estimate
     assert np.isnan(diagnosis.estimate_tempered.estimate[1])
     text = str(isdiag.diagnose(log_w[0], h[0]))
-    assert f"{first.estimate:.6g}  (mean under the target;" in text
-    assert f"{tempered.estimate:.6g}  (mean under the tempered target;" in text
+    assert f"mean of h        {first.estimate:.6g} +- {first.std_error:.2g}, 95 %" in text
+    assert f"mean at gamma    {tempered.estimate:.6g} +- {tempered.std_error:.2g}" in text
+    estimates, step = text.split("step: gamma")
+    assert "emper" not in estimates
+    assert "target" in step
     assert diagnosis.to_dict()["estimate"]["estimate"][0] == first.estimate
 
 
@@ -305,7 +308,8 @@ def test_vector_h_gives_numbers_for_each_component(rng):
     log_w, h = rng.normal(size=(2, 600)), rng.normal(size=(2, 600, 3))
     result = isdiag.snis(log_w, h)
     assert result.low.shape == result.high.shape == result.estimate.shape == (2, 3)
-    assert result.error_draws.shape == result.log_z.shape == result.status.shape == (2,)
+    assert result.error_draws.shape == result.log_z.shape == (2,)
+    assert result.status.shape == (2, 3)
     for j in range(3):
         alone = isdiag.snis(log_w, h[:, :, j])
         np.testing.assert_allclose(result.estimate[:, j], alone.estimate, rtol=1e-10, atol=1e-14)
@@ -372,16 +376,19 @@ def test_rows_keep_the_status_of_their_weights(rng):
     log_w[3] = np.repeat([0.0, -5.0], 200)
     log_w[4] = -np.inf
     log_w[5, 7], log_w[6, 7] = np.nan, np.inf
-    expected = [
-        status.FLAT, status.TAIL_TOO_SHORT, status.DEGENERATE_TAIL,
-        status.NO_WEIGHT, status.NOT_FINITE, status.NOT_FINITE,
-    ]  # fmt: skip
+    bad = [status.NO_WEIGHT, status.NOT_FINITE, status.NOT_FINITE]
+    # With a constant h there is no error that could be uncertain, and what is known of the tail is named.
+    tails = [status.FLAT, status.TAIL_TOO_SHORT, status.DEGENERATE_TAIL]
     for h in (rng.normal(size=(7, 400)), np.ones((7, 400)), rng.normal(size=(7, 400, 2))):
         for options in ({}, {"smooth": "truncate"}, {"smooth": "psis"}, {"normalize": False}):
             with pytest.warns(isdiag.NonFiniteWarning, match="2 of 7") as caught:
                 result = isdiag.snis(log_w, h, **options)
             assert len(caught) == 1
-            np.testing.assert_array_equal(result.status[1:], expected)
+            of_row = result.status if result.status.ndim == 1 else result.status[:, 0]
+            np.testing.assert_array_equal(of_row[4:], bad)
+            if (h == 1.0).all() and options != {"normalize": False}:
+                np.testing.assert_array_equal(of_row[2:4], tails[1:])
+                assert of_row[1] == status.CONSTANT_H
             numbers = [result.estimate, result.std_error, result.low, result.high]
             assert all(np.isnan(number[4:]).all() for number in numbers)
             assert all(np.isfinite(number[:4]).all() for number in numbers)

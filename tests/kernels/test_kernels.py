@@ -312,7 +312,7 @@ def test_excesses(rng, gamma):
         ("_block_extent", "(f8[::1],)"),
         ("census", "i8[::1], i8"),
         ("block_weights", "f8[::1], f8, f8, f8[::1]"),
-        ("_scalar_moments", "f8[::1], f8, f8, f8[::1], f8, f8[::1], f8[::1]"),
+        ("_scalar_moments", "f8[::1], f8, f8, f8[::1], f8, f8, f8[::1], f8[::1]"),
         ("add_draw", "f8, f8[::1], f8[::1]" + 3 * ", f8[::1]"),
         ("_vector_moments", "f8[::1], f8, f8" + 5 * ", f8[::1]"),
         ("_path_weights", "f8[::1], f8, f8" + 4 * ", f8[::1]"),
