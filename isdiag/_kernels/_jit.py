@@ -3,14 +3,19 @@
 Numba stamps a cached kernel with the file of that kernel alone: if a callee in another file changes, as
 in an upgrade, the cache goes on returning the numbers of the old version. Here the key of every cached
 kernel holds a hash of all files of this folder.
+
+With NUMBA_DISABLE_JIT=1 nothing is compiled: kernels are plain Python, to be stepped through and covered.
 """
 
 from contextlib import suppress
+from functools import wraps
 from hashlib import sha256
 from pathlib import Path
 
-from numba import njit
+import numpy as np
+from numba import config, njit
 from numba.core import caching
+from numba.extending import intrinsic
 
 # error_model="numpy": a division by zero is inf or nan, not a Python exception inside a loop.
 FLAGS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -18,7 +23,8 @@ FLAGS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 def _stamp():
     files = sorted(Path(__file__).parent.glob("*.py"))
-    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    # Numba's own key does not tell kernels that check their indices from those that do not.
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest() + f" {config.BOUNDSCHECK}"
 
 
 STAMP = _stamp()
@@ -52,8 +58,39 @@ def inner(function=None, *, fastmath=False):
 
 def entry(function):
     """A kernel that Python calls; it is cached, with all that it calls."""
+    if config.DISABLE_JIT:
+        return _plain(function)
     kernel = njit(**FLAGS)(function)
     if _CAN_STAMP and hasattr(kernel, "_cache"):
         with suppress(RuntimeError):  # there is no folder that a cache could be written to
             kernel._cache = _FolderCache(function)
     return kernel
+
+
+def llvm(twin):
+    """An intrinsic; where nothing is compiled its place is taken by `twin`, which does the same in Python."""
+    return (lambda _: twin) if config.DISABLE_JIT else intrinsic
+
+
+def _plain(function):
+    """An entry as Python runs it, on arguments that behave as they do in compiled code.
+
+    What still differs: a float of Python's, as `math.sqrt` returns, raises where it is divided by zero.
+    """
+
+    def as_compiled(argument):
+        if isinstance(argument, float):
+            return np.float64(argument)  # may be divided by zero
+        dtype = getattr(argument, "dtype", None)
+        if dtype == np.float32:
+            return np.asarray(argument, np.float64)  # NumPy would not widen it by a float of Python's
+        if dtype is not None and dtype.names:
+            return argument.view((np.record, dtype))  # the same memory, written by attribute
+        return argument
+
+    @wraps(function)
+    def call(*arguments):
+        with np.errstate(all="ignore"):
+            return function(*map(as_compiled, arguments))
+
+    return call

@@ -3,14 +3,13 @@
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from isdiag._kernels._jit import inner
+from isdiag._kernels._jit import inner, llvm
 
 LARGEST = np.finfo(np.float64).max
 
 
-@intrinsic
+@llvm(lambda x: np.float64(x).view(np.int64))
 def bits_of(typingctx, x):
     def codegen(context, builder, signature, args):
         return builder.bitcast(args[0], context.get_value_type(types.int64))
@@ -18,7 +17,7 @@ def bits_of(typingctx, x):
     return types.int64(types.float64), codegen
 
 
-@intrinsic
+@llvm(lambda i: np.int64(i).view(np.float64))
 def float_of(typingctx, i):
     def codegen(context, builder, signature, args):
         return builder.bitcast(args[0], context.get_value_type(types.float64))
@@ -26,7 +25,7 @@ def float_of(typingctx, i):
     return types.float64(types.int64), codegen
 
 
-@intrinsic
+@llvm(lambda word: f"{word:b}"[::-1].index("1"))
 def trailing_zeros(typingctx, word):
     def codegen(context, builder, signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
@@ -53,7 +52,7 @@ def splat(builder, value, lanes):
     )
 
 
-@intrinsic
+@llvm(lambda row, i, bound: np.packbits(row[i : i + WORD] >= bound, bitorder="little").view(np.uint64)[0])
 def reach_bound(typingctx, row, start, bound):
     """Bit i of a word: whether row[start + i] >= bound. LLVM makes no such mask of a loop by itself."""
 

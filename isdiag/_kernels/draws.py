@@ -3,9 +3,8 @@
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from isdiag._kernels._jit import inner
+from isdiag._kernels._jit import inner, llvm
 from isdiag._kernels.bits import load, splat
 
 
@@ -26,7 +25,12 @@ DRAWS = 8
 AHEAD = 4 * DRAWS
 
 
-@intrinsic
+def _one_by_one(h, starts, weights, centre, first_power, squares, pull, first, later):
+    for i in range(first, first + DRAWS):
+        add_draw(weights[i], h[starts[i] :], centre, first_power, squares, pull)
+
+
+@llvm(_one_by_one)
 def add_draws(typingctx, h, starts, weights, centre, first_power, squares, pull, first, later):
     """`add_draw` for `DRAWS` draws from entry first of starts and weights on.
 

@@ -4,9 +4,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from isdiag._kernels._jit import entry, inner
+from isdiag._kernels._jit import entry, inner, llvm
 from isdiag._kernels.bits import load
 
 # Typed: Numba would compile a callee anew for each literal int it is given.
@@ -16,6 +15,14 @@ EVERY = np.int64(1)  # block of a row, and not each so many
 # LLVM vectorises a sum only if it may choose its order. It then chose another one each time it optimised
 # a copy of a function: a first run, which links other copies than the next, differed from it in the last
 # bit. So sums are vectors of partial sums by design, whatever the vectors of the machine.
+
+
+class _Products:
+    """As the builder of LLVM, for arrays."""
+
+    @staticmethod
+    def fmul(x, y, **_):
+        return x * y
 
 
 def _lane_sums(lanes, terms):
@@ -50,7 +57,10 @@ def _lane_sums(lanes, terms):
         sums = [fold(builder, builder.load(total)) for total in totals]
         return context.make_tuple(builder, signature.return_type, sums)
 
-    @intrinsic
+    def twin(x, y, size):
+        return tuple(term.sum() for term in terms(_Products, x[:size], y[:size]))
+
+    @llvm(twin)
     def sums(typingctx, x, y, size):
         return types.UniTuple(types.float64, terms.count)(x, y, types.int64), codegen
 
