@@ -65,8 +65,8 @@ class API(_Lines):
 def _kind(home: str, name: str, module: object) -> str:
     """What autodoc calls a thing; modules that may be mocked are read, not imported."""
     if module is None:
-        tree = ast.parse((ROOT / (home.replace(".", "/") + ".py")).read_text())
-        (node,) = (n for n in tree.body if getattr(n, "name", None) == name)
+        trees = [ast.parse(page.read_text()) for page in (ROOT / home.replace(".", "/")).glob("*.py")]
+        (node,) = (n for tree in trees for n in tree.body if getattr(n, "name", None) == name)
         return "class" if isinstance(node, ast.ClassDef) else "function"
     value = getattr(module, name)
     if inspect.isclass(value):

@@ -16,6 +16,7 @@ jax = optional("jax")
 import jax.numpy as jnp  # noqa: E402
 
 import isdiag.jax as ij  # noqa: E402
+from isdiag.jax import gamma  # noqa: E402
 
 FLOATS = ("gamma", "gamma_psis", "gamma_ess", "khat", "khat_tempered", "ess", "ess_ratio")
 each_reshape = pytest.mark.parametrize(
@@ -121,8 +122,8 @@ def test_gamma_has_no_gradient(heavy, transform):
 
 
 def test_vmap_makes_one_call_of_many_rows(rng, monkeypatch):
-    shapes, select = [], ij._select
-    monkeypatch.setattr(ij, "_select", lambda x, **how: shapes.append(x.shape) or select(x, **how))
+    shapes, select = [], gamma._select
+    monkeypatch.setattr(gamma, "_select", lambda x, **how: shapes.append(x.shape) or select(x, **how))
     log_w = jnp.asarray(rng.normal(scale=2.0, size=(3, 4, 100, 2)))
     efficiency = np.array([0.5, 1.0])
 

@@ -1,8 +1,4 @@
-"""isdiag inside `jax.jit`, `jax.grad` and `jax.vmap`: choose gamma, and the loss of off-policy learning.
-
-An adapter: the mathematics runs in NumPy and Numba on the host, in a `jax.pure_callback`. Nothing is raised
-or warned there: what became of the data is told by statuses and by `LossAux.ok`.
-"""
+"""The loss of off-policy learning under JAX's transformations."""
 # pyright: reportUnknownMemberType=false
 # JAX's annotations have gaps.
 
@@ -14,50 +10,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
 
-from isdiag._core import selection, tails
-from isdiag._core.bands import GOOD_KHAT
-from isdiag._core.boundary import real_array, rows_of
 from isdiag._core.check import one_of
-from isdiag._core.typing import Axis, StabilityRule
+from isdiag.jax.callback import default_float, on_host, real, shaped, widened
 from isdiag.rl.ratios import Level, log_ratio, refuse_geometric
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Fixed, Schedule, State
 from isdiag.rl.step import METRICS, Limits, Normalize, take_step
 
-__all__ = ["GammaSelection", "LossAux", "is_reshape_loss", "select_gamma"]
-
 _POWER, _FIXED, _LIMITS = Power(), Fixed(), Limits()
-
-
-class GammaSelection(NamedTuple):
-    """A chosen gamma, what set it, and the diagnostics before and after; a pytree of arrays.
-
-    All have the batch shape. The first seven are floats; see `isdiag.GammaSelection` for what they are.
-
-    Attributes
-    ----------
-    gamma, gamma_psis, gamma_ess, khat, khat_tempered, ess, ess_ratio : jax.Array
-        float32, or float64 if JAX has 64-bit types enabled.
-    n : jax.Array of int
-        How many draws count.
-    limited_by : jax.Array of int8
-        What set gamma: 0 for "none", 1 for "psis", 2 for "ess", 3 for "max".
-    status : jax.Array of int8
-        What became of the row: codes of `isdiag.Status`.
-    """
-
-    gamma: jax.Array
-    gamma_psis: jax.Array
-    gamma_ess: jax.Array
-    khat: jax.Array
-    khat_tempered: jax.Array
-    ess: jax.Array
-    ess_ratio: jax.Array
-    n: jax.Array
-    limited_by: jax.Array
-    status: jax.Array
 
 
 class LossAux(NamedTuple):
@@ -76,93 +37,6 @@ class LossAux(NamedTuple):
     state: State
     metrics: dict[str, jax.Array]
     ok: jax.Array
-
-
-def select_gamma(
-    log_w: Any,
-    *,
-    k_max: float | None = GOOD_KHAT,
-    ess_min: float = 0.3,
-    gamma_max: float = 1.0,
-    rule: StabilityRule = "joint",
-    r_eff: Any = 1.0,
-    tail_length: int | None = None,
-    axis: Axis = -1,
-) -> GammaSelection:
-    """The largest gamma for which the weights ``w**gamma`` can be trusted, under JAX's transformations.
-
-    Parameters
-    ----------
-    log_w : array_like, shape (..., n)
-        Log importance weights up to a constant; -inf is a draw of zero weight. The only argument that may
-        be traced.
-    k_max : float or None, default 0.7
-        Largest khat allowed, > 0; None for `isdiag.khat_threshold` of n, inf for no limit.
-    ess_min : float, default 0.3
-        Smallest ``ESS / n`` allowed, in [0, 1].
-    gamma_max : float, default 1
-        Largest gamma allowed, > 0.
-    rule : {"joint", "refit"}, default "joint"
-        See `isdiag.select_gamma`, whose rule "mse" is not offered here.
-    r_eff : float or array_like of the batch shape, default 1
-        Relative efficiency of draws from MCMC; sets the tail length only.
-    tail_length : int, optional
-        Pin the tail length.
-    axis : int or tuple of int, default -1
-        The sample axis or axes; the others are a batch.
-
-    Returns
-    -------
-    GammaSelection
-        A pytree of arrays.
-
-    Raises
-    ------
-    ValueError
-        While tracing, if an argument other than `log_w` is out of range or does not fit its shape.
-    TypeError
-        While tracing, if `log_w` does not hold real numbers.
-
-    Notes
-    -----
-    * Rows that hold NaN or +inf have status 6, `Status.NOT_FINITE`, and NaN elsewhere.
-    * The gradient is zero, in forward and in reverse mode: gamma is taken as a constant.
-    * `jax.vmap` adds to the batch of the one callback (``vmap_method="expand_dims"``); rows are not looped
-      over in Python.
-
-    References
-    ----------
-    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), 1-58. Kong, A. (1992). A
-    note on importance sampling using standardized weights.
-
-    Examples
-    --------
-    >>> import jax
-    >>> import numpy as np
-    >>> from isdiag import Status
-    >>> from isdiag.jax import select_gamma
-    >>> log_w = np.random.default_rng(1).normal(scale=3.0, size=(2, 1000))
-    >>> log_w[1, 0] = np.nan
-    >>> chosen = jax.jit(select_gamma)(log_w)
-    >>> [(f"{gamma:.3f}", Status(code).name) for gamma, code in zip(chosen.gamma, chosen.status)]
-    [('0.343', 'OK'), ('nan', 'NOT_FINITE')]
-    """
-    array = _real(log_w, "log_w")
-    limits = Limits(k_max, ess_min, gamma_max)
-    one_of("rule", rule, StabilityRule)
-    rows = rows_of(np.empty(array.shape), axis, None)  # for its checks: nothing looks at the values
-    tails.lengths_of(rows, r_eff, tail_length)
-    # Counted from the end, where they stay when vmap puts an axis in front.
-    axes = tuple(a - array.ndim for a in normalize_axis_tuple(axis, array.ndim))
-
-    result: Any = GammaSelection(
-        *[_shaped(rows.batch_shape, _float())] * 7,
-        n=_shaped(rows.batch_shape, jnp.result_type(int)),
-        limited_by=_shaped(rows.batch_shape, np.int8),
-        status=_shaped(rows.batch_shape, np.int8),
-    )
-    select = partial(_select, axis=axes, limits=limits, rule=rule, r_eff=r_eff, length=tail_length)
-    return _on_host(select, result, array, vmap_method="expand_dims")
 
 
 def is_reshape_loss(
@@ -257,8 +131,8 @@ def is_reshape_loss(
     >>> print(f"{aux.metrics['ess_ratio']:.3f}, gamma {aux.state.gamma:.2f} at step {aux.state.step}")
     0.994, gamma 0.50 at step 1
     """
-    log_pi, log_mu = _widened(log_pi, "log_pi"), _widened(log_mu, "log_mu")
-    signal = _widened(advantages, "advantages")
+    log_pi, log_mu = widened(log_pi, "log_pi"), widened(log_mu, "log_mu")
+    signal = widened(advantages, "advantages")
     kept = jnp.ones(log_pi.shape, np.bool_) if mask is None else jnp.asarray(mask) != 0
     one_of("level", level, Level)
     one_of("normalize", normalize, Normalize)
@@ -281,14 +155,14 @@ def is_reshape_loss(
     gamma, step = _arrays_of(state)
 
     result: Any = (
-        _shaped(draws, log_pi.dtype),
-        State(_shaped((), gamma.dtype), _shaped((), step.dtype)),
-        dict.fromkeys(METRICS, _shaped((), _float())),
+        shaped(draws, log_pi.dtype),
+        State(shaped((), gamma.dtype), shaped((), step.dtype)),
+        dict.fromkeys(METRICS, shaped((), default_float())),
     )
     how = {"reshape": reshape, "schedule": schedule, "limits": limits, "normalize": normalize}
     arrays = (log_pi, log_mu, kept, signal, gamma, step)
     take = partial(_step, level=level, **how)
-    coefficients, after, metrics = _on_host(take, result, *arrays, vmap_method="sequential")
+    coefficients, after, metrics = on_host(take, result, *arrays, vmap_method="sequential")
 
     likelihood = jnp.where(kept, log_pi, 0.0)
     if level != "token" and likelihood.ndim == 2:
@@ -297,16 +171,6 @@ def is_reshape_loss(
             likelihood = likelihood / jnp.maximum(kept.sum(axis=1), 1)
     loss = -jnp.where(coefficients != 0.0, coefficients * likelihood, 0.0).sum()
     return loss, LossAux(after, metrics, jnp.isfinite(loss) & (metrics["n"] > 0.0))
-
-
-def _select(
-    log_w: Any, *, axis: Axis, limits: Limits, rule: StabilityRule, r_eff: Any, length: int | None
-) -> GammaSelection:
-    """`isdiag.select_gamma` without its warning, and limits as numbers."""
-    rows = rows_of(log_w, axis, None)
-    found = selection.select(rows, tails.lengths_of(rows, r_eff, length), limits, rule, 1)
-    fields: Any = (found[name].reshape(rows.batch_shape) for name in GammaSelection._fields)
-    return GammaSelection(*fields)
 
 
 def _step(
@@ -325,71 +189,9 @@ def _step(
     return taken.coefficients, state, taken.metrics()
 
 
-def _on_host(function: Any, like: Any, *arrays: Any, vmap_method: str) -> Any:
-    """A function of arrays in CPU memory, with results like `like`; no gradient passes.
-
-    Numbers of 64 bits cross as pairs of 32-bit words. Where `jax.enable_x64` holds in the caller's thread
-    only, JAX would narrow them in the thread that calls back.
-    """
-    dtypes = [array.dtype for array in arrays]
-
-    def call(*given: Any) -> Any:
-        with np.errstate(all="ignore"):  # far from 1, ratios and narrowed results overflow to their limits
-            return jax.tree.map(_host_words, like, function(*map(_host_whole, given, dtypes)))
-
-    words = jax.lax.stop_gradient([_words(array) for array in arrays])
-    result = jax.pure_callback(call, jax.tree.map(_words_like, like), *words, vmap_method=vmap_method)
-    return jax.tree.map(_whole, like, result)
-
-
-def _wide(array: Any) -> bool:
-    return array.dtype.itemsize == 8
-
-
-def _words(array: Any) -> Any:
-    return jax.lax.bitcast_convert_type(array, np.uint32) if _wide(array) else array
-
-
-def _host_whole(words: Any, dtype: Any) -> Any:
-    return words if words.dtype == dtype else np.asarray(words).view(dtype)[..., 0]
-
-
-def _host_words(like: Any, value: Any) -> Any:
-    array = np.asarray(value, like.dtype)
-    return array[..., None].view(np.uint32) if _wide(array) else array
-
-
-def _words_like(like: Any) -> Any:
-    return _shaped((*like.shape, 2), np.uint32) if _wide(like) else like
-
-
-def _whole(like: Any, words: Any) -> Any:
-    return jax.lax.bitcast_convert_type(words, like.dtype) if _wide(like) else words
-
-
-def _real(x: Any, name: str) -> jax.Array:
-    array = jnp.asarray(x)
-    if array.dtype != jnp.bfloat16:
-        real_array(np.empty(0, array.dtype), name)
-    return array
-
-
-def _widened(x: Any, name: str) -> jax.Array:
-    array = _real(x, name)
-    return array.astype(jnp.promote_types(array.dtype, np.float32))
-
-
-def _shaped(shape: tuple[int, ...], dtype: Any) -> Any:
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-
-def _float() -> Any:
-    return jnp.result_type(float)
-
-
 def _arrays_of(state: Any) -> tuple[jax.Array, jax.Array]:
     """The state as 0-d arrays, whose dtypes a loop can keep."""
-    gamma, step = _real(state.gamma, "state.gamma"), _real(state.step, "state.step")
+    gamma, step = real(state.gamma, "state.gamma"), real(state.step, "state.step")
     if gamma.shape or step.shape or not jnp.issubdtype(step.dtype, np.integer):
         msg = f"state must hold two numbers, the second an integer, got {state!r}"
         raise ValueError(msg)

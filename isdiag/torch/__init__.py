@@ -1,0 +1,21 @@
+"""Off-policy losses for torch: weights chosen and diagnosed by `isdiag.rl`, gradients left to autograd.
+
+One small transfer a step goes to the CPU, a few numbers for each draw; what comes back are coefficients.
+"""
+
+from isdiag.torch.language_models import sequence_log_probs
+from isdiag.torch.layouts import Layout
+from isdiag.torch.loss import is_reshape_loss, reshape_coefficients, weighted_loss
+from isdiag.torch.ranks import Gathered, gather
+from isdiag.torch.trainer import ISReshapeTrainer
+
+__all__ = [
+    "Gathered",
+    "ISReshapeTrainer",
+    "Layout",
+    "gather",
+    "is_reshape_loss",
+    "reshape_coefficients",
+    "sequence_log_probs",
+    "weighted_loss",
+]

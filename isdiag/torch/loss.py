@@ -1,0 +1,351 @@
+"""Losses whose gradient is the policy gradient with reshaped importance weights."""
+
+# torch annotates these only in part.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed
+
+from isdiag._core.check import one_of
+from isdiag._core.typing import Floats
+from isdiag.rl.controller import GammaController
+from isdiag.rl.ratios import Level
+from isdiag.rl.reshapes import Power, Reshape
+from isdiag.rl.schedules import Fixed, State
+from isdiag.rl.step import Normalize, Step, take_step
+from isdiag.torch.layouts import Layout, Tokens, joined
+from isdiag.torch.ranks import gather
+
+OnBad = Literal["raise", "skip"]
+
+
+class _Batch(NamedTuple):
+    """What the CPU gets of the draws of all ranks, one number a draw each."""
+
+    log_w: Floats
+    likelihood: Floats
+    advantage: Floats
+    present: NDArray[np.bool_]
+    start: int
+    world: int
+
+
+def _batch(
+    log_pi: Tensor,
+    log_mu: Tensor,
+    advantages: Tensor | float,
+    layout: Layout,
+    level: Level,
+    group: distributed.ProcessGroup | None,
+) -> _Batch:
+    wide = torch.float32 if log_pi.device.type == "mps" else torch.float64  # MPS has no double
+    pi = log_pi.detach().to(wide)
+    ratio = pi - log_mu.detach().to(device=pi.device, dtype=wide)
+    signs = torch.as_tensor(advantages, device=pi.device).detach().to(wide)
+    draws = (
+        layout.draws(ratio, level),
+        layout.draws(pi, level),
+        layout.spread(signs, level),
+        layout.present(level).to(wide),
+    )
+    columns = torch.stack([column.reshape(-1) for column in draws])
+    columns, start, world = gather(columns, group)
+    log_w, likelihood, advantage, present = columns.cpu().numpy().astype(np.float64)
+    return _Batch(log_w, likelihood, advantage, present > 0, start, world)
+
+
+def reshape_coefficients(
+    log_pi: Tokens,
+    log_mu: Tokens,
+    advantages: Tensor | float,
+    mask: Tokens | None = None,
+    *,
+    cu_seqlens: Tensor | None = None,
+    reshape: Reshape | None = None,
+    controller: GammaController | None = None,
+    level: Level = "sequence",
+    normalize: Normalize | None = None,
+    on_bad: OnBad = "raise",
+    group: distributed.ProcessGroup | None = None,
+) -> tuple[Tensor, dict[str, float]]:
+    """What each draw's log-likelihood is multiplied by, for a batch that is backpropagated in parts.
+
+    The parameters are those of `is_reshape_loss`; `log_pi` may be detached. Weights, gamma and diagnostics
+    are those of the whole batch, so that its parts, each through `weighted_loss`, add up to one gradient.
+
+    Returns
+    -------
+    coefficients : Tensor
+        Of the shape of the draws: (B,), or at level "token" that of `log_pi` (ragged: joined). Detached.
+    metrics : dict of str to float
+        `isdiag.rl.METRICS` and ``skipped``.
+
+    Raises
+    ------
+    ValueError
+        As `is_reshape_loss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from isdiag.rl import Truncated
+    >>> from isdiag.torch import reshape_coefficients, weighted_loss
+    >>> log_pi = torch.tensor([-1.0, -2.0, -0.5, -3.0], requires_grad=True)
+    >>> log_mu, rewards = torch.tensor([-2.0, -2.0, -1.0, -3.5]), torch.tensor([1.0, 0.0, -1.0, 1.0])
+    >>> coefficients, metrics = reshape_coefficients(log_pi, log_mu, rewards, reshape=Truncated(2.0))
+    >>> for part in (slice(0, 2), slice(2, 4)):
+    ...     weighted_loss(log_pi[part], coefficients[part]).backward()
+    >>> log_pi.grad
+    tensor([-0.3176,  0.0000,  0.2618, -0.2618])
+    """
+    one_of("level", level, Level)
+    one_of("on_bad", on_bad, OnBad)
+    layout = Layout.of(log_pi, mask, cu_seqlens=cu_seqlens)
+    policy, sampler = joined(log_pi), joined(log_mu)
+    if policy.shape != sampler.shape:
+        shapes = f"{tuple(policy.shape)} and {tuple(sampler.shape)}"
+        msg = f"log_pi and log_mu must have the same shape, got {shapes}"
+        raise ValueError(msg)
+    batch = _batch(policy, sampler, advantages, layout, level, group)
+    dtype = torch.promote_types(policy.dtype, torch.float32)
+    take = _taker(controller, reshape, normalize)
+    # Inside a compiled function NumPy must stay NumPy; to say so always would import the compiler, 2 s.
+    step: Any = torch.compiler.disable(_step) if torch.compiler.is_compiling() else _step
+    values, metrics = step(batch, take, on_bad, torch.finfo(dtype).max)
+    shape = layout.kept.shape if level == "token" else (layout.count,)
+    mine = values[batch.start : batch.start + prod(shape)] * batch.world
+    return torch.from_numpy(mine).to(device=policy.device, dtype=dtype).reshape(shape), metrics
+
+
+Taker = Callable[[Any, Any], Step]
+
+
+def _taker(controller: GammaController | None, reshape: Reshape | None, normalize: Normalize | None) -> Taker:
+    """What turns log-ratios and advantages into a step."""
+    if controller is not None:
+        return partial(controller.step, reshape=reshape, normalize=normalize)
+    fixed = Power() if reshape is None else reshape
+
+    def take(log_w: Any, advantage: Any) -> Step:
+        state = State(fixed.exponent)
+        _, step = take_step(
+            log_w, advantage, reshape=fixed, schedule=Fixed(), state=state, normalize=normalize or "batch"
+        )
+        return step
+
+    return take
+
+
+def _step(batch: _Batch, take: Taker, on_bad: OnBad, largest: float) -> tuple[Floats, dict[str, float]]:
+    """Coefficients of all ranks' draws, and metrics; bad draws raise or are left out."""
+    log_w, likelihood, advantage = (column[batch.present] for column in batch[:3])
+    # Of such a draw not even a coefficient of 0 keeps NaN from the parameters.
+    broken = int(np.count_nonzero(~(likelihood < np.inf)))
+    if on_bad == "raise":
+        _raise_if_bad(log_w, advantage, broken)
+    step = take(np.full_like(log_w, np.nan) if broken else log_w, advantage)
+    coefficients = step.coefficients
+    impossible = (coefficients != 0.0) & (likelihood == -np.inf)
+    overflows = not (np.abs(coefficients) <= largest).all()
+    if on_bad == "raise" and impossible.any():
+        msg = f"log_pi is -inf for {np.count_nonzero(impossible)} draws that have weight"
+        raise ValueError(msg)
+    if on_bad == "raise" and overflows:
+        msg = f"a coefficient of {np.abs(coefficients).max():g} overflows: normalize by batch"
+        raise ValueError(msg)
+    skipped = broken > 0 or overflows or not step.n
+    values = np.zeros(batch.present.size)
+    values[batch.present] = np.where(impossible | skipped, 0.0, coefficients)
+    metrics = step.metrics()
+    metrics["n_nonfinite"] += int(np.count_nonzero(impossible))
+    return values, metrics | {"skipped": int(skipped)}
+
+
+def _raise_if_bad(log_w: Floats, advantage: Floats, broken: int) -> None:
+    if log_w.size == 0:
+        msg = "no draw to learn from: the mask leaves out every token"
+        raise ValueError(msg)
+    if broken:
+        msg = f"log_pi is NaN or +inf for {broken} of {log_w.size} draws"
+        raise ValueError(msg)
+    bad = np.count_nonzero(~(log_w < np.inf)), np.count_nonzero(~np.isfinite(advantage))
+    if any(bad):
+        msg = (
+            f"of {log_w.size} draws {bad[0]} have a log-ratio that is NaN or +inf and {bad[1]} an advantage "
+            'that is not finite; on_bad="skip" leaves them out'
+        )
+        raise ValueError(msg)
+
+
+def weighted_loss(
+    log_pi: Tokens,
+    coefficients: Tensor,
+    mask: Tokens | None = None,
+    *,
+    cu_seqlens: Tensor | None = None,
+    level: Level = "sequence",
+) -> Tensor:
+    """Minus the sum of coefficients times log-likelihoods.
+
+    Parameters
+    ----------
+    log_pi : Tensor or list of Tensor
+        Log-probabilities with their graph, of the whole batch or a part of it; layouts as in
+        `is_reshape_loss`.
+    coefficients : Tensor
+        Those of `reshape_coefficients`, or the part of them that belongs to `log_pi`.
+    mask, cu_seqlens, level
+        As given to `reshape_coefficients`.
+
+    Returns
+    -------
+    Tensor
+        0-d, float32 or wider.
+
+    Raises
+    ------
+    ValueError
+        If `level` is unknown or shapes do not fit.
+
+    Notes
+    -----
+    Where a coefficient is 0 the log-likelihood may be -inf; it must not be NaN, as a gradient of 0 times
+    NaN is NaN. Do not call this for a batch whose metrics say ``skipped``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from isdiag.torch import weighted_loss
+    >>> weighted_loss(torch.tensor([-1.0, -2.0]), torch.tensor([0.5, 0.25]))
+    tensor(1.)
+    """
+    one_of("level", level, Level)
+    layout = Layout.of(log_pi, mask, cu_seqlens=cu_seqlens)
+    policy = joined(log_pi)
+    likelihood = layout.draws(policy.to(torch.promote_types(policy.dtype, torch.float32)), level)
+    if coefficients.shape != likelihood.shape:
+        msg = f"coefficients must have shape {tuple(likelihood.shape)}, got {tuple(coefficients.shape)}"
+        raise ValueError(msg)
+    return -(torch.where(coefficients != 0.0, likelihood, 0.0) * coefficients).sum()
+
+
+def is_reshape_loss(
+    log_pi: Tokens,
+    log_mu: Tokens,
+    advantages: Tensor | float,
+    mask: Tokens | None = None,
+    *,
+    cu_seqlens: Tensor | None = None,
+    reshape: Reshape | None = None,
+    controller: GammaController | None = None,
+    level: Level = "sequence",
+    normalize: Normalize | None = None,
+    on_bad: OnBad = "raise",
+    group: distributed.ProcessGroup | None = None,
+) -> tuple[Tensor, dict[str, float]]:
+    """Off-policy policy-gradient loss with reshaped importance weights.
+
+    The loss is ``-sum_i c_i log pi(y_i)``: its gradient is minus the estimate of
+    ``E_mu[f(w) * advantage * grad log pi]``, and flows through `log_pi` alone.
+
+    Parameters
+    ----------
+    log_pi, log_mu : Tensor or list of Tensor
+        Log-probabilities of the tokens under the policy that learns and under the one that sampled, in
+        nats. Padded, of shape (B, T), beside `mask`; ragged, a list of B 1-D tensors; packed, of shape
+        (sum of lengths,), beside `cu_seqlens`; or of shape (B,), summed up. Any float dtype and device;
+        half precision is widened before it is added up.
+    advantages : Tensor or float
+        Advantages or rewards: one for all, of shape (B,), or at level "token" of the shape of the tokens.
+    mask : Tensor or list of Tensor, optional
+        Tokens that count, bool or 0 and 1, in the layout of `log_pi`. A sequence without any is no draw.
+    cu_seqlens : Tensor of int, shape (B + 1,), optional
+        Where each sequence starts in the packed layout, and where the last one ends.
+    reshape : Reshape, optional
+        What becomes of the weights; default the controller's, and without one ``Power()``: full
+        importance sampling.
+    controller : GammaController, optional
+        Chooses the exponent of `reshape` and keeps the history.
+    level : {"sequence", "token", "geometric"}, default "sequence"
+        What a draw is. "sequence": w is the product over a sequence, its log-likelihood the sum.
+        "geometric": both are means over the tokens (GSPO). "token": each token by itself.
+    normalize : {"batch", "count"}, optional
+        Divide the weights by their sum, or by the number of draws; default the controller's, and without
+        one "batch".
+    on_bad : {"raise", "skip"}, default "raise"
+        What to do about NaN, infinities and batches without a draw, see Notes.
+    group : torch.distributed.ProcessGroup, optional
+        Data-parallel ranks whose batches are one sample: weights, gamma and metrics are those of the
+        joined batch, the same on every rank. All of them must call. None for this process alone.
+
+    Returns
+    -------
+    loss : Tensor
+        0-d, float32 or wider. With a `group` its mean over the ranks is the joined batch's loss, as
+        DistributedDataParallel averages gradients.
+    metrics : dict of str to float
+        `isdiag.rl.METRICS`, see `isdiag.rl.Step`, and ``skipped``: 1 if the batch was left out.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, `level`, `normalize` or `on_bad` is unknown, or the batch is bad and `on_bad`
+        is "raise".
+
+    Notes
+    -----
+    * With ``on_bad="skip"``, draws whose log-ratio is NaN or +inf or whose advantage is not finite are left
+      out, and ``n_nonfinite`` counts them. A batch is skipped, with a loss of 0 that has no graph, so that
+      no parameter is touched, if nothing is left of it, if `log_pi` itself is NaN or +inf at a token that
+      counts (even a gradient of 0 through it is NaN), or if a coefficient overflows.
+    * A skipped batch leaves no gradients: with a GradScaler leave out its step too, which asks for some.
+    * One transfer of four numbers a draw goes to the CPU, where weights and all metrics are computed; there
+      is no synchronisation for any metric. With a `group` their sum over ranks is gathered first.
+    * A mask on sequences is not a weight of 0: draws that are masked away leave n.
+    * The loss is for its gradient; its value is not an estimate of a regret.
+
+    References
+    ----------
+    Owen, A. B. (2013). Monte Carlo theory, methods and examples, chapter 9. Williams, R. J. (1992). Simple
+    statistical gradient-following algorithms. Machine Learning 8.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from isdiag.rl import GammaController
+    >>> from isdiag.torch import is_reshape_loss
+    >>> _ = torch.manual_seed(0)
+    >>> logits = torch.randn(64, 5, requires_grad=True)
+    >>> actions, rewards = torch.randint(5, (64,)), torch.randn(64)
+    >>> log_mu = torch.full((64,), 0.2).log()
+    >>> log_pi = logits.log_softmax(dim=1)[torch.arange(64), actions]
+    >>> loss, metrics = is_reshape_loss(log_pi, log_mu, rewards, controller=GammaController())
+    >>> loss.backward()
+    >>> print(f"gamma {metrics['gamma']:.2f}, ESS/n {metrics['ess_ratio']:.2f}")
+    gamma 0.33, ESS/n 0.86
+    """
+    coefficients, metrics = reshape_coefficients(
+        log_pi,
+        log_mu,
+        advantages,
+        mask,
+        cu_seqlens=cu_seqlens,
+        reshape=reshape,
+        controller=controller,
+        level=level,
+        normalize=normalize,
+        on_bad=on_bad,
+        group=group,
+    )
+    if metrics["skipped"]:
+        return coefficients.new_zeros((), requires_grad=True), metrics
+    return weighted_loss(log_pi, coefficients, mask, cu_seqlens=cu_seqlens, level=level), metrics
