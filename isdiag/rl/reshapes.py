@@ -44,7 +44,24 @@ def _power(gamma: float, log_w: Floats) -> Floats:
 class Reshape(ABC):
     """A function f of the importance weight, applied to log-weights.
 
-    Subclasses say what f is; calling one gives a `Reshaped`.
+    Calling one gives a `Reshaped`. A method of your own is a frozen dataclass with `log_f`, and with
+    `signal` if it replaces the advantage and `bound` if f has one; `at` and `exponent` are for a method
+    with an exponent that a schedule may set.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> from isdiag.rl import Reshape
+    >>> @dataclass(frozen=True)
+    ... class Halved(Reshape):
+    ...     def log_f(self, log_w, advantage):
+    ...         return np.minimum(log_w - np.log(2.0), 0.0)
+    ...     @property
+    ...     def bound(self):
+    ...         return 1.0
+    >>> np.exp(Halved()(np.log([0.5, 1.0, 8.0])).log_f)
+    array([0.25, 0.5 , 1.  ])
     """
 
     def __call__(self, log_w: Any, advantage: Any = 1.0) -> Reshaped:
@@ -75,18 +92,47 @@ class Reshape(ABC):
             w, a = np.broadcast_arrays(w, a)
         w, a = w.astype(np.float64, copy=False), a.astype(np.float64)
         with np.errstate(all="ignore"):  # exp of a large log-weight may overflow to its limit
-            log_f = self._log_f(w, a)
-        return Reshaped(np.where(w < inf, log_f, np.nan), self._signal(a))
+            log_f = self.log_f(w, a)
+        return Reshaped(np.where(w < inf, log_f, np.nan), self.signal(a))
 
     @abstractmethod
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats: ...
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        """Log of the reshaped weight: the formula of a method.
 
-    def _signal(self, advantage: Floats) -> Floats:
+        It must be right, without overflow to NaN, for every log-ratio below inf: at -inf, a draw of zero
+        weight, it is the limit of f, and log-ratios of +-800 and beyond occur where sequences are long.
+        Nothing warns here of what overflows to its limit. What it returns for a log-ratio that is NaN or
+        +inf does not matter. The arguments must not be changed.
+
+        Parameters
+        ----------
+        log_w, advantage : ndarray of float64
+            Of one shape; draws are along the last axis.
+
+        Returns
+        -------
+        ndarray of float64
+            Of that shape; -inf for f = 0.
+        """
+
+    def signal(self, advantage: Floats) -> Floats:
+        """What the reshaped weight multiplies: the advantage, if the method has nothing in its place.
+
+        Parameters
+        ----------
+        advantage : ndarray of float64
+            A copy of the caller's.
+
+        Returns
+        -------
+        ndarray of float64
+            Of that shape.
+        """
         return advantage
 
     @property
     def bound(self) -> float:
-        """The largest value that f can take; inf if there is none."""
+        """The least number that f never exceeds, whatever the batch; inf if there is none."""
         return inf
 
     @property
@@ -120,10 +166,10 @@ class _Tempered(Reshape):
 class SFT(Reshape):
     """Supervised fine-tuning: f = 1 and signal 1, the gradient of ``-KL(mu || pi)``. Rewards are not used."""
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return np.zeros_like(log_w)
 
-    def _signal(self, advantage: Floats) -> Floats:
+    def signal(self, advantage: Floats) -> Floats:
         return np.ones_like(advantage)
 
     @property
@@ -151,7 +197,7 @@ class RewardWeighted(Reshape):
         if self.tau is not None:
             number("tau", self.tau, 0.0, ends="()")
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         if self.tau is not None:
             return advantage / self.tau
         if (advantage <= 0.0).any():
@@ -162,7 +208,7 @@ class RewardWeighted(Reshape):
             raise ValueError(msg)
         return np.log(advantage)
 
-    def _signal(self, advantage: Floats) -> Floats:
+    def signal(self, advantage: Floats) -> Floats:
         return np.ones_like(advantage)
 
 
@@ -170,7 +216,7 @@ class RewardWeighted(Reshape):
 class Reinforce(Reshape):
     """Full importance sampling, f = w: the gradient of the expected reward under pi."""
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return log_w
 
 
@@ -200,7 +246,7 @@ class PPOClip(Reshape):
         if self.dual is not None:
             number("dual", self.dual, 1.0, ends="()")
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         floor = log(1.0 - self.low) if self.low < 1.0 else -inf
         ceiling = inf if self.dual is None else log(self.dual)
         moves = np.where(
@@ -232,7 +278,7 @@ class Truncated(Reshape):
     def __post_init__(self) -> None:
         number("cap", self.cap, 0.0, ends="()")
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return np.minimum(log_w, log(self.cap))
 
     @property
@@ -261,7 +307,7 @@ class Masked(Reshape):
         number("low", self.low, 0.0, ends="[)")
         number("high", self.high, self.low, ends="()")
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return np.where((log_w >= np.log(self.low)) & (log_w <= log(self.high)), log_w, -inf)
 
     @property
@@ -290,7 +336,7 @@ class CISPO(Reshape):
         number("low", self.low, 0.0, ends="[)")
         number("high", self.high, self.low, ends="()")
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return np.clip(log_w, np.log(self.low), log(self.high))
 
     @property
@@ -307,7 +353,7 @@ class TOPR(Reshape):
     Le Roux, N. et al. (2025). Tapered off-policy REINFORCE. arXiv:2503.14286.
     """
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return np.where(advantage < 0.0, np.minimum(log_w, 0.0), 0.0)
 
     @property
@@ -341,7 +387,7 @@ class Power(_Tempered):
         super().__post_init__()
         number("caution", self.caution, 0.0, ends="()")
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         powered = _power(self.gamma, log_w)
         if self.caution != 1.0:
             # A product: to choose by a mask as random as signs are takes ten times as long.
@@ -385,7 +431,7 @@ class Defensive(_Tempered):
         """The map w / (1 - shrinkage + shrinkage * w) by its other name."""
         return cls(gamma=1.0, alpha=shrinkage)
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         if self.alpha == 1.0:
             return np.zeros_like(log_w)
         # Divided by w^gamma, so that the limits at both ends are exact.
@@ -415,7 +461,7 @@ class ParetoSmoothed(_Tempered):
     Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), 1-58.
     """
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return psis(_power(self.gamma, log_w), normalize=False, where=log_w < inf).log_weights
 
 
@@ -450,14 +496,14 @@ class AlphaDivergence(_Tempered):
         number("gamma", self.gamma, 0.0, 1.0, "[)")  # for 1 see KLRegularized
         number("beta", self.beta, 0.0, ends="()")
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         tilt = advantage / self.beta
         log_z = self.log_z
         if log_z is None:
             log_z = np.logaddexp.reduce(tilt, axis=-1, keepdims=True) - np.log(tilt.shape[-1])
         return _power(self.gamma, log_w) + (1.0 - self.gamma) * (tilt - log_z)
 
-    def _signal(self, advantage: Floats) -> Floats:
+    def signal(self, advantage: Floats) -> Floats:
         return np.full_like(advantage, 1.0 / (1.0 - self.gamma))
 
 
@@ -486,7 +532,7 @@ class VESPO(Reshape):
         for name in ("k_pos", "lam_pos", "k_neg", "lam_neg"):
             number(name, getattr(self, name), 0.0, ends="[)")
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         negative = advantage < 0.0
         k = np.where(negative, self.k_neg, self.k_pos)
         lam = np.where(negative, self.lam_neg, self.lam_pos)
@@ -525,7 +571,7 @@ class DRos(Reshape):
     def __post_init__(self) -> None:
         number("shrinkage", self.shrinkage, 0.0, ends="()")
 
-    def _log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return -np.logaddexp(log_w - log(self.shrinkage), -log_w)
 
     @property
