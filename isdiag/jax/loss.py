@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
+from isdiag._core.boundary import mask_array
 from isdiag._core.check import one_of
 from isdiag.jax.callback import default_float, on_host, real, shaped, widened
-from isdiag.rl.ratios import Level, log_ratio, refuse_geometric
+from isdiag.rl.layouts import Level, advantage_shape, check_padded, check_tokens, refuse_geometric
+from isdiag.rl.ratios import log_ratio
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Fixed, Schedule, State
 from isdiag.rl.step import METRICS, Limits, Normalize, take_step
@@ -65,10 +68,10 @@ def is_reshape_loss(
         through these does a gradient flow.
     log_mu : array_like of log_pi's shape
         The same under the policy that sampled.
-    advantages : array_like, shape () or (B,), or (B, T) for the level "token"
+    advantages : array_like, shape (), (B,) or (B, 1), or (B, T) for the level "token"
         Advantages or rewards; that of a sequence is that of all its tokens.
     mask : array_like of log_pi's shape, optional
-        Tokens that count: True, or a number other than 0. What the others hold has no effect.
+        Tokens that count, bool or 0 and 1. What the others hold has no effect.
     state : State
         What the schedule remembers: ``State(gamma)`` at first, then `LossAux.state`.
     reshape : Reshape, default Power()
@@ -105,7 +108,8 @@ def is_reshape_loss(
     * Where a coefficient is 0 the log-likelihood has no effect, be it -inf or NaN.
     * What `take_step` refuses with a ValueError (`RewardWeighted` without tau and a reward that is not
       positive, `AlphaDivergence` and a gamma of 1) makes loss, gradient and metrics NaN and `ok` False, and
-      leaves the state as it was. So does a state with a NaN gamma.
+      leaves the state as it was. So do a state with a NaN gamma and, where the mask is traced, one that
+      holds other numbers than 0 and 1.
     * State and metrics have the precision that JAX is set to; in float32 a count is exact up to 2**24.
     * `jax.vmap` calls back once for each batch (``vmap_method="sequential"``).
 
@@ -133,25 +137,21 @@ def is_reshape_loss(
     """
     log_pi, log_mu = widened(log_pi, "log_pi"), widened(log_mu, "log_mu")
     signal = widened(advantages, "advantages")
-    kept = jnp.ones(log_pi.shape, np.bool_) if mask is None else jnp.asarray(mask) != 0
+    if not (mask is None or isinstance(mask, Tracer)):
+        mask = mask_array(np.asarray(mask), "mask")
+    counting = jnp.ones(log_pi.shape, np.bool_) if mask is None else jnp.asarray(mask)
     one_of("level", level, Level)
     one_of("normalize", normalize, Normalize)
     for given, kind in ((reshape, Reshape), (schedule, Schedule), (limits, Limits)):
         if not isinstance(given, kind):  # pyright: ignore[reportUnnecessaryIsInstance]
             msg = f"{kind.__name__.lower()} must be a {kind.__name__}, got {given!r}"
             raise TypeError(msg)
-    if log_pi.ndim not in (1, 2) or not log_pi.shape == log_mu.shape == kept.shape:
-        msg = (
-            f"log_pi must have shape (B, T) or (B,), and log_mu and mask the same; got {log_pi.shape}, "
-            f"{log_mu.shape} and {kept.shape}"
-        )
-        raise ValueError(msg)
+    check_padded(log_pi.shape)
+    check_tokens(log_pi.shape, log_mu.shape, counting.shape)
     if log_pi.ndim == 1:
         refuse_geometric(level)
     draws = log_pi.shape if level == "token" else log_pi.shape[:1]
-    if signal.shape not in ((), draws[:1], draws):
-        msg = f"advantages of shape {signal.shape} do not fit draws of shape {draws}"
-        raise ValueError(msg)
+    signal = signal.reshape(advantage_shape(signal.shape, draws, log_pi.shape[0]))
     gamma, step = _arrays_of(state)
 
     result: Any = (
@@ -160,10 +160,11 @@ def is_reshape_loss(
         dict.fromkeys(METRICS, shaped((), default_float())),
     )
     how = {"reshape": reshape, "schedule": schedule, "limits": limits, "normalize": normalize}
-    arrays = (log_pi, log_mu, kept, signal, gamma, step)
+    arrays = (log_pi, log_mu, counting, signal, gamma, step)
     take = partial(_step, level=level, **how)
     coefficients, after, metrics = on_host(take, result, *arrays, vmap_method="sequential")
 
+    kept = counting != 0
     likelihood = jnp.where(kept, log_pi, 0.0)
     if level != "token" and likelihood.ndim == 2:
         likelihood = likelihood.sum(axis=1)
@@ -178,14 +179,16 @@ def _step(
 ) -> Any:
     """Coefficients, state and metrics of `isdiag.rl.take_step`; NaN and the old state if it refuses."""
     kept, signal = np.asarray(kept), np.asarray(signal)  # JAX must not compute while it calls back
-    log_w = log_ratio(log_pi, log_mu, kept, level=level)
-    used = kept.any(axis=1) if kept.ndim > log_w.ndim else kept
-    signal = np.broadcast_to(signal.reshape(signal.shape + (1,) * (used.ndim - signal.ndim)), used.shape)
     state = State(gamma.item(), step.item())
     try:
-        state, taken = take_step(log_w, signal, state=state, where=used, **how)
+        log_w = log_ratio(log_pi, log_mu, kept, level=level)
+        state, taken = take_step(log_w, signal, state=state, where=kept, **how)
     except ValueError:
-        return np.full(used.shape, np.nan), state, dict.fromkeys(METRICS, np.nan)
+        return (
+            np.full(kept.shape if level == "token" else kept.shape[:1], np.nan),
+            state,
+            dict.fromkeys(METRICS, np.nan),
+        )
     return taken.coefficients, state, taken.metrics()
 
 

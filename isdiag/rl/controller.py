@@ -114,13 +114,13 @@ class GammaController:
         log_w : array_like
             Log-ratios ``log pi - log mu`` of the whole batch, see `log_ratio`.
         advantage : array_like, default 1
-            Advantages or rewards, broadcast to `log_w`.
+            Advantages or rewards, see `take_step`.
         reshape : Reshape, optional
             In the place of the controller's, for this step.
         normalize : {"batch", "count"}, optional
             In the place of the controller's, for this step.
         where : array_like of bool, optional
-            Draws that there are, broadcast to `log_w`.
+            Draws that there are, see `take_step`.
 
         Returns
         -------

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 
 from isdiag._core.boundary import mask_array, real_array
 from isdiag._core.check import one_of
-from isdiag._core.typing import Floats, Ints
-
-Level = Literal["sequence", "token", "geometric"]
-
-
-def refuse_geometric(level: str) -> None:
-    """Raise ValueError at the level "geometric": for log-probabilities that are a number a sequence."""
-    if level == "geometric":
-        msg = 'level "geometric" needs tokens, and log_pi of shape (B,) is a number a sequence'
-        raise ValueError(msg)
+from isdiag._core.typing import Floats, Ints, Mask
+from isdiag.rl.layouts import (
+    Level,
+    check_cuts,
+    check_padded,
+    check_ragged,
+    check_tokens,
+    refuse_geometric,
+    sequences_of,
+)
 
 
 def log_ratio(
@@ -31,8 +30,8 @@ def log_ratio(
     log_pi, log_mu : array_like or sequences of 1-D array_like
         Log-probabilities of the tokens under the policy that learns and under the one that sampled, in
         nats. In one of four layouts: padded, of shape (B, T), beside a mask; ragged, a list of B arrays of
-        a length each; packed, of shape (sum of lengths,), beside `cu_seqlens`; or, of shape (B,), already
-        summed up, a number a sequence.
+        a length each, or a NestedTensor of torch; packed, of shape (sum of lengths,), beside `cu_seqlens`;
+        or, of shape (B,), already summed up, a number a sequence.
     mask : array_like of bool or of 0 and 1, optional
         Tokens that count, in the layout of `log_pi`. What the others hold has no effect.
     cu_seqlens : array_like of int, shape (B + 1,), optional
@@ -45,13 +44,15 @@ def log_ratio(
     Returns
     -------
     ndarray or list of ndarray
-        Of float64. Shape (B,) for "sequence" and "geometric". For "token" the layout of `log_pi`, -inf where
-        the mask leaves a token out.
+        Of float64. Shape (B,) for "sequence" and "geometric", NaN for a sequence without a token: it is no
+        draw, and nothing counts it. For "token" the layout of `log_pi`, -inf where the mask leaves a token
+        out.
 
     Raises
     ------
     ValueError
-        If shapes do not match, `level` is unknown or `cu_seqlens` does not cut `log_pi` into sequences.
+        If shapes do not match, `level` is unknown, `cu_seqlens` does not cut `log_pi` into sequences, or the
+        mask holds other numbers than 0 and 1 (an additive one does).
     TypeError
         If the arrays are not real or not in CPU memory.
 
@@ -59,11 +60,11 @@ def log_ratio(
     -----
     * Half and single precision are widened to float64 before anything is subtracted or added up.
     * The three layouts give the same bits.
-    * A sequence without tokens has ratio 1, the empty product.
-    * Draws at level "token" are the tokens of the mask: pass it on, ``take_step(..., where=mask)``, as some
-      reshapes give weight to a ratio of 0.
-    * NaN, or -inf under both policies, gives NaN; -inf under `log_mu` alone, a token that could not have
-      been sampled, +inf. Both are errors of the data, which `GammaController` counts and leaves out.
+    * Pass the mask on, ``take_step(..., where=mask)``: at level "token" its tokens are the draws, and at the
+      others a sequence without a token is then no error either.
+    * NaN, +inf under `log_mu`, or -inf under both policies, gives NaN; -inf under `log_mu` alone, a token
+      that could not have been sampled, +inf. Both are errors of the data, which `GammaController` counts
+      and leaves out.
     * "sequence" of TRL's ``importance_sampling_level``, of ms-swift and of AReaL is "geometric" here.
 
     References
@@ -89,45 +90,32 @@ def log_ratio(
 
 
 def _log_ratio(log_pi: Any, log_mu: Any, mask: Any, cu_seqlens: Any, level: Level) -> Any:
-    if _is_ragged(log_pi):
-        if cu_seqlens is not None:
-            msg = "cu_seqlens is for packed tokens, and log_pi is a list of sequences"
-            raise ValueError(msg)
-        return _of_ragged(log_pi, log_mu, mask, level)
+    sequences = sequences_of(log_pi)
+    if sequences is not None:
+        return _of_ragged(sequences, log_mu, mask, cu_seqlens, level)
     difference, kept = _difference(log_pi, log_mu, mask)
     starts = None
     if cu_seqlens is not None:
-        starts = _starts(cu_seqlens, difference)
-    elif difference.ndim == 2:
-        count, width = difference.shape
-        starts = width * np.arange(count + 1, dtype=np.int64)
-    elif difference.ndim == 1:
-        refuse_geometric(level)
+        starts = np.array(check_cuts(cu_seqlens, difference.shape))
     else:
-        msg = f"log_pi must have shape (B,) or (B, T), or be a list of arrays; got {difference.shape}"
-        raise ValueError(msg)
-    if starts is None or level == "token":
+        check_padded(difference.shape)
+        if difference.ndim == 2:
+            count, width = difference.shape
+            starts = width * np.arange(count + 1, dtype=np.int64)
+        else:
+            refuse_geometric(level)
+    if level == "token":
         return np.where(kept, difference, -np.inf)
+    if starts is None:
+        return np.where(kept, difference, np.nan)
     return _over(difference.ravel(), kept.ravel(), starts, level)
 
 
-def _is_ragged(log_pi: Any) -> bool:
-    if not isinstance(log_pi, (list, tuple)):
-        return False
-    items = cast("Sequence[Any]", log_pi)
-    # Lists of numbers, all of one length, are an array written out.
-    return any(getattr(item, "shape", ()) for item in items) or len({np.shape(item) for item in items}) > 1
-
-
-def _of_ragged(log_pi: Any, log_mu: Any, mask: Any, level: Level) -> Any:
-    masks: Any = [None] * len(log_pi) if mask is None else mask
-    if not len(log_pi) == len(log_mu) == len(masks):
-        msg = f"log_pi, log_mu and mask hold {len(log_pi)}, {len(log_mu)} and {len(masks)} sequences"
-        raise ValueError(msg)
-    parts = [_difference(*tokens) for tokens in zip(log_pi, log_mu, masks, strict=True)]
-    if any(difference.ndim != 1 for difference, _ in parts):
-        msg = "each sequence of a ragged batch must be 1-D"
-        raise ValueError(msg)
+def _of_ragged(log_pi: Any, log_mu: Any, mask: Any, cu_seqlens: Any, level: Level) -> Any:
+    others = [given if sequences_of(given) is None else sequences_of(given) for given in (log_mu, mask)]
+    check_ragged(log_pi, others[0], others[1], cu_seqlens)
+    masks = [None] * len(log_pi) if mask is None else others[1]
+    parts = [_difference(*tokens) for tokens in zip(log_pi, others[0], masks, strict=True)]
     if level == "token":
         return [np.where(kept, difference, -np.inf) for difference, kept in parts]
     starts = np.zeros(len(parts) + 1, np.int64)
@@ -136,39 +124,24 @@ def _of_ragged(log_pi: Any, log_mu: Any, mask: Any, level: Level) -> Any:
     return _over(difference, np.concatenate([kept for _, kept in parts]), starts, level)
 
 
-def _difference(log_pi: Any, log_mu: Any, mask: Any) -> tuple[Floats, Any]:
+def _difference(log_pi: Any, log_mu: Any, mask: Any) -> tuple[Floats, Mask]:
     """log pi - log mu in float64, and which of it counts."""
     pi = real_array(log_pi, "log_pi")[0].astype(np.float64)
     mu = real_array(log_mu, "log_mu")[0].astype(np.float64)
-    if pi.shape != mu.shape:
-        msg = f"log_pi and log_mu must have the same shape, got {pi.shape} and {mu.shape}"
-        raise ValueError(msg)
     kept = np.ones(pi.shape, np.bool_) if mask is None else mask_array(mask, "mask")
-    if kept.shape != pi.shape:
-        msg = f"mask must have the shape of log_pi {pi.shape}, got {kept.shape}"
-        raise ValueError(msg)
-    return pi - mu, kept
+    check_tokens(pi.shape, mu.shape, kept.shape)
+    pi -= mu
+    pi[mu == np.inf] = np.nan  # no log-probability; a difference of -inf would pass for a draw of no weight
+    return pi, kept
 
 
-def _starts(cu_seqlens: Any, difference: Floats) -> Ints:
-    starts = np.asarray(cu_seqlens)
-    cuts = starts.ndim == 1 and starts.size > 1 and starts.dtype.kind in "iu" and difference.ndim == 1
-    if not cuts or starts[0] != 0 or starts[-1] != difference.size or (np.diff(starts.astype(int)) < 0).any():
-        msg = (
-            f"cu_seqlens must be ints that rise from 0 to the size of a 1-D log_pi, got {cu_seqlens!r} "
-            f"for shape {difference.shape}"
-        )
-        raise ValueError(msg)
-    return starts.astype(np.int64)
-
-
-def _over(difference: Floats, kept: Any, starts: Ints, level: Level) -> Floats:
-    """Sums, or means, over the tokens between the starts.
+def _over(difference: Floats, kept: Mask, starts: Ints, level: Level) -> Floats:
+    """Sums, or means, over the tokens between the starts; NaN where none counts.
 
     Only tokens that count are in the sums, so that padding does not change their order of addition.
     """
     counted = np.concatenate([[0], np.cumsum(kept)])[starts]
     lengths = np.diff(counted)
     tokens = np.append(difference[kept], 0.0)  # reduceat wants every start to be inside
-    total = np.where(lengths > 0, np.add.reduceat(tokens, counted[:-1]), 0.0)
+    total = np.where(lengths > 0, np.add.reduceat(tokens, counted[:-1]), np.nan)
     return total / np.maximum(lengths, 1) if level == "geometric" else total

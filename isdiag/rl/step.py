@@ -157,7 +157,7 @@ def take_step(
     log_w : array_like
         Log-ratios of the batch's draws, any shape; all are one sample. -inf is a draw of zero weight.
     advantage : array_like, default 1
-        Advantages or rewards, broadcast to `log_w`.
+        Advantages or rewards: one for all, of log_w's shape, or one for each of its rows, (B,) or (B, 1).
     reshape : Reshape
         Maps weights; its exponent, if it has one, is set by the schedule.
     schedule : Schedule
@@ -170,7 +170,8 @@ def take_step(
         Divide the weights by their sum, as self-normalised importance sampling does, or by the number of
         draws.
     where : array_like of bool, optional
-        Draws that there are, broadcast to `log_w`: for tokens, the mask. The others are in no count.
+        Draws that there are, of log_w's shape or (B,) for its rows: for tokens, the mask. For sequences too
+        it may be the mask, (B, T): one without a token is no draw. The others are in no count.
 
     Returns
     -------
@@ -283,7 +284,10 @@ def _draws(log_w: Any, advantage: Any, where: Any) -> _Draws:
     used = (ratios < inf) & np.isfinite(signs)
     present = used.size
     if where is not None:
-        there = _like(ratios, mask_array(where, "where"), "where")
+        there = mask_array(where, "where")
+        if there.ndim == ratios.ndim + 1:
+            there = there.any(axis=-1)
+        there = _like(ratios, there, "where")
         used &= there
         present = int(np.count_nonzero(there))
     if used.all():
@@ -293,10 +297,14 @@ def _draws(log_w: Any, advantage: Any, where: Any) -> _Draws:
 
 
 def _like(ratios: Floats, values: Any, name: str) -> Any:
+    """Values in the shape of the ratios; an axis that they lack is one over tokens, at the end."""
     if values.shape == ratios.shape:
         return values
+    missing = ratios.ndim - values.ndim
     try:
-        return np.broadcast_to(values, ratios.shape)
+        if missing == -1 and values.shape[-1] == 1:
+            return np.broadcast_to(values[..., 0], ratios.shape)
+        return np.broadcast_to(values.reshape(values.shape + (1,) * max(missing, 0)), ratios.shape)
     except ValueError:
         msg = f"{name} of shape {values.shape} does not fit log_w's {ratios.shape}"
         raise ValueError(msg) from None

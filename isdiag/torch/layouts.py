@@ -7,18 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from isdiag.rl.ratios import Level, refuse_geometric
+from isdiag._core.boundary import mask_array
+from isdiag.rl.layouts import (
+    Level,
+    advantage_shape,
+    check_cuts,
+    check_padded,
+    check_ragged,
+    check_tokens,
+    refuse_geometric,
+    sequences_of,
+)
 
 Tokens = Tensor | Sequence[Tensor]
 
 
 def joined(tokens: Tokens) -> Tensor:
-    """Tokens as one tensor: those of a list one after the other."""
-    return tokens if isinstance(tokens, Tensor) else torch.cat(list(tokens))
+    """Tokens as one tensor: those of a list or NestedTensor one after the other."""
+    sequences = sequences_of(tokens)
+    return cast("Tensor", tokens) if sequences is None else torch.cat(list(sequences))
 
 
 @dataclass(frozen=True)
@@ -50,13 +62,22 @@ class Layout:
     count: int
 
     @classmethod
-    def of(cls, log_pi: Tokens, mask: Tokens | None = None, *, cu_seqlens: Tensor | None = None) -> Layout:
+    def of(
+        cls,
+        log_pi: Tokens,
+        mask: Tokens | None = None,
+        *,
+        log_mu: Tokens | None = None,
+        cu_seqlens: Tensor | None = None,
+    ) -> Layout:
         """The layout of a batch.
 
         Parameters
         ----------
         log_pi, mask, cu_seqlens
             As given to `is_reshape_loss`.
+        log_mu
+            The same under the other policy, if its shape is to be checked.
 
         Returns
         -------
@@ -66,35 +87,26 @@ class Layout:
         Raises
         ------
         ValueError
-            If shapes do not fit.
+            If shapes do not fit, or the mask holds other numbers than 0 and 1. Only a mask that is not bool
+            and `cu_seqlens` on a GPU are looked at, which waits for the device.
         """
-        flat = joined(log_pi)
-        kept = (
-            torch.ones_like(flat, dtype=torch.bool) if mask is None else joined(mask).to(flat.device).bool()
-        )
-        if kept.shape != flat.shape:
-            msg = f"mask must have the shape of log_pi {tuple(flat.shape)}, got {tuple(kept.shape)}"
-            raise ValueError(msg)
-        if not isinstance(log_pi, Tensor):
-            lengths = torch.tensor([len(tokens) for tokens in log_pi], device=flat.device)
-            count = len(log_pi)
-            row = torch.repeat_interleave(
-                torch.arange(count, device=flat.device), lengths, output_size=flat.numel()
-            )
-            return cls(kept, row, count)
+        sequences = sequences_of(log_pi)
+        if sequences is not None:
+            others = [
+                given if sequences_of(given) is None else sequences_of(given) for given in (log_mu, mask)
+            ]
+            check_ragged(sequences, others[0], others[1], cu_seqlens)
+            flat = joined(log_pi)
+            lengths = torch.tensor([len(tokens) for tokens in sequences], device=flat.device)
+            return cls(_kept(flat, mask), _rows(lengths, flat.numel()), len(sequences))
+        flat = cast("Tensor", log_pi)
+        mu, counting = (None if given is None else joined(given).shape for given in (log_mu, mask))
+        check_tokens(flat.shape, mu, counting)
         if cu_seqlens is not None:
-            if flat.ndim != 1 or cu_seqlens.ndim != 1:
-                msg = f"with cu_seqlens log_pi must be 1-D, got shape {tuple(flat.shape)}"
-                raise ValueError(msg)
-            ends = cu_seqlens.to(flat.device)[1:].contiguous()
-            row = torch.bucketize(torch.arange(flat.numel(), device=flat.device), ends, right=True)
-            return cls(kept, row, ends.numel())
-        if flat.ndim not in (1, 2):
-            msg = (
-                f"log_pi must have shape (B,) or (B, T), or be a list of 1-D tensors; got {tuple(flat.shape)}"
-            )
-            raise ValueError(msg)
-        return cls(kept, None, flat.shape[0])
+            cuts = torch.tensor(check_cuts(cu_seqlens.cpu(), flat.shape), device=flat.device)
+            return cls(_kept(flat, mask), _rows(cuts.diff(), flat.numel()), len(cuts) - 1)
+        check_padded(flat.shape)
+        return cls(_kept(flat, mask), None, flat.shape[0])
 
     def total(self, tokens: Tensor) -> Tensor:
         """Sums over the tokens of each sequence, (B,); those that do not count may hold anything."""
@@ -122,16 +134,29 @@ class Layout:
         return self.kept if level == "token" else self.lengths > 0
 
     def spread(self, values: Tensor, level: Level) -> Tensor:
-        """Numbers of the sequences at the draws of the level; numbers of the tokens stay."""
-        if level == "token" and values.shape == self.kept.shape:
+        """Numbers of the sequences, (), (B,) or (B, 1), at the draws of the level; those of draws stay."""
+        draws = self.kept.shape if level == "token" else (self.count,)
+        values = values.reshape(advantage_shape(values.shape, draws, self.count))
+        if values.ndim and values.shape == draws:
             return values
-        if values.shape not in ((), (self.count,)):
-            fits = f"(), ({self.count},)" + (f" or {tuple(self.kept.shape)}" if level == "token" else "")
-            msg = f"advantages must have shape {fits}, got {tuple(values.shape)}"
-            raise ValueError(msg)
         of_rows = values.expand(self.count)
         if level != "token":
             return of_rows
         if self.row is not None:
             return of_rows[self.row]
         return of_rows.reshape(-1, *[1] * (self.kept.ndim - 1)).expand(self.kept.shape)
+
+
+def _kept(flat: Tensor, mask: Tokens | None) -> Tensor:
+    if mask is None:
+        return torch.ones_like(flat, dtype=torch.bool)
+    given = joined(mask).to(flat.device)
+    if given.dtype != torch.bool and not bool(((given == 0) | (given == 1)).all()):
+        mask_array(given.cpu(), "mask")  # it says what is wrong
+    return given.bool()
+
+
+def _rows(lengths: Tensor, size: int) -> Tensor:
+    """The sequence of each token."""
+    count = torch.arange(len(lengths), device=lengths.device)
+    return torch.repeat_interleave(count, lengths, output_size=size)

@@ -18,7 +18,7 @@ from torch import Tensor, distributed
 from isdiag._core.check import one_of
 from isdiag._core.typing import Floats
 from isdiag.rl.controller import GammaController
-from isdiag.rl.ratios import Level
+from isdiag.rl.layouts import Level
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Fixed, State
 from isdiag.rl.step import Normalize, Step, take_step
@@ -49,7 +49,9 @@ def _batch(
 ) -> _Batch:
     wide = torch.float32 if log_pi.device.type == "mps" else torch.float64  # MPS has no double
     pi = log_pi.detach().to(wide)
-    ratio = pi - log_mu.detach().to(device=pi.device, dtype=wide)
+    mu = log_mu.detach().to(device=pi.device, dtype=wide)
+    # +inf is no log-probability; a difference of -inf would pass for a draw of no weight.
+    ratio = torch.where(mu == torch.inf, torch.nan, pi - mu)
     signs = torch.as_tensor(advantages, device=pi.device).detach().to(wide)
     draws = (
         layout.draws(ratio, level),
@@ -109,12 +111,8 @@ def reshape_coefficients(
     """
     one_of("level", level, Level)
     one_of("on_bad", on_bad, OnBad)
-    layout = Layout.of(log_pi, mask, cu_seqlens=cu_seqlens)
+    layout = Layout.of(log_pi, mask, log_mu=log_mu, cu_seqlens=cu_seqlens)
     policy, sampler = joined(log_pi), joined(log_mu)
-    if policy.shape != sampler.shape:
-        shapes = f"{tuple(policy.shape)} and {tuple(sampler.shape)}"
-        msg = f"log_pi and log_mu must have the same shape, got {shapes}"
-        raise ValueError(msg)
     batch = _batch(policy, sampler, advantages, layout, level, group)
     dtype = torch.promote_types(policy.dtype, torch.float32)
     take = _taker(controller, reshape, normalize)

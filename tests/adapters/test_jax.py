@@ -435,10 +435,10 @@ def test_a_policy_learns_under_scan(rng):
         ({"limits": None}, TypeError, "limits must be a Limits"),
         ({"state": rl.State(np.zeros(2))}, ValueError, "state must hold two numbers"),
         ({"state": rl.State(0.5, 0.5)}, ValueError, "state must hold two numbers"),
-        ({"advantages": np.ones(5)}, ValueError, "advantages of shape"),
-        ({"advantages": np.ones((4, 5))}, ValueError, "advantages of shape"),
-        ({"log_mu": np.ones((4, 6))}, ValueError, "log_pi must have shape"),
-        ({"mask": np.ones(4, bool)}, ValueError, "log_pi must have shape"),
+        ({"advantages": np.ones(5)}, ValueError, "advantages must have shape"),
+        ({"advantages": np.ones((4, 5))}, ValueError, "advantages must have shape"),
+        ({"log_mu": np.ones((4, 6))}, ValueError, "log_pi and log_mu must have the same shape"),
+        ({"mask": np.ones(4, bool)}, ValueError, "mask must have the shape of log_pi"),
         ({"log_pi": np.ones((4, 5), bool)}, TypeError, "log_pi must hold real numbers"),
     ],
 )
@@ -455,3 +455,30 @@ def test_docstrings_are_complete_numpydoc(name):
     ignored = {"SA01", "ES01", "GL01", "GL08"} | (set() if name.islower() else {"EX01", "PR01"})
     errors = validate(f"isdiag.jax.{name}")["errors"]
     assert [error for error in errors if error[0] not in ignored] == []
+
+
+@pytest.mark.parametrize("odd", [-1e9, -np.inf, 0.5])
+def test_masks_that_are_no_masks(batch, odd):
+    log_pi, log_mu, advantages, mask = batch
+    additive = np.where(mask, 0.0, odd)
+    with pytest.raises(ValueError, match="mask must be boolean or hold 0 and 1"):
+        ij.is_reshape_loss(log_pi, log_mu, advantages, additive, state=rl.State(0.5))
+    (loss, aux), _ = value_and_grad(log_pi, log_mu, advantages, additive, state=rl.State(0.5, 3))
+    assert np.isnan(loss)
+    assert not aux.ok
+    assert aux.state.step == 3
+
+
+@each_level
+def test_a_column_of_advantages_is_one_a_sequence(batch, level):
+    log_pi, log_mu, advantages, mask = batch
+    how = {"state": rl.State(0.5), "level": level}
+    _, one = value_and_grad(log_pi, log_mu, advantages, mask, **how)
+    _, other = value_and_grad(log_pi, log_mu, advantages[:, None], mask, **how)
+    np.testing.assert_array_equal(one, other)
+
+
+def test_infinity_under_the_sampler_is_an_error_and_no_draw_of_zero_weight():
+    log_pi, log_mu = np.array([-1.0, -2.0, -1.5]), np.array([-1.0, np.inf, -1.0])
+    (_, aux), _ = value_and_grad(log_pi, log_mu, 1.0, state=rl.State(1.0))
+    assert (aux.metrics["n"], aux.metrics["n_nonfinite"]) == (2, 1)

@@ -110,6 +110,7 @@ def test_objectives_by_autograd_over_a_whole_table(objective):
 
 
 @each_device
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
 @pytest.mark.parametrize("level", ["sequence", "token", "geometric"])
 def test_layouts_agree(level, device):
     def run(layout):
@@ -120,6 +121,9 @@ def test_layouts_agree(level, device):
         if layout != "padded":
             parts, mu = ragged(tokens, mask), ragged(log_mu, mask)
             inputs = (parts, mu, rewards)
+        if layout in ("jagged", "strided"):
+            kind = {"layout": getattr(torch, layout)}
+            inputs = (*(torch.nested.as_nested_tensor(a, **kind) for a in (parts, mu)), rewards)
         if layout == "packed":
             ends = torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0))
             inputs, options = (torch.cat(parts), torch.cat(mu), rewards), {"cu_seqlens": ends}
@@ -129,7 +133,7 @@ def test_layouts_agree(level, device):
 
     loss, metrics, gradient = run("padded")
     assert gradient[~padded()[3]].abs().max() == 0.0
-    for other in (run("ragged"), run("packed")):
+    for other in map(run, ("ragged", "packed", "jagged", "strided")):
         assert other[0] == pytest.approx(loss, rel=1e-12)
         assert other[1] == pytest.approx(metrics, rel=1e-9, abs=1e-12)
         torch.testing.assert_close(other[2], gradient, rtol=1e-11, atol=1e-14)
@@ -179,15 +183,63 @@ def test_half_precision_is_widened_before_it_is_summed(dtype):
     assert log_pi.grad.dtype == dtype
 
 
+ADDITIVE = torch.where(padded()[3], 0.0, -1e9)
 BAD_ARGUMENTS = {
     "mask must have the shape": {"mask": torch.ones(48, 8)},
+    "mask must be boolean or hold 0 and 1, got values from -1e": {"mask": ADDITIVE},
+    "mask must be boolean or hold 0 and 1, got values from -inf": {
+        "mask": torch.where(ADDITIVE < 0, -math.inf, 0)
+    },
+    "mask must be boolean or hold 0 and 1, got values from 0 to 0.5": {
+        "mask": torch.where(ADDITIVE < 0, 0, 0.5)
+    },
     "same shape": {"log_mu": torch.zeros(48, 8)},
     "level must be one of": {"level": "word"},
     "on_bad must be one of": {"on_bad": "ignore"},
     "normalize must be one of": {"normalize": "length"},
-    r"advantages must have shape \(\), \(48,\), got \(47,\)": {"advantages": torch.zeros(47)},
-    "must be 1-D": {"cu_seqlens": torch.tensor([0, 3])},
+    r"advantages must have shape \(\), \(48,\), \(48, 1\), got \(47,\)": {"advantages": torch.zeros(47)},
+    "cu_seqlens must be ints that rise": {"cu_seqlens": torch.tensor([0, 3])},
 }
+
+
+@pytest.mark.parametrize("cuts", [[2, 5, 9], [0, 5, 2, 9], [0, 2, 5], [0], [0.0, 9.0], [[0, 9]]])
+def test_cuts_that_do_not_cut(cuts):
+    tokens = torch.full((9,), -1.0)
+    with pytest.raises(ValueError, match="cu_seqlens must be ints that rise from 0"):
+        is_reshape_loss(tokens, tokens, 1.0, cu_seqlens=torch.tensor(cuts))
+
+
+def test_ragged_batches_that_do_not_fit():
+    def run(pi, mu, mask=None, **how):
+        tensors = [None if part is None else [torch.zeros(n) for n in part] for part in (pi, mu, mask)]
+        is_reshape_loss(*tensors[:2], 1.0, tensors[2], **how)
+
+    with pytest.raises(ValueError, match=r"same shape, got \(3,\) and \(2,\)"):
+        run((3, 2), (2, 3))  # as many tokens in all
+    with pytest.raises(ValueError, match=r"mask must have the shape of log_pi \(3,\), got \(2,\)"):
+        run((3, 2), (3, 2), (2, 3))
+    with pytest.raises(ValueError, match="hold 2, 1 and 2 sequences"):
+        run((3, 2), (5,))
+    with pytest.raises(ValueError, match="cu_seqlens is for packed tokens"):
+        run((3, 2), (3, 2), cu_seqlens=torch.tensor([0, 3, 5]))
+    with pytest.raises(ValueError, match="must be 1-D"):
+        run(((3, 1), 2), ((3, 1), 2))
+
+
+def test_a_column_of_advantages_is_one_a_sequence():
+    log_pi, log_mu, rewards, mask = padded()
+    for level in ("sequence", "token", "geometric"):
+        one, _ = is_reshape_loss(log_pi, log_mu, rewards, mask, level=level)
+        other, _ = is_reshape_loss(log_pi, log_mu, rewards[:, None], mask, level=level)
+        assert one == other
+
+
+def test_infinity_under_the_sampler_is_an_error_and_no_draw_of_zero_weight():
+    log_pi, log_mu = torch.tensor([-1.0, -2.0, -1.5]), torch.tensor([-1.0, math.inf, -1.0])
+    with pytest.raises(ValueError, match="of 3 draws 1 have a log-ratio"):
+        is_reshape_loss(log_pi, log_mu, 1.0)
+    _, metrics = is_reshape_loss(log_pi, log_mu, 1.0, on_bad="skip")
+    assert (metrics["n"], metrics["n_nonfinite"]) == (2, 1)
 
 
 @pytest.mark.parametrize("message", BAD_ARGUMENTS)

@@ -193,6 +193,13 @@ def test_any_shape_is_one_sample(batch):
     np.testing.assert_array_equal(
         groups.coefficients.ravel(), step_of(log_w, np.repeat(advantage[:20], 15)).coefficients
     )
+    # As many rows as tokens: a number a row is still that row's.
+    square, by_row = log_w[:225].reshape(15, 15), advantage[:15]
+    expected = step_of(square, np.repeat(by_row, 15).reshape(15, 15))
+    for numbers in (by_row, by_row[:, None]):
+        np.testing.assert_array_equal(step_of(square, numbers).coefficients, expected.coefficients)
+    column = step_of(log_w, advantage[:, None])
+    np.testing.assert_array_equal(column.coefficients, flat.coefficients)
     one = step_of(0.3, 2.0)
     assert one.coefficients.shape == ()
     assert one.coefficients == 2.0
@@ -585,6 +592,8 @@ def test_bad_arguments_of_a_step(batch):
         step_of(log_w, advantage[1:])
     with pytest.raises(ValueError, match=r"\(2, 300\)"):
         step_of(log_w, np.zeros((2, 300)))  # advantage is broadcast to log_w, not the other way
+    with pytest.raises(ValueError, match=r"advantage of shape \(15,\) does not fit log_w's \(20, 15\)"):
+        step_of(log_w.reshape(20, 15), np.zeros(15))  # one a row, never one a token
     for pair in (("a", 1.0), (log_w, "a"), ([1j], 1.0), ([True], 1.0)):
         with pytest.raises(TypeError, match="must hold real numbers"):
             step_of(*pair)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isdiag import rl
 from isdiag.rl import log_ratio
 from tests.helpers import optional
 
@@ -76,23 +77,51 @@ def test_levels_are_the_product_and_the_geometric_mean_of_the_token_ratios(lengt
     whole, token, geometric = (next(batch.layouts(level)) for level in LEVELS)
     for i, differences in enumerate(batch.kept()):
         size = math.fsum(map(abs, differences))
-        assert whole[i] == pytest.approx(math.fsum(differences), rel=0, abs=1e-14 * size)
-        assert geometric[i] == whole[i] / max(len(differences), 1)
+        if differences:
+            assert whole[i] == pytest.approx(math.fsum(differences), rel=0, abs=1e-14 * size)
+            assert geometric[i] == whole[i] / len(differences)
+        else:
+            assert math.isnan(whole[i])
+            assert math.isnan(geometric[i])
         np.testing.assert_array_equal(token[i][batch.masks[i]], differences)
         assert (token[i][~batch.masks[i]] == -np.inf).all()
 
 
-def test_a_sequence_without_tokens_has_ratio_one():
+def test_a_sequence_without_tokens_is_no_draw(rng):
     for level in ("sequence", "geometric"):
-        assert log_ratio([[], [1.0]], [[], [3.0]], level=level).tolist() == [0.0, -2.0]
-        assert log_ratio([[9.0]], [[1.0]], [[0]], level=level).tolist() == [0.0]
-        assert log_ratio(np.zeros((3, 0)), np.zeros((3, 0)), level=level).tolist() == [0.0, 0.0, 0.0]
+        np.testing.assert_array_equal(log_ratio([[], [1.0]], [[], [3.0]], level=level), [np.nan, -2.0])
+        np.testing.assert_array_equal(log_ratio([[9.0]], [[1.0]], [[0]], level=level), [np.nan])
+        assert np.isnan(log_ratio(np.zeros((3, 0)), np.zeros((3, 0)), level=level)).all()
+    # 60 rows of padding among 100: they are in no count, and no error where the mask is passed on.
+    pi, mu = rng.normal(-1.0, 0.3, size=(2, 100, 4))
+    mask = np.broadcast_to(np.arange(100)[:, None] < 40, (100, 4))
+    log_w, expected = log_ratio(pi, mu, mask), log_ratio(pi[:40], mu[:40])
+    how = {"reshape": rl.Power(), "schedule": rl.Fixed(), "state": rl.State(1.0)}
+    step, alone = (rl.take_step(log_w, where=where, **how)[1] for where in (mask, None))
+    rest = rl.take_step(expected, **how)[1]
+    assert (step.n, alone.n, step.n_nonfinite) == (40, 40, 0)
+    assert step.ess_ratio == alone.ess_ratio == rest.ess_ratio
+    np.testing.assert_array_equal(step.coefficients[:40], rest.coefficients)
+    assert not step.coefficients[40:].any()
+
+
+@each_level
+def test_a_nested_tensor_is_a_ragged_batch(level):
+    torch = optional("torch")
+    pi, mu = (
+        [torch.tensor(tokens) for tokens in lists]
+        for lists in ([[-1.0], [-2.0, -3.0]], [[-2.0], [0.0, -1.0]])
+    )
+    nested = (torch.nested.as_nested_tensor(parts, layout=torch.jagged) for parts in (pi, mu))
+    for found, expected in zip(log_ratio(*nested, level=level), log_ratio(pi, mu, level=level), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
 def test_a_number_a_sequence_is_its_ratio(level):
     np.testing.assert_array_equal(log_ratio([-4.0, -9.5], [-3.0, -10.0], level=level), [-1.0, 0.5])
-    np.testing.assert_array_equal(log_ratio([-4.0, np.nan], [-3.0, 1.0], [1, 0], level=level), [-1, -np.inf])
+    left_out = -np.inf if level == "token" else np.nan
+    np.testing.assert_array_equal(log_ratio([-4.0, np.nan], [-3.0, 1.0], [1, 0], level=level), [-1, left_out])
     with pytest.raises(ValueError, match="needs tokens"):
         log_ratio([-4.0, -9.5], [-3.0, -10.0], level="geometric")
 
@@ -160,6 +189,7 @@ def test_inputs_stay(rng):
         (-np.inf, -np.inf, np.nan),
         (np.nan, -1.0, np.nan),
         (-1.0, np.nan, np.nan),
+        (-1.0, np.inf, np.nan),  # no log-probability, rather than a draw of no weight
     ],
 )
 def test_one_odd_token_decides_its_sequence_and_no_other(pi, mu, expected):
@@ -200,6 +230,9 @@ def test_unknown_level(level):
         (([[[1.0]], [1.0, 2.0]], [[[1.0]], [1.0, 2.0]]), "1-D"),
         (([1.0], [1.0], [2]), "mask must be boolean or hold 0 and 1"),
         (([1.0], [1.0], [np.nan]), "mask must be boolean or hold 0 and 1"),
+        (([1.0], [1.0], [-1e9]), "mask must be boolean or hold 0 and 1"),
+        (([1.0], [1.0], [-np.inf]), "mask must be boolean or hold 0 and 1"),
+        (([1.0], [1.0], [0.5]), "mask must be boolean or hold 0 and 1"),
     ],
 )
 @each_level
