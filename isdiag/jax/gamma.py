@@ -18,7 +18,7 @@ from isdiag._core.boundary import rows_of
 from isdiag._core.check import one_of
 from isdiag._core.typing import Axis, StabilityRule
 from isdiag.jax.callback import default_float, on_host, real, shaped
-from isdiag.rl.step import Limits
+from isdiag.rl.batch import Limits
 
 
 class GammaSelection(NamedTuple):

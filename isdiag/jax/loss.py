@@ -15,11 +15,12 @@ from jax.core import Tracer
 from isdiag._core.boundary import mask_array
 from isdiag._core.check import one_of
 from isdiag.jax.callback import default_float, on_host, real, shaped, widened
+from isdiag.rl.batch import Limits
 from isdiag.rl.layouts import Level, advantage_shape, check_padded, check_tokens, refuse_geometric
 from isdiag.rl.ratios import log_ratio
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Fixed, Schedule, State
-from isdiag.rl.step import METRICS, Limits, Normalize, take_step
+from isdiag.rl.step import METRICS, Normalize, take_step
 
 _POWER, _FIXED, _LIMITS = Power(), Fixed(), Limits()
 

@@ -1,5 +1,6 @@
 """Off-policy learning: ratios of policies, reshapes of weights, schedules and a controller of gamma."""
 
+from isdiag.rl.batch import Limits
 from isdiag.rl.controller import GammaController
 from isdiag.rl.objectives import EntropyRegularized, ExpectedReward, KLRegularized, Objective
 from isdiag.rl.ratios import log_ratio
@@ -22,7 +23,7 @@ from isdiag.rl.reshapes import (
     Truncated,
 )
 from isdiag.rl.schedules import Cosine, Diagnosed, ESSAdaptive, Evidence, Fixed, Linear, Schedule, State
-from isdiag.rl.step import METRICS, Limits, Step, take_step
+from isdiag.rl.step import METRICS, Step, loggable, take_step
 
 __all__ = [
     "CISPO",
@@ -58,5 +59,6 @@ __all__ = [
     "Step",
     "Truncated",
     "log_ratio",
+    "loggable",
     "take_step",
 ]

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from isdiag._core.bands import GOOD_KHAT
 from isdiag._core.check import number, one_of
+from isdiag._core.typing import Floats
+from isdiag.rl.batch import Batch, Draws, Limits, present
+from isdiag.rl.layouts import Level
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Diagnosed, Schedule, State
-from isdiag.rl.step import METRICS, Limits, Normalize, Step, take_step
+from isdiag.rl.step import METRICS, Normalize, Step, step_of
+
+_NONE = np.empty(0)
 
 
 class GammaController:
     """Chooses gamma and reshapes weights batch after batch, and keeps a record.
+
+    A batch that comes whole is one call of `step`. One that comes in parts has three verbs: `weights` applies
+    the gamma in use to a part, `observe` remembers the part, and `step` without arguments chooses the next
+    gamma from all parts joined.
 
     Parameters
     ----------
@@ -56,10 +67,10 @@ class GammaController:
     ...     step = controller.step(log_w, advantage=rng.normal(size=512))
     ...     print(f"{step.gamma:.3f} {step.ess_ratio_raw:.3f} {step.ess_ratio:.3f}")
     0.370 0.992 0.997
-    0.424 0.765 0.901
-    0.402 0.049 0.322
+    0.402 0.765 0.915
+    0.378 0.049 0.430
     >>> [round(gamma, 3) for gamma in controller.history["gamma"]]
-    [0.37, 0.424, 0.402]
+    [0.37, 0.402, 0.378]
     """
 
     def __init__(
@@ -87,38 +98,43 @@ class GammaController:
         self.normalize: Normalize = normalize
         self.state = State(start)
         self._history: deque[dict[str, float]] = deque(maxlen=keep)
+        self._observed: list[tuple[Floats, Floats]] = []
 
     @property
     def gamma(self) -> float:
-        """The exponent of the last step, or the initial one."""
-        return self.state.gamma
+        """The exponent now in use; 1 for a reshape that has none."""
+        return self.reshape.at(self.state.gamma).exponent
 
     @property
-    def history(self) -> dict[str, list[float]]:
+    def history(self) -> History:
         """Each of `METRICS` over the last steps, oldest first."""
-        return {name: [metrics[name] for metrics in self._history] for name in METRICS}
+        return History(self._history)
 
     def step(
         self,
-        log_w: Any,
+        log_w: Any = None,
         advantage: Any = 1.0,
         *,
         reshape: Reshape | None = None,
         normalize: Normalize | None = None,
+        level: Level = "sequence",
         where: Any = None,
     ) -> Step:
         """Take one batch: choose gamma, reshape the weights, record.
 
         Parameters
         ----------
-        log_w : array_like
-            Log-ratios ``log pi - log mu`` of the whole batch, see `log_ratio`.
+        log_w : array_like, optional
+            Log-ratios ``log pi - log mu`` of the whole batch, see `log_ratio`. Without them the batch is
+            what `observe` has gathered since the last step, its draws one after the other.
         advantage : array_like, default 1
             Advantages or rewards, see `take_step`.
         reshape : Reshape, optional
-            In the place of the controller's, for this step.
+            In the place of the controller's, for this step; gamma does not go by it.
         normalize : {"batch", "count"}, optional
             In the place of the controller's, for this step.
+        level : {"sequence", "token", "geometric"}, default "sequence"
+            What the ratios are of, see `take_step`.
         where : array_like of bool, optional
             Draws that there are, see `take_step`.
 
@@ -130,33 +146,150 @@ class GammaController:
         Raises
         ------
         ValueError, TypeError
-            As `take_step` does; the state stays as it was.
+            As `take_step` does, and if log-ratios are given while parts are waiting; the controller stays
+            as it was.
         """
-        self.state, step = take_step(
-            log_w,
-            advantage,
-            reshape=reshape or self.reshape,
-            schedule=self.schedule,
-            state=self.state,
-            limits=self.limits,
-            normalize=normalize or self.normalize,
-            where=where,
+        if log_w is not None and self._observed:
+            msg = f"{len(self._observed)} parts were observed and wait for step(), without log-ratios"
+            raise ValueError(msg)
+        if log_w is None:
+            log_w, advantage = self.observed
+        state, step = self.proposed(
+            log_w, advantage, reshape=reshape, normalize=normalize, level=level, where=where
         )
-        self._history.append(step.metrics())
+        self.accept(state, step)
         return step
 
+    def observe(self, log_w: Any, advantage: Any = 1.0, *, where: Any = None) -> None:
+        """Add a part of a batch, a micro-batch or a rank's; gamma stays until `step` is called.
+
+        Parameters
+        ----------
+        log_w, advantage, where : array_like
+            As for `step`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If they do not fit; nothing is added then.
+        """
+        self._observed.append(present(log_w, advantage, where))
+
+    @property
+    def observed(self) -> tuple[Floats, Floats]:
+        """Log-ratios and advantages of the parts that wait for `step`, joined.
+
+        Parts merge by being joined: another rank's pair goes into `observe`.
+        """
+        log_w, advantage = zip(*self._observed, strict=True) if self._observed else ((), ())
+        return np.concatenate([*log_w, _NONE]), np.concatenate([*advantage, _NONE])
+
+    def weights(
+        self,
+        log_w: Any,
+        advantage: Any = 1.0,
+        *,
+        reshape: Reshape | None = None,
+        normalize: Normalize | None = None,
+        level: Level = "sequence",
+        where: Any = None,
+    ) -> Step:
+        """Weigh draws with gamma as it is, for a part of a batch or an evaluation; nothing changes.
+
+        Parameters
+        ----------
+        log_w, advantage, reshape, normalize, level, where
+            As for `step`.
+
+        Returns
+        -------
+        Step
+            Coefficients and diagnostics; weights by "batch" are divided by the sum over these draws.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `take_step` does.
+        """
+        batch = Batch(Draws.of(log_w, advantage, where), self.reshape, self.limits)
+        return self._applied(batch, self.state.gamma, reshape, normalize, level)
+
+    def proposed(
+        self,
+        log_w: Any,
+        advantage: Any = 1.0,
+        *,
+        reshape: Reshape | None = None,
+        normalize: Normalize | None = None,
+        level: Level = "sequence",
+        where: Any = None,
+    ) -> tuple[State, Step]:
+        """What `step` would do; nothing changes until `accept`.
+
+        Parameters
+        ----------
+        log_w, advantage, reshape, normalize, level, where
+            As for `step`.
+
+        Returns
+        -------
+        state : State
+            The next state.
+        step : Step
+            Coefficients and diagnostics.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `take_step` does.
+        """
+        batch = Batch(Draws.of(log_w, advantage, where), self.reshape, self.limits)
+        state = self.schedule(self.state, batch.evidence(self.state.gamma))
+        return state, self._applied(batch, state.gamma, reshape, normalize, level)
+
+    def accept(self, state: State, step: Step) -> None:
+        """Make a step that was `proposed`: go to its state and record it.
+
+        Parameters
+        ----------
+        state : State
+            The next state.
+        step : Step
+            What goes into the history.
+        """
+        self.state = state
+        self._history.append(step.metrics())
+        self._observed.clear()
+
+    def _applied(
+        self, batch: Batch, gamma: float, reshape: Reshape | None, normalize: Normalize | None, level: Level
+    ) -> Step:
+        return step_of(batch, (reshape or self.reshape).at(gamma), normalize or self.normalize, level)
+
+    @property
+    def _settings(self) -> dict[str, str]:
+        """What a state of this controller presupposes; where gamma started has no part in it."""
+        return {
+            "reshape": repr(self.reshape.at(self.limits.gamma_max)),
+            "schedule": repr(self.schedule),
+            "limits": repr(self.limits),
+            "normalize": self.normalize,
+        }
+
     def state_dict(self) -> dict[str, Any]:
-        """All that a restart needs besides the constructor's arguments: numbers, lists and strings.
+        """All that a restart needs: gamma, the count of steps, and the settings that they belong to.
+
+        The history is no part of it, nor are parts that wait for `step`.
 
         Returns
         -------
         dict
-            For `load_state_dict`; JSON and pickle can hold it.
+            For `load_state_dict`; strict JSON can hold it.
         """
-        return {"gamma": self.state.gamma, "step": self.state.step, "history": self.history}
+        return {"gamma": self.state.gamma, "step": self.state.step, "settings": self._settings}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken.
+        """Go on where `state_dict` was taken; the history and parts that wait are forgotten.
 
         Parameters
         ----------
@@ -165,11 +298,44 @@ class GammaController:
 
         Raises
         ------
-        KeyError, ValueError
-            If it lacks a key, or the history's lists differ in length; nothing is changed then.
+        KeyError
+            If it lacks a key; nothing is changed then.
+        ValueError
+            If gamma is not between 0 and gamma_max, the step is no count, or the settings are not those of
+            this controller; nothing is changed then.
         """
-        loaded = State(float(state["gamma"]), int(state["step"]))
-        columns = [state["history"][name] for name in METRICS]
-        history = [dict(zip(METRICS, numbers, strict=True)) for numbers in zip(*columns, strict=True)]
-        self.state = loaded
-        self._history = deque(history, maxlen=self._history.maxlen)
+        gamma, taken, settings = state["gamma"], state["step"], state["settings"]
+        for name, ours in self._settings.items():
+            if settings.get(name) != ours:
+                msg = (
+                    f"the state is of a controller with {name} {settings.get(name)!r}, this one has {ours!r}"
+                )
+                raise ValueError(msg)
+        number("gamma", gamma, 0.0, self.limits.gamma_max)
+        if number("step", taken, 0.0, ends="[)") != int(taken):
+            msg = f"step must be a count, got {taken!r}"
+            raise ValueError(msg)
+        self.state = State(float(gamma), int(taken))
+        self._history.clear()
+        self._observed.clear()
+
+
+class History(Mapping[str, list[float]]):
+    """Metrics of the last steps by name; a list is made when it is asked for."""
+
+    def __init__(self, steps: Iterable[Mapping[str, float]]) -> None:
+        self._steps = steps
+
+    def __getitem__(self, name: str) -> list[float]:
+        if name not in METRICS:
+            raise KeyError(name)
+        return [metrics[name] for metrics in self._steps]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(METRICS)
+
+    def __len__(self) -> int:
+        return len(METRICS)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))

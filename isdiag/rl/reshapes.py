@@ -40,6 +40,17 @@ def _power(gamma: float, log_w: Floats) -> Floats:
     return np.where(log_w > -inf, 0.0, log_w)  # a draw of zero weight keeps it
 
 
+def _log_power_mean(gamma: float, log_w: Floats) -> Any:
+    """Log of ``mean(w**gamma)**(1 / gamma)`` along the last axis, over weights that are known and not 0."""
+    known = np.isfinite(log_w)
+    count = np.count_nonzero(known, axis=-1, keepdims=True)
+    top = np.max(log_w, axis=-1, keepdims=True, where=known, initial=-inf)
+    # expm1 and log1p: for a small gamma, whose limit is the geometric mean, all powers are nearly 1.
+    below = np.expm1(gamma * (log_w - top))
+    mean = np.sum(below, axis=-1, keepdims=True, where=known) / np.maximum(count, 1)
+    return np.where(count > 0, top + np.log1p(mean) / gamma, 0.0)
+
+
 @dataclass(frozen=True)
 class Reshape(ABC):
     """A function f of the importance weight, applied to log-weights.
@@ -92,7 +103,7 @@ class Reshape(ABC):
             w, a = np.broadcast_arrays(w, a)
         w, a = w.astype(np.float64, copy=False), a.astype(np.float64)
         with np.errstate(all="ignore"):  # exp of a large log-weight may overflow to its limit
-            log_f = self.log_f(w, a)
+            log_f = self.log_f(np.atleast_1d(w), np.atleast_1d(a)).reshape(w.shape)
         return Reshaped(np.where(w < inf, log_f, np.nan), self.signal(a))
 
     @abstractmethod
@@ -370,9 +381,13 @@ class Power(_Tempered):
     gamma : float, default 1
         Exponent, >= 0.
     caution : float, default 1
-        The exponent is so many times gamma for a draw of negative advantage with w < 1, > 0. Such a draw
-        has become less likely already, and w**gamma would push it down harder than w does; above 1 it is
-        let go sooner.
+        The exponent is so many times gamma, > 0, where the advantage is negative and the weight below 1.
+        Such a draw has become less likely already, and w**gamma would push it down harder than w does;
+        above 1 it is let go sooner.
+    log_z : float or None, default None
+        Log of the weight that `caution` takes for 1. None for that of the batch, the power mean of exponent
+        gamma of the positive weights along the last axis: then a constant in the log-ratios, from a
+        sampler that cuts its distribution, divides out. 0 where weights have no such constant.
 
     References
     ----------
@@ -382,16 +397,22 @@ class Power(_Tempered):
     """
 
     caution: float = 1.0
+    log_z: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         number("caution", self.caution, 0.0, ends="()")
+        if self.log_z is not None:
+            number("log_z", self.log_z, -inf, ends="()")
 
     def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         powered = _power(self.gamma, log_w)
-        if self.caution != 1.0:
+        if self.caution != 1.0 and self.gamma > 0.0:
+            log_z = _log_power_mean(self.gamma, log_w) if self.log_z is None else self.log_z
             # A product: to choose by a mask as random as signs are takes ten times as long.
-            powered *= 1.0 + (self.caution - 1.0) * ((advantage < 0.0) & (log_w < 0.0))
+            more = (self.caution - 1.0) * ((advantage < 0.0) & (log_w < log_z))
+            powered *= 1.0 + more
+            powered -= self.gamma * log_z * more  # f has no jump at log_z
         return powered
 
     @property

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from math import copysign, exp, inf, log, nan, sqrt
+from math import copysign, exp, inf, isfinite, log, nan, sqrt
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from isdiag._core import selection, tails, weights
-from isdiag._core.bands import GOOD_KHAT, Constraints
-from isdiag._core.boundary import Rows, mask_array, real_array, rows_of
+from isdiag._core import tails
+from isdiag._core.bands import GOOD_KHAT
+from isdiag._core.boundary import Rows
 from isdiag._core.check import one_of
 from isdiag._core.moments import mean_variance, moments_of
 from isdiag._core.result import Result
 from isdiag._core.statuses import LEAST_ERROR_DRAWS
-from isdiag._core.typing import Floats, Mask
+from isdiag._core.typing import Floats
+from isdiag.rl.batch import Batch, Draws, Limits
+from isdiag.rl.layouts import Level
 from isdiag.rl.reshapes import Reshape
-from isdiag.rl.schedules import Evidence, Schedule, State
+from isdiag.rl.schedules import Schedule, State
 
 Normalize = Literal["batch", "count"]
 
@@ -29,30 +32,15 @@ OFFSET_Z = 5.0
 # Below this share of draws with any weight, or (by count) below this mean weight, hardly anything is learnt.
 STALL = 0.05
 
+# With fewer draws than these behind it, or one that has more than this share, a step is that of single draws.
+FEW_DRAWS = 5.0
+ONE_DRAW = 0.5
+
 # Weights by count stop at e^600, so that a coefficient is finite; no gradient survives such a one either.
 LARGEST = 600.0
 
 _ONE = np.ones(1)
-
-
-@dataclass(frozen=True)
-class Limits(Constraints):
-    """What `isdiag.select_gamma` is asked for.
-
-    Attributes
-    ----------
-    k_max : float or None, default 0.7
-        Largest khat allowed, > 0; None for `khat_threshold(n)`.
-    ess_min : float, default 0.8
-        Smallest ESS / n allowed, in [0, 1]. Training wants more of it than an estimate:
-        docs/results/rl_study.md.
-    gamma_max : float, default 1
-        Largest gamma allowed, > 0.
-    """
-
-    k_max: float | None = GOOD_KHAT
-    ess_min: float = 0.8
-    gamma_max: float = 1.0
+_LIMITS = Limits()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,8 +52,10 @@ class Step(Result):
     coefficients : ndarray of log_w's shape
         What each draw's ``grad log pi`` is multiplied by; their sum of products is the estimated gradient.
         0 for draws left out.
+    weights : ndarray of log_w's shape
+        The same without the signal: f over its sum, or over the number of draws.
     gamma : float
-        The exponent used.
+        The exponent used; 1 for a reshape that has none.
     ess_ratio : float
         ESS / n of the weights used, f.
     ess_ratio_raw : float
@@ -75,7 +65,7 @@ class Step(Result):
     pareto_k_used : float
         khat of the weights used.
     gamma_batch : float
-        The gamma that this batch alone allows.
+        The gamma that this batch alone allows: the largest at which w keeps both limits, and f that of ESS.
     max_weight : float
         The largest share that one draw has in the weights used.
     mean_weight : float
@@ -86,8 +76,9 @@ class Step(Result):
         Share of draws with f other than w.
     fraction_zero : float
         Share of draws with f = 0: masked.
-    log_w_q01, log_w_q50, log_w_q99 : float
-        Quantiles of the log-ratios (order statistics, nothing interpolated).
+    log_w_q01, log_w_q50, log_w_q99, log_w_max : float
+        Quantiles of the log-ratios, and the largest (order statistics, nothing interpolated: of two draws
+        the lower two quantiles are the one, the upper is the other).
     offset : float
         Log of the mean of w, which is 0 if both laws are normalised over the same actions.
     offset_z : float
@@ -98,12 +89,17 @@ class Step(Result):
         How many were left out for a NaN or +inf log-ratio, or an advantage that is not finite.
     alarm_offset : int
         1 if the offset is beyond chance while khat is below 0.7: a sampler that cuts its distribution
-        (top-p, top-k) or a normalisation that differs.
+        (top-p, top-k) or a normalisation that differs. Always 0 at level "geometric", where the mean of w
+        is below 1 by Jensen's inequality. On draws that the policy has been trained on it can be false:
+        what was rewarded has become more likely.
     alarm_stall : int
         1 if nearly all draws are masked or weigh nothing, so that little is learnt without an error.
+    alarm_one_draw : int
+        1 if the weights used have an ESS below 5 draws, or one draw has more than half of them.
     """
 
     coefficients: Floats
+    weights: Floats
     gamma: float
     ess_ratio: float
     ess_ratio_raw: float
@@ -118,25 +114,61 @@ class Step(Result):
     log_w_q01: float
     log_w_q50: float
     log_w_q99: float
+    log_w_max: float
     offset: float
     offset_z: float
     n: int
     n_nonfinite: int
     alarm_offset: int
     alarm_stall: int
+    alarm_one_draw: int
 
-    def metrics(self) -> dict[str, float]:
-        """The numbers by their names, for a logger.
+    def metrics(self, prefix: str | None = None) -> dict[str, float]:
+        """The numbers by their names.
+
+        Parameters
+        ----------
+        prefix : str, optional
+            For a logger: names get this prefix, and what is not finite is left out, see `loggable`.
 
         Returns
         -------
         dict of str to float
             `METRICS` in that order.
         """
-        return {name: getattr(self, name) for name in METRICS}
+        every = {name: float(getattr(self, name)) for name in METRICS}
+        return every if prefix is None else loggable(every, prefix)
 
 
-METRICS = tuple(field.name for field in fields(Step) if field.name != "coefficients")  # type: ignore[arg-type]
+_ARRAYS = ("coefficients", "weights")
+METRICS = tuple(field.name for field in fields(Step) if field.name not in _ARRAYS)  # type: ignore[arg-type]
+
+
+def loggable(metrics: Mapping[str, Any], prefix: str = "isdiag/") -> dict[str, float]:
+    """Metrics as a logger wants them: with a prefix, and without what is not finite.
+
+    khat is -inf for equal weights and NaN below 30 draws, both as they should be; a logger that averages
+    would make -inf or NaN of a whole window.
+
+    Parameters
+    ----------
+    metrics : mapping of str to float
+        Metrics of a step or of a loss.
+    prefix : str, default "isdiag/"
+        What the names begin with.
+
+    Returns
+    -------
+    dict of str to float
+        Finite numbers, in the same order.
+
+    Examples
+    --------
+    >>> from isdiag.rl import loggable
+    >>> loggable({"gamma": 0.3, "pareto_k": float("-inf")})
+    {'isdiag/gamma': 0.3}
+    """
+    return {prefix + name: float(value) for name, value in metrics.items() if isfinite(value)}
 
 
 def take_step(
@@ -146,8 +178,9 @@ def take_step(
     reshape: Reshape,
     schedule: Schedule,
     state: State,
-    limits: Limits = Limits(),
+    limits: Limits = _LIMITS,
     normalize: Normalize = "batch",
+    level: Level = "sequence",
     where: Any = None,
 ) -> tuple[State, Step]:
     """Advance a schedule by a batch, reshape its weights and diagnose them; a pure function.
@@ -169,6 +202,8 @@ def take_step(
     normalize : {"batch", "count"}, default "batch"
         Divide the weights by their sum, as self-normalised importance sampling does, or by the number of
         draws.
+    level : {"sequence", "token", "geometric"}, default "sequence"
+        The level of `log_ratio` that the ratios are of; `Step.alarm_offset` goes by it.
     where : array_like of bool, optional
         Draws that there are, of log_w's shape or (B,) for its rows: for tokens, the mask. For sequences too
         it may be the mask, (B, T): one without a token is no draw. The others are in no count.
@@ -183,7 +218,7 @@ def take_step(
     Raises
     ------
     ValueError
-        If shapes do not fit or `normalize` is unknown.
+        If shapes do not fit, or `normalize` or `level` is unknown.
     TypeError
         If an argument is not real or not in CPU memory.
 
@@ -194,6 +229,14 @@ def take_step(
     * A batch without a draw of positive weight has coefficients 0, `alarm_stall`, and NaN where a
       diagnostic has no value.
     * Weights divided by count stop at e^600, so that a coefficient stays finite.
+    * `limits` bound the gamma that this batch allows, `Step.gamma_batch`: khat and ESS of ``w**gamma``, and,
+      where the reshape has an exponent, the ESS of f (within 1 %). What is used is the schedule's gamma:
+      with ``Diagnosed(rate)`` limits are kept on average over the last ``1 / rate`` batches, and a batch
+      much worse than those before it is used at a gamma that it does not allow. `Step.ess_ratio` says
+      what came of it, and `Step.alarm_one_draw` where next to nothing was left. ``Diagnosed(1.0)`` keeps
+      the limits in each batch.
+    * Divided by their sum, weights ``w**gamma``, cautious or smoothed, do not feel a constant in the
+      log-ratios. Reshapes with bounds on w do: clips, masks, truncation, defensive weights.
 
     References
     ----------
@@ -213,36 +256,37 @@ def take_step(
     >>> step.coefficients.shape, step.alarm_offset, step.alarm_stall
     ((1024,), 0, 0)
     """
-    one_of("normalize", normalize, Normalize)
-    draws = _draws(log_w, advantage, where)
-    n = draws.log_w.size
-    if n == 0:
-        state = schedule(state, Evidence(nan, nan))
-        return state, _empty_step(draws, state.gamma)
-    rows = rows_of(draws.log_w, -1, None)
-    lengths = tails.lengths_of(rows)
-    chosen = selection.select(rows, lengths, limits, "joint", 1)
-    gamma_batch, khat = chosen["gamma"].item(), chosen["khat"].item()
-    ess_now, _ = weights.ess(rows, np.array([state.gamma]))
-    state = schedule(state, Evidence(ess_now.item() / n, gamma_batch))
+    batch = Batch(Draws.of(log_w, advantage, where), reshape, limits)
+    state = schedule(state, batch.evidence(state.gamma))
+    return state, step_of(batch, reshape.at(state.gamma), normalize, level)
 
-    log_f, signal = reshape.at(state.gamma)(draws.log_w, draws.advantage)
-    reshaped = rows.holding(log_f[None])
-    khat_used, _ = tails.khat(reshaped, lengths, _ONE)
-    raw, used = _Weights.of(rows, signal), _Weights.of(reshaped, signal)
+
+def step_of(batch: Batch, reshape: Reshape, normalize: Normalize, level: Level) -> Step:
+    """Weigh the draws of a batch by a reshape as it is, and diagnose them."""
+    one_of("normalize", normalize, Normalize)
+    one_of("level", level, Level)
+    draws, n = batch.draws, batch.n
+    if n == 0:
+        return _empty_step(draws, reshape.exponent)
+    log_f, signal = reshape(draws.log_w, draws.advantage)
+    reshaped = batch.rows.holding(log_f[None])
+    khat_used, _ = tails.khat(reshaped, batch.lengths, _ONE)
+    raw, used = _Weights.of(batch.rows, signal), _Weights.of(reshaped, signal)
     zero = int(np.count_nonzero(log_f == -inf)) / n
     thin = normalize == "count" and used.log_mean < log(STALL)
-    q01, q50, q99 = _quantiles(draws.log_w)
+    q01, q50, q99, top = _quantiles(draws.log_w)
     shares, largest = _shares(log_f)
     factors = shares if normalize == "batch" else np.exp(np.minimum(log_f, LARGEST)) / n
-    return state, Step(
+    offset = level != "geometric" and raw.has_offset and batch.khat < GOOD_KHAT
+    return Step(
         coefficients=draws.spread(factors * signal),
-        gamma=state.gamma,
+        weights=draws.spread(factors),
+        gamma=reshape.exponent,
         ess_ratio=used.ess / n,
         ess_ratio_raw=raw.ess / n,
-        pareto_k=khat,
+        pareto_k=batch.khat,
         pareto_k_used=khat_used.item(),
-        gamma_batch=gamma_batch,
+        gamma_batch=batch.gamma,
         max_weight=largest,
         mean_weight=exp(min(used.log_mean, LARGEST)),
         bias_proxy=used.bias,
@@ -251,63 +295,15 @@ def take_step(
         log_w_q01=q01,
         log_w_q50=q50,
         log_w_q99=q99,
+        log_w_max=top,
         offset=raw.log_mean,
         offset_z=raw.offset_z,
         n=n,
         n_nonfinite=draws.left_out,
-        alarm_offset=int(raw.has_offset and khat < GOOD_KHAT),
+        alarm_offset=int(offset),
         alarm_stall=int(1.0 - zero < STALL or thin),
+        alarm_one_draw=int(used.ess < FEW_DRAWS or largest > ONE_DRAW),
     )
-
-
-class _Draws(NamedTuple):
-    """The draws of a batch that can be used, and where they came from."""
-
-    log_w: Floats
-    advantage: Floats
-    used: Mask
-    left_out: int
-
-    def spread(self, values: Floats) -> Floats:
-        """Values of the draws in the shape of the batch, 0 for the others."""
-        if values.size == self.used.size:
-            return values.reshape(self.used.shape)
-        whole = np.zeros(self.used.shape)
-        whole[self.used] = values
-        return whole
-
-
-def _draws(log_w: Any, advantage: Any, where: Any) -> _Draws:
-    ratios = real_array(log_w, "log_w")[0].astype(np.float64, copy=False)
-    signs = real_array(advantage, "advantage")[0].astype(np.float64, copy=False)
-    signs = _like(ratios, signs, "advantage")
-    used = (ratios < inf) & np.isfinite(signs)
-    present = used.size
-    if where is not None:
-        there = mask_array(where, "where")
-        if there.ndim == ratios.ndim + 1:
-            there = there.any(axis=-1)
-        there = _like(ratios, there, "where")
-        used &= there
-        present = int(np.count_nonzero(there))
-    if used.all():
-        return _Draws(ratios.ravel(), signs.ravel(), used, 0)
-    kept = ratios[used]
-    return _Draws(kept, signs[used], used, present - kept.size)
-
-
-def _like(ratios: Floats, values: Any, name: str) -> Any:
-    """Values in the shape of the ratios; an axis that they lack is one over tokens, at the end."""
-    if values.shape == ratios.shape:
-        return values
-    missing = ratios.ndim - values.ndim
-    try:
-        if missing == -1 and values.shape[-1] == 1:
-            return np.broadcast_to(values[..., 0], ratios.shape)
-        return np.broadcast_to(values.reshape(values.shape + (1,) * max(missing, 0)), ratios.shape)
-    except ValueError:
-        msg = f"{name} of shape {values.shape} does not fit log_w's {ratios.shape}"
-        raise ValueError(msg) from None
 
 
 class _Weights(NamedTuple):
@@ -356,13 +352,16 @@ def _shares(log_f: Floats) -> tuple[Floats, float]:
 
 
 def _quantiles(log_w: Floats) -> list[float]:
-    ranks = [int(q * (log_w.size - 1)) for q in (0.01, 0.5, 0.99)]
+    """The order statistics at 1, 50 and 99 %, outwards where a rank falls between two, and the largest."""
+    last = log_w.size - 1
+    low = int(0.01 * last)
+    ranks = [low, last // 2, last - low, last]
     ordered = log_w.copy()
     ordered.partition(ranks)
     return [ordered.item(rank) for rank in ranks]
 
 
-def _empty_step(draws: _Draws, gamma: float) -> Step:
+def _empty_step(draws: Draws, gamma: float) -> Step:
     numbers: dict[str, Any] = dict.fromkeys(METRICS, nan) | {"gamma": gamma, "n": 0}
-    counts = {"n_nonfinite": draws.left_out, "alarm_offset": 0, "alarm_stall": 1}
-    return Step(draws.spread(draws.log_w), **numbers | counts)
+    counts = {"n_nonfinite": draws.left_out, "alarm_offset": 0, "alarm_stall": 1, "alarm_one_draw": 0}
+    return Step(draws.spread(draws.log_w), draws.spread(draws.log_w), **numbers | counts)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -139,7 +140,7 @@ class ISReshapeTrainer:
         return self.controller.gamma
 
     @property
-    def diagnostics(self) -> dict[str, list[float]]:
+    def diagnostics(self) -> Mapping[str, list[float]]:
         """Each of `isdiag.rl.METRICS` over the last steps, oldest first."""
         return self.controller.history
 

@@ -19,7 +19,7 @@ from tests.registry import EVERY_SCHEDULE, ONE_OF_EACH_RESHAPE
 
 START = State(0.3)
 POWER = Power()
-COUNTS = ("n", "n_nonfinite", "alarm_offset", "alarm_stall")
+COUNTS = ("n", "n_nonfinite", "alarm_offset", "alarm_stall", "alarm_one_draw")
 RESHAPES = (*ONE_OF_EACH_RESHAPE, rl.RewardWeighted(), rl.PPOClip())
 each = pytest.mark.parametrize("reshape", RESHAPES, ids=repr)
 each_normalize = pytest.mark.parametrize("normalize", ["batch", "count"])
@@ -68,7 +68,7 @@ def naive_step(log_w, advantage, reshape, gamma, normalize):
     zero = np.mean(f == 0)
     return {
         "coefficients": weights * signal,
-        "gamma": gamma,
+        "gamma": gamma if hasattr(reshape, "gamma") else 1.0,
         "ess_ratio": f.sum() ** 2 / (f**2).sum() / n,
         "ess_ratio_raw": w.sum() ** 2 / (w**2).sum() / n,
         "pareto_k": khat,
@@ -81,13 +81,15 @@ def naive_step(log_w, advantage, reshape, gamma, normalize):
         "fraction_zero": zero,
         "log_w_q01": np.quantile(log_w, 0.01, method="lower"),
         "log_w_q50": np.quantile(log_w, 0.5, method="lower"),
-        "log_w_q99": np.quantile(log_w, 0.99, method="lower"),
+        "log_w_q99": np.quantile(log_w, 0.99, method="higher"),
+        "log_w_max": log_w.max(),
         "offset": offset,
         "offset_z": offset_z,
         "n": n,
         "n_nonfinite": 0,
         "alarm_offset": int(abs(offset) > 0.02 and abs(offset_z) > 5 and khat < 0.7),
         "alarm_stall": int(1 - zero < 0.05 or (normalize == "count" and f.mean() < 0.05)),
+        "alarm_one_draw": int(f.sum() ** 2 / (f**2).sum() < 5 or f.max() > 0.5 * f.sum()),
     }
 
 
@@ -102,12 +104,16 @@ def test_every_metric_is_what_it_says(batch, reshape, normalize, gamma):
     expected = naive_step(log_w, advantage, reshape, gamma, normalize)
     assert tuple(name for name in expected if name != "coefficients") == METRICS
     np.testing.assert_allclose(step.coefficients, expected["coefficients"], rtol=1e-12, atol=1e-300)
+    if isinstance(reshape, rl.ParetoSmoothed):  # whose tail may need a smaller gamma than that of w
+        assert step.gamma_batch <= expected["gamma_batch"]
+        expected["gamma_batch"] = step.gamma_batch
     for name, value in step.metrics().items():
         assert value == pytest.approx(expected[name], rel=1e-9, abs=1e-13), name
     assert [name for name in METRICS if isinstance(getattr(step, name), int)] == list(COUNTS)
     assert step.pareto_k == pytest.approx(isdiag.pareto_khat(log_w), rel=1e-12)
     chosen = isdiag.select_gamma(log_w, ess_min=0.8)
-    assert (step.gamma_batch, step.pareto_k) == (chosen.gamma, chosen.khat)
+    assert step.pareto_k == chosen.khat
+    assert step.gamma_batch == chosen.gamma or isinstance(reshape, rl.ParetoSmoothed)
 
 
 def test_khat_of_the_weights_used_is_refitted(rng):
@@ -177,7 +183,8 @@ def test_a_constant_in_all_ratios_divides_out(rng, shift):
         log_w + shift, advantage, reshape=Power(), schedule=rl.Diagnosed(), state=START
     )
     assert there_state.gamma == pytest.approx(state.gamma, rel=1e-9)
-    shifted = ("mean_weight", "log_w_q01", "log_w_q50", "log_w_q99", "offset", "offset_z", "alarm_offset")
+    quantiles = ("log_w_q01", "log_w_q50", "log_w_q99", "log_w_max")
+    shifted = ("mean_weight", *quantiles, "offset", "offset_z", "alarm_offset")
     assert_same_step(there, here, rtol=1e-8, but=shifted)
     assert there.offset == pytest.approx(here.offset + shift)
 
@@ -385,6 +392,121 @@ def test_ess_is_of_the_whole_batch_not_a_mean_over_its_parts(rng):
     assert whole.ess_ratio_raw == pytest.approx(first**2 / second / 512, rel=1e-12)
 
 
+def test_a_quantile_of_two_draws_is_the_nearer_one():
+    step = step_of([-1.0, 3.0])
+    assert (step.log_w_q01, step.log_w_q50, step.log_w_q99, step.log_w_max) == (-1.0, -1.0, 3.0, 3.0)
+    hundred = step_of(np.arange(101.0))
+    assert (hundred.log_w_q01, hundred.log_w_q50, hundred.log_w_q99, hundred.log_w_max) == (1, 50, 99, 100)
+
+
+def test_weights_are_coefficients_without_the_signal(batch):
+    log_w, advantage = batch
+    for normalize in ("batch", "count"):
+        step = step_of(log_w, advantage, normalize=normalize)
+        np.testing.assert_array_equal(step.weights * advantage, step.coefficients)
+    assert step_of(log_w, advantage).weights.sum() == pytest.approx(1.0)
+
+
+def test_metrics_for_a_logger_are_finite_and_named(batch):
+    step = step_of(np.zeros(40))
+    assert step.pareto_k == -np.inf
+    every, logged = step.metrics(), step.metrics(prefix="isdiag/")
+    assert tuple(every) == METRICS
+    assert all(type(value) is float for value in every.values())
+    assert logged == {f"isdiag/{name}": value for name, value in every.items() if math.isfinite(value)}
+    assert set(every) - {name.removeprefix("isdiag/") for name in logged} == {"pareto_k", "pareto_k_used"}
+    assert rl.loggable(every) == logged
+    assert step_of([]).metrics(prefix="")["n"] == 0.0
+
+
+# ------------------------------------------------------------------- a constant, and the limit of ESS
+
+
+@pytest.mark.parametrize(
+    "make",
+    [GammaController, lambda: GammaController(rl.ParetoSmoothed(0.3)), lambda: GammaController(Power(0.3))],
+)
+@given(shift=st.floats(-50, 50), seed=st.integers(0, 2**32 - 1), spread=st.floats(0.01, 4.0))
+def test_weights_over_their_sum_do_not_feel_a_constant(make, shift, seed, spread):
+    rng = np.random.default_rng(seed)
+    log_w, advantage = rng.normal(0.0, spread, size=256), rng.choice([-1.0, 1.0], size=256)
+    here, there = make(), make()
+    for _ in range(2):
+        step, moved = here.step(log_w, advantage), there.step(log_w + shift, advantage)
+        np.testing.assert_allclose(moved.coefficients, step.coefficients, rtol=1e-6, atol=1e-12)
+        assert moved.gamma == pytest.approx(step.gamma, rel=1e-6)
+
+
+@pytest.mark.parametrize("off", [0.0, -1.0, -3.0])
+def test_losers_keep_their_share_when_the_sampler_cuts(off):
+    g = np.random.default_rng(0)
+    advantage = g.choice([-1.0, 1.0], size=512)
+    noise = g.normal(0, 0.05, 512)
+    share = [
+        np.abs(GammaController(gamma_init=1.0).step(o + noise, advantage).coefficients) for o in (0.0, off)
+    ]
+    first, second = (each[advantage < 0].sum() / each.sum() for each in share)
+    assert second == pytest.approx(first, rel=1e-9)
+    assert first == pytest.approx(0.448, abs=0.002)
+
+
+def outlier(seed=0):
+    log_w = 0.05 * np.random.default_rng(seed).normal(size=512)
+    log_w[0] = 15.0
+    return log_w
+
+
+def test_one_draw_that_is_the_batch_raises_an_alarm():
+    step = GammaController(gamma_init=1.0).step(outlier())
+    assert step.gamma_batch < 0.2
+    assert step.ess_ratio < 0.003
+    assert step.alarm_one_draw == 1
+    held = GammaController(schedule=rl.Diagnosed(1.0), gamma_init=1.0).step(outlier())
+    assert held.ess_ratio > 0.79
+    assert held.alarm_one_draw == 0
+
+
+@pytest.mark.parametrize(
+    ("log_w", "alarm"),
+    [
+        (np.zeros(4), 1),
+        (np.zeros(5), 0),
+        (np.log([30.0, *[1.0] * 29]), 1),
+        (np.log([28.0, *[1.0] * 29]), 1),
+        (np.log([5.0, *[1.0] * 29]), 0),
+    ],
+)
+def test_an_alarm_of_few_draws(log_w, alarm):
+    assert step_of(log_w, gamma=1.0).alarm_one_draw == alarm
+
+
+@pytest.mark.parametrize(
+    "reshape", [Power(caution=3.0), rl.Defensive(), Power(), rl.ParetoSmoothed()], ids=repr
+)
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
+def test_the_limit_of_ess_is_on_the_weights_that_are_used(reshape, spread):
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        log_w, advantage = rng.normal(0, spread, size=400), rng.choice([-1.0, 1.0], size=400)
+        controller = GammaController(reshape, rl.Diagnosed(1.0), gamma_init=0.5)
+        step = controller.step(log_w, advantage)
+        by_w = isdiag.select_gamma(log_w, ess_min=0.8).gamma
+        assert step.gamma == step.gamma_batch <= by_w
+        assert step.ess_ratio >= 0.8 * (1 - 1e-8)
+        assert step.gamma == by_w or step.ess_ratio <= 0.8 * 1.011  # no further down than it must
+
+
+def test_smoothed_the_limit_is_kept_on_average(rng):
+    controller = GammaController(schedule=rl.Diagnosed(0.1))
+    for _ in range(150):
+        controller.step(rng.normal(0, 1.5, size=512), rng.choice([-1.0, 1.0], size=512))
+    last = controller.history["ess_ratio"][50:]
+    assert np.mean(last) == pytest.approx(0.8, abs=0.02)
+    assert min(last) < 0.8  # and not in each batch
+    # One draw of huge weight, for a single batch: used as the batches before it allow.
+    assert controller.step(outlier()).ess_ratio < 0.4
+
+
 # ------------------------------------------------------------------------------------------ alarms
 
 
@@ -452,6 +574,20 @@ def test_no_offset_alarm_where_the_tail_is_unknown_or_bad(rng):
     assert abs(bad.offset_z) > 5
     assert bad.pareto_k > 0.7
     assert few.alarm_offset == bad.alarm_offset == 0
+
+
+def test_no_offset_alarm_at_the_level_geometric():
+    # The mean of a geometric mean of ratios is below 1 by Jensen's inequality, whatever the sampler.
+    rng = np.random.default_rng(5)
+    log_mu = np.full((512, 20), -1.0)
+    log_pi = log_mu + rng.normal(-0.125, 0.5, size=(512, 20))  # each token's ratio has mean 1
+    log_w = rl.log_ratio(log_pi, log_mu, level="geometric")
+    assert step_of(log_w).alarm_offset == 1
+    step = step_of(log_w, level="geometric")
+    assert (step.alarm_offset, step.offset < -0.1) == (0, True)
+    assert GammaController().step(log_w, level="geometric").alarm_offset == 0
+    with pytest.raises(ValueError, match="level must be one of"):
+        step_of(log_w, level="mean")
 
 
 def test_offset_alarm_fires_on_top_k_sampling(rng):
@@ -550,9 +686,8 @@ def test_evidence_is_of_the_gamma_in_use_before_the_step(rng):
 
     log_w = rng.normal(scale=2.0, size=200)
     _, step = take_step(log_w, reshape=Power(), schedule=Spy(), state=State(0.45))
-    assert seen == [
-        Evidence(isdiag.ess(log_w, gamma=0.45) / 200, isdiag.select_gamma(log_w, ess_min=0.8).gamma)
-    ]
+    expected = isdiag.ess(log_w, gamma=0.45) / 200, isdiag.select_gamma(log_w, ess_min=0.8).gamma
+    assert seen == [pytest.approx(expected, rel=1e-12)]
     assert step.gamma == 0.9
     np.testing.assert_allclose(step.ess_ratio, isdiag.ess(log_w, gamma=0.9) / 200, rtol=1e-12)
 
@@ -618,7 +753,7 @@ def batches(seed, count):
 def test_a_controller_is_a_fold_over_steps(reshape, schedule):
     controller = GammaController(reshape, schedule, gamma_init=0.4, gamma_max=0.9)
     state = State(0.4)
-    assert (controller.gamma, controller.state) == (0.4, state)
+    assert controller.state == state
     recorded = []
     for log_w, advantage in batches(5, 5):
         if isinstance(reshape, rl.RewardWeighted):
@@ -634,7 +769,7 @@ def test_a_controller_is_a_fold_over_steps(reshape, schedule):
         )
         assert_same_step(step, expected)
         assert controller.state == state
-        assert controller.gamma == step.gamma
+        assert controller.gamma == step.gamma == (state.gamma if hasattr(reshape, "gamma") else 1.0)
         recorded.append(step.metrics())
     assert tuple(controller.history) == METRICS
     for name in METRICS:
@@ -647,14 +782,17 @@ def test_gamma_starts_at_the_exponent_of_the_reshape_unless_told():
     assert GammaController(rl.Defensive(0.2)).gamma == 0.2
     assert GammaController(rl.Truncated()).gamma == 1.0
     assert GammaController(Power(0.6), gamma_init=0.1).gamma == 0.1
-    assert GammaController(rl.Truncated(), gamma_max=0.9).gamma <= 0.9  # it has no exponent to respect
+    # It has no exponent to respect, and none that moves.
+    truncated = GammaController(rl.Truncated(), gamma_max=0.9)
+    assert truncated.state.gamma <= 0.9
+    assert truncated.gamma == truncated.step(np.zeros(40)).gamma == 1.0
 
 
 def test_a_step_may_have_a_reshape_of_its_own(batch):
     controller, other = GammaController(), GammaController()
     step = controller.step(*batch, reshape=rl.Truncated(1.5), normalize="count")
-    expected = step_of(*batch, gamma=step.gamma, reshape=rl.Truncated(1.5), normalize="count")
-    assert_same_step(step, expected)
+    expected = step_of(*batch, reshape=rl.Truncated(1.5), normalize="count")
+    assert_same_step(step, expected, but=("gamma_batch",))
     other.step(*batch)
     assert controller.state == other.state  # gamma does not go by the reshape
     assert_same_step(controller.step(*batch), other.step(*batch))
@@ -673,27 +811,63 @@ def test_a_restart_goes_on_bit_for_bit(packer, schedule):
     for log_w, advantage in every[:5]:
         first.step(log_w, advantage)
     second.step(*every[8])  # forgotten when a state is loaded
+    second.observe(*every[8])
     second.load_state_dict(packer.loads(packer.dumps(first.state_dict())))
     assert second.state == first.state
+    assert second.history["gamma"] == []
     for log_w, advantage in every[5:]:
         second.step(log_w, advantage)
     assert second.state == straight.state
     for name in METRICS:
-        np.testing.assert_array_equal(second.history[name], straight.history[name])
+        np.testing.assert_array_equal(second.history[name], straight.history[name][5:])
 
 
-def test_a_state_that_lacks_a_key_changes_nothing():
+def test_a_state_is_small_whatever_the_history():
+    controller = GammaController()
+    for _ in range(50):
+        controller.step(np.zeros(40))  # khat is -inf in each
+    assert len(json.dumps(controller.state_dict(), allow_nan=False)) < 400
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"gamma": math.nan}, ValueError, "gamma must be between 0 and 1, got nan"),
+        ({"gamma": 1.5}, ValueError, "gamma must be between 0 and 1, got 1.5"),
+        ({"gamma": -0.1}, ValueError, "gamma must be"),
+        ({"gamma": "a"}, TypeError, "gamma must be a number"),
+        ({"step": -1}, ValueError, "step must be"),
+        ({"step": 0.5}, ValueError, "step must be a count"),
+        ({"settings": {}}, ValueError, "reshape None, this one has"),
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(changed, error, message):
     controller = GammaController()
     controller.step(np.zeros(40))
     before = controller.state_dict()
-    for key in ("gamma", "step", "history"):
-        broken = {name: value for name, value in before.items() if name != key}
+    with pytest.raises(error, match=message):
+        controller.load_state_dict(before | {"gamma": 0.9} | changed)
+    for key in before:
         with pytest.raises(KeyError, match=key):
-            controller.load_state_dict(broken | ({"gamma": 0.9} if key != "gamma" else {}))
-    some = {name: [0.1] for name in METRICS[:-1]}
-    with pytest.raises(KeyError, match=METRICS[-1]):
-        controller.load_state_dict(before | {"gamma": 0.9, "history": some})
+            controller.load_state_dict({name: value for name, value in before.items() if name != key})
     assert controller.state_dict() == before
+    assert len(controller.history["gamma"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        (GammaController(Power(caution=2.0)), "reshape"),
+        (GammaController(schedule=rl.Fixed()), "schedule"),
+        (GammaController(ess_min=0.5), "limits"),
+        (GammaController(normalize="count"), "normalize"),
+    ],
+)
+def test_a_state_of_other_settings_is_refused(other, name):
+    with pytest.raises(ValueError, match=f"the state is of a controller with {name}"):
+        GammaController().load_state_dict(other.state_dict())
+    # Where gamma started is no setting.
+    GammaController(gamma_init=0.9).load_state_dict(GammaController(Power(0.1, 3.0)).state_dict())
 
 
 @pytest.mark.parametrize("keep", [0, 1, 3])
@@ -702,15 +876,57 @@ def test_history_holds_the_last_steps(keep):
     gammas = [controller.step(log_w, advantage).gamma for log_w, advantage in batches(7, 5)]
     assert controller.history["gamma"] == (gammas[-keep:] if keep else [])
     assert {len(values) for values in controller.history.values()} == {keep}
-    loaded = GammaController(keep=keep)
-    longer = GammaController()
-    for log_w, advantage in batches(7, 5):
-        longer.step(log_w, advantage)
-    loaded.load_state_dict(longer.state_dict())
-    assert loaded.history["gamma"] == controller.history["gamma"]
     controller.history["gamma"].append(9.0)  # a copy
-    controller.state_dict()["history"]["gamma"].append(9.0)
     assert controller.history["gamma"] == (gammas[-keep:] if keep else [])
+    with pytest.raises(KeyError):
+        controller.history["coefficients"]
+
+
+# ------------------------------------------------------------------------------- batches in parts
+
+
+def test_parts_are_one_batch_to_gamma(rng):
+    log_w, advantage = rng.normal(scale=2.0, size=(2, 300))
+    log_w[17] = np.nan
+    mask = rng.uniform(size=300) < 0.8
+    whole, parts, ranks = GammaController(), GammaController(), (GammaController(), GammaController())
+    step = whole.step(log_w, advantage, where=mask)
+    for part in (slice(0, 40), slice(40, 41), slice(41, 300)):
+        weighed = parts.weights(log_w[part], advantage[part], where=mask[part])
+        assert weighed.gamma == 0.3  # until the batch is whole
+        parts.observe(log_w[part], advantage[part], where=mask[part])
+        assert parts.state == State(0.3)
+    with pytest.raises(ValueError, match="3 parts were observed and wait for step"):
+        parts.step(log_w, advantage)
+    joined = parts.step()
+    assert parts.state == whole.state
+    assert joined.metrics() == step.metrics()
+    np.testing.assert_array_equal(joined.coefficients, step.coefficients[mask])
+    assert parts.observed[0].size == 0
+    # Ranks join their parts by observing each other's.
+    for rank, part in zip(ranks, (slice(0, 100), slice(100, 300)), strict=True):
+        rank.observe(log_w[part], advantage[part], where=mask[part])
+    theirs = [rank.observed for rank in ranks]
+    ranks[0].observe(*theirs[1])
+    assert ranks[0].step().metrics() == step.metrics()
+
+
+def test_weighing_and_proposing_change_nothing(batch):
+    controller = GammaController()
+    before = controller.state_dict()
+    step = controller.weights(*batch)
+    assert step.gamma == 0.3
+    assert_same_step(step, step_of(*batch, reshape=controller.reshape))
+    state, proposed = controller.proposed(*batch)
+    assert controller.state_dict() == before
+    assert controller.history["gamma"] == []
+    controller.accept(state, proposed)
+    other = GammaController()
+    assert_same_step(proposed, other.step(*batch))
+    assert controller.state == other.state
+    with pytest.raises(ValueError, match="does not fit"):
+        controller.observe(batch[0], np.zeros(7))
+    assert GammaController().step().n == 0  # nothing was observed
 
 
 def test_a_step_that_fails_leaves_the_controller_as_it_was():
@@ -719,6 +935,7 @@ def test_a_step_that_fails_leaves_the_controller_as_it_was():
     before = controller.state_dict()
     with pytest.raises(ValueError, match="rewards must be positive"):
         controller.step(np.zeros(40), -0.5)
+    assert len(controller.history["n"]) == 1
     assert controller.state_dict() == before
 
 

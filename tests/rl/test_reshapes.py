@@ -121,7 +121,7 @@ OBJECTIVES = [
     (rl.Power(0.0), either(np.log)),
     (rl.Power(0.3), either(lambda w: w**0.3 / 0.3)),
     (rl.Power(1.7), either(lambda w: w**1.7 / 1.7)),
-    (rl.Power(0.5, 3.0), by_sign(lambda w: 2 * np.sqrt(w), cautious(0.5, 3.0))),
+    (rl.Power(0.5, 3.0, log_z=0.0), by_sign(lambda w: 2 * np.sqrt(w), cautious(0.5, 3.0))),
     (rl.Defensive(1.0, 0.2), either(lambda w: np.log(0.8 + 0.2 * w) / 0.2)),
     (rl.Defensive(0.5, 0.3), either(lambda w: np.log(0.7 + 0.3 * np.sqrt(w)) / 0.15)),
     (rl.VESPO(), by_sign(damped(2, 3), damped(3, 2))),
@@ -226,6 +226,24 @@ def assert_same_reshape(a, b, log_w, advantage, rtol=0.0):
 )
 def test_one_is_the_limit_of_another(ratios, a, b, rtol):
     assert_same_reshape(a, b, *ratios, rtol)
+
+
+@pytest.mark.parametrize("exponent", [0.3, 1.0, 1e-200])
+def test_caution_is_relative_to_the_power_mean_of_the_batch(ratios, exponent):
+    log_w, advantage = ratios
+    log_z = np.log(np.mean(np.exp(exponent * log_w))) / exponent if exponent > 1e-9 else log_w.mean()
+    got = rl.Power(exponent, 3.0)(log_w, advantage).log_f
+    less = (advantage < 0) & (log_w < log_z)
+    expected = exponent * np.where(less, log_z + 3 * (log_w - log_z), log_w)
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12 * exponent)
+    fixed = rl.Power(exponent, 3.0, log_z=log_z)(log_w, advantage).log_f
+    np.testing.assert_allclose(got, fixed, rtol=1e-9, atol=1e-12 * exponent)
+    # Draws of no weight, or unknown, have no part in it.
+    more = rl.Power(exponent, 3.0)(
+        np.append(log_w, [-np.inf, np.nan]), np.append(advantage, [-1.0, -1.0])
+    ).log_f
+    np.testing.assert_allclose(more[:-2], got, rtol=1e-9)
+    assert more[-2] == -np.inf
 
 
 def test_power_zero_weighs_as_fine_tuning_does(ratios):

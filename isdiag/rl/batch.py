@@ -1,0 +1,171 @@
+"""A batch of draws: which of them can be used, and what gamma they allow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, log, nan
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isdiag._core import selection, tails, weights
+from isdiag._core.bands import GOOD_KHAT, Constraints
+from isdiag._core.boundary import Rows, mask_array, real_array, rows_of
+from isdiag._core.typing import Floats, Ints, Mask
+from isdiag.rl.reshapes import Power, Reshape
+from isdiag.rl.schedules import Evidence
+
+# How close gamma comes to where the weights used just keep the least ESS, as a share of that ESS.
+_CLOSE = 0.01
+_ONE = np.ones(1)
+
+
+@dataclass(frozen=True)
+class Limits(Constraints):
+    """What `isdiag.select_gamma` is asked for.
+
+    Attributes
+    ----------
+    k_max : float or None, default 0.7
+        Largest khat allowed, > 0; None for `khat_threshold(n)`.
+    ess_min : float, default 0.8
+        Smallest ESS / n allowed, in [0, 1]. Training wants more of it than an estimate:
+        docs/results/rl_study.md.
+    gamma_max : float, default 1
+        Largest gamma allowed, > 0.
+    """
+
+    k_max: float | None = GOOD_KHAT
+    ess_min: float = 0.8
+    gamma_max: float = 1.0
+
+
+class Draws(NamedTuple):
+    """The draws of a batch that can be used, and where they came from."""
+
+    log_w: Floats
+    advantage: Floats
+    used: Mask
+    left_out: int
+
+    @classmethod
+    def of(cls, log_w: Any, advantage: Any, where: Any) -> Draws:
+        """Check and select them; errors as `take_step` raises them."""
+        ratios, signs, there = _checked(log_w, advantage, where)
+        used = (ratios < inf) & np.isfinite(signs) & there
+        if used.all():
+            return cls(ratios.ravel(), signs.ravel(), used, 0)
+        kept = ratios[used]
+        return cls(kept, signs[used], used, int(np.count_nonzero(there)) - kept.size)
+
+    def spread(self, values: Floats) -> Floats:
+        """Values of the draws in the shape of the batch, 0 for the others."""
+        if values.size == self.used.size:
+            return values.reshape(self.used.shape)
+        whole = np.zeros(self.used.shape)
+        whole[self.used] = values
+        return whole
+
+
+def present(log_w: Any, advantage: Any, where: Any) -> tuple[Floats, Floats]:
+    """Log-ratios and advantages of the draws that there are, whether they can be used or not."""
+    ratios, signs, there = _checked(log_w, advantage, where)
+    return ratios[there], signs[there]
+
+
+def _checked(log_w: Any, advantage: Any, where: Any) -> tuple[Floats, Floats, Mask]:
+    """Log-ratios, advantages in their shape, and which draws there are."""
+    ratios = real_array(log_w, "log_w")[0].astype(np.float64, copy=False)
+    signs = _like(ratios, real_array(advantage, "advantage")[0].astype(np.float64, copy=False), "advantage")
+    if where is None:
+        return ratios, signs, np.ones(ratios.shape, np.bool_)
+    there = mask_array(where, "where")
+    if there.ndim == ratios.ndim + 1:
+        there = there.any(axis=-1)
+    return ratios, signs, _like(ratios, there, "where")
+
+
+def _like(ratios: Floats, values: Any, name: str) -> Any:
+    """Values in the shape of the ratios; an axis that they lack is one over tokens, at the end."""
+    if values.shape == ratios.shape:
+        return values
+    missing = ratios.ndim - values.ndim
+    try:
+        if missing == -1 and values.shape[-1] == 1:
+            return np.broadcast_to(values[..., 0], ratios.shape)
+        return np.broadcast_to(values.reshape(values.shape + (1,) * max(missing, 0)), ratios.shape)
+    except ValueError:
+        msg = f"{name} of shape {values.shape} does not fit log_w's {ratios.shape}"
+        raise ValueError(msg) from None
+
+
+class Batch:
+    """Draws, and what they allow.
+
+    `gamma` is the largest at which w keeps both limits and f, if its exponent is gamma, that of ESS. Where f
+    does not even at gamma = 0, by its rewards say, gamma has no part in that, and goes by w alone. `khat` is
+    that of w. Both are NaN without a draw, and then there are no rows.
+    """
+
+    rows: Rows
+    lengths: Ints
+
+    def __init__(self, draws: Draws, reshape: Reshape, limits: Limits) -> None:
+        self.draws = draws
+        # A reshape without an exponent says nothing of gamma: plain powers do.
+        self.tempered = Power() if reshape.at(0.0) is reshape else reshape
+        self.gamma = self.khat = nan
+        if self.n:
+            self.rows = rows_of(draws.log_w, -1, None)
+            self.lengths = tails.lengths_of(self.rows)
+            found = selection.select(self.rows, self.lengths, limits, "joint", 1)
+            self.khat = found["khat"].item()
+            self.gamma = self.held(found["gamma"].item(), limits.ess_min)
+
+    @property
+    def n(self) -> int:
+        """How many draws can be used."""
+        return self.draws.log_w.size
+
+    def evidence(self, gamma: float) -> Evidence:
+        """What a schedule may go by, where gamma is in use."""
+        return Evidence(self.ess_ratio(gamma) if self.n else nan, self.gamma)
+
+    def ess_ratio(self, gamma: float) -> float:
+        """ESS / n of the weights used at this gamma."""
+        log_f, _ = self.tempered.at(gamma)(self.draws.log_w, self.draws.advantage)
+        ess, _ = weights.ess(self.rows.holding(log_f[None]), _ONE)
+        return ess.item() / self.n
+
+    def accepts(self, gamma: float) -> bool:
+        """Whether the reshape can have this exponent; that of `AlphaDivergence` is below 1."""
+        try:
+            self.tempered.at(gamma)
+        except ValueError:
+            return False
+        return True
+
+    def held(self, gamma: float, least: float) -> float:
+        """The gamma up to this one at which the weights used keep the least ESS, by regula falsi."""
+        if not (gamma > 0.0 and least > 0.0 and self.accepts(gamma)):
+            return gamma
+        aim = log(least) - 1e-9  # w itself may lie on the limit
+
+        def above(g: float) -> float:
+            ratio = self.ess_ratio(g)
+            return log(ratio) - aim if ratio > 0.0 else -inf
+
+        low, high, over, under = 0.0, gamma, nan, above(gamma)
+        if not under < 0.0 or not (over := above(0.0)) > 0.0:
+            return gamma
+        for _ in range(60):
+            # Halved where a secant would stick at one end (Illinois).
+            middle = low + (high - low) * (over / (over - under) if under > -inf else 0.5)
+            value = above(middle)
+            if 0.0 <= value <= _CLOSE:
+                return middle
+            if value > 0.0:
+                low, over, under = middle, value, under / 2.0
+            else:
+                high, under, over = middle, value, over / 2.0
+        return low
