@@ -68,9 +68,9 @@ class GammaController:
     ...     print(f"{step.gamma:.3f} {step.ess_ratio_raw:.3f} {step.ess_ratio:.3f}")
     0.370 0.992 0.997
     0.402 0.765 0.915
-    0.378 0.049 0.430
+    0.377 0.049 0.430
     >>> [round(gamma, 3) for gamma in controller.history["gamma"]]
-    [0.37, 0.402, 0.378]
+    [0.37, 0.402, 0.377]
     """
 
     def __init__(
@@ -158,6 +158,7 @@ class GammaController:
             log_w, advantage, reshape=reshape, normalize=normalize, level=level, where=where
         )
         self.accept(state, step)
+        self._observed.clear()
         return step
 
     def observe(self, log_w: Any, advantage: Any = 1.0, *, where: Any = None) -> None:
@@ -259,7 +260,6 @@ class GammaController:
         """
         self.state = state
         self._history.append(step.metrics())
-        self._observed.clear()
 
     def _applied(
         self, batch: Batch, gamma: float, reshape: Reshape | None, normalize: Normalize | None, level: Level

@@ -109,48 +109,97 @@ def reshape_coefficients(
     >>> log_pi.grad
     tensor([-0.3176,  0.0000,  0.2618, -0.2618])
     """
-    one_of("level", level, Level)
     one_of("on_bad", on_bad, OnBad)
     layout = Layout.of(log_pi, mask, log_mu=log_mu, cu_seqlens=cu_seqlens)
-    policy, sampler = joined(log_pi), joined(log_mu)
+    take = _taker(controller, reshape, normalize, level, evaluate=False)
+    weighed = _weighed(layout, joined(log_pi), joined(log_mu), advantages, level, take, on_bad, group)
+    return weighed.coefficients, weighed.metrics
+
+
+class _Weighed(NamedTuple):
+    """Coefficients of this rank's draws, metrics, and whether log_pi can pass a gradient on any rank."""
+
+    coefficients: Tensor
+    metrics: dict[str, float]
+    finite: bool
+
+
+def _weighed(
+    layout: Layout,
+    policy: Tensor,
+    sampler: Tensor,
+    advantages: Tensor | float,
+    level: Level,
+    take: Taker,
+    on_bad: OnBad,
+    group: distributed.ProcessGroup | None,
+) -> _Weighed:
     batch = _batch(policy, sampler, advantages, layout, level, group)
     dtype = torch.promote_types(policy.dtype, torch.float32)
-    take = _taker(controller, reshape, normalize)
     # Inside a compiled function NumPy must stay NumPy; to say so always would import the compiler, 2 s.
     step: Any = torch.compiler.disable(_step) if torch.compiler.is_compiling() else _step
-    values, metrics = step(batch, take, on_bad, torch.finfo(dtype).max)
+    values, metrics, finite = step(batch, take, on_bad, torch.finfo(dtype).max)
     shape = layout.kept.shape if level == "token" else (layout.count,)
     mine = values[batch.start : batch.start + prod(shape)] * batch.world
-    return torch.from_numpy(mine).to(device=policy.device, dtype=dtype).reshape(shape), metrics
+    coefficients = torch.from_numpy(mine).to(device=policy.device, dtype=dtype).reshape(shape)
+    return _Weighed(coefficients, metrics, finite)
 
 
-Taker = Callable[[Any, Any], Step]
+# A step, and what makes it one of the controller once nothing is wrong with it.
+Taken = tuple[Step, Callable[[], None]]
+Taker = Callable[[Any, Any], Taken]
 
 
-def _taker(controller: GammaController | None, reshape: Reshape | None, normalize: Normalize | None) -> Taker:
+def _taker(
+    controller: GammaController | None,
+    reshape: Reshape | None,
+    normalize: Normalize | None,
+    level: Level,
+    *,
+    evaluate: bool,
+) -> Taker:
     """What turns log-ratios and advantages into a step."""
-    if controller is not None:
-        return partial(controller.step, reshape=reshape, normalize=normalize)
-    fixed = Power() if reshape is None else reshape
+    one_of("level", level, Level)
 
-    def take(log_w: Any, advantage: Any) -> Step:
-        state = State(fixed.exponent)
+    def fixed(log_w: Any, advantage: Any) -> Taken:
+        one = Power() if reshape is None else reshape
         _, step = take_step(
-            log_w, advantage, reshape=fixed, schedule=Fixed(), state=state, normalize=normalize or "batch"
+            log_w,
+            advantage,
+            reshape=one,
+            schedule=Fixed(),
+            state=State(one.exponent),
+            normalize=normalize or "batch",
+            level=level,
         )
-        return step
+        return step, _nothing
 
-    return take
+    if controller is None:
+        return fixed
+
+    def weighed(log_w: Any, advantage: Any) -> Taken:
+        step = controller.weights(log_w, advantage, reshape=reshape, normalize=normalize, level=level)
+        return step, _nothing
+
+    def proposed(log_w: Any, advantage: Any) -> Taken:
+        state, step = controller.proposed(log_w, advantage, reshape=reshape, normalize=normalize, level=level)
+        return step, partial(controller.accept, state, step)
+
+    return weighed if evaluate else proposed
 
 
-def _step(batch: _Batch, take: Taker, on_bad: OnBad, largest: float) -> tuple[Floats, dict[str, float]]:
-    """Coefficients of all ranks' draws, and metrics; bad draws raise or are left out."""
+def _nothing() -> None:
+    """Without a controller, or in an evaluation, a step changes nothing."""
+
+
+def _step(batch: _Batch, take: Taker, on_bad: OnBad, largest: float) -> tuple[Floats, dict[str, float], bool]:
+    """Coefficients of all ranks' draws, metrics, and whether log_pi is finite; bad draws raise or go."""
     log_w, likelihood, advantage = (column[batch.present] for column in batch[:3])
     # Of such a draw not even a coefficient of 0 keeps NaN from the parameters.
     broken = int(np.count_nonzero(~(likelihood < np.inf)))
     if on_bad == "raise":
         _raise_if_bad(log_w, advantage, broken)
-    step = take(np.full_like(log_w, np.nan) if broken else log_w, advantage)
+    step, accept = take(np.full_like(log_w, np.nan) if broken else log_w, advantage)
     coefficients = step.coefficients
     impossible = (coefficients != 0.0) & (likelihood == -np.inf)
     overflows = not (np.abs(coefficients) <= largest).all()
@@ -160,12 +209,13 @@ def _step(batch: _Batch, take: Taker, on_bad: OnBad, largest: float) -> tuple[Fl
     if on_bad == "raise" and overflows:
         msg = f"a coefficient of {np.abs(coefficients).max():g} overflows: normalize by batch"
         raise ValueError(msg)
+    accept()
     skipped = broken > 0 or overflows or not step.n
     values = np.zeros(batch.present.size)
     values[batch.present] = np.where(impossible | skipped, 0.0, coefficients)
-    metrics = step.metrics()
-    metrics["n_nonfinite"] += int(np.count_nonzero(impossible))
-    return values, metrics | {"skipped": int(skipped)}
+    bad = ~(log_w < np.inf) | ~np.isfinite(advantage) | impossible
+    metrics = step.metrics() | {"n_nonfinite": float(np.count_nonzero(bad)), "skipped": float(skipped)}
+    return values, metrics, broken == 0
 
 
 def _raise_if_bad(log_w: Floats, advantage: Floats, broken: int) -> None:
@@ -217,7 +267,10 @@ def weighted_loss(
     Notes
     -----
     Where a coefficient is 0 the log-likelihood may be -inf; it must not be NaN, as a gradient of 0 times
-    NaN is NaN. Do not call this for a batch whose metrics say ``skipped``.
+    NaN is NaN: do not call this for a batch that was ``skipped`` as log_pi is not finite.
+
+    The parts add up to the loss of the batch. Do not divide them by the number of accumulation steps: the
+    coefficients are shares of the whole already.
 
     Examples
     --------
@@ -227,8 +280,10 @@ def weighted_loss(
     tensor(1.)
     """
     one_of("level", level, Level)
-    layout = Layout.of(log_pi, mask, cu_seqlens=cu_seqlens)
-    policy = joined(log_pi)
+    return _loss(Layout.of(log_pi, mask, cu_seqlens=cu_seqlens), joined(log_pi), coefficients, level)
+
+
+def _loss(layout: Layout, policy: Tensor, coefficients: Tensor, level: Level) -> Tensor:
     likelihood = layout.draws(policy.to(torch.promote_types(policy.dtype, torch.float32)), level)
     if coefficients.shape != likelihood.shape:
         msg = f"coefficients must have shape {tuple(likelihood.shape)}, got {tuple(coefficients.shape)}"
@@ -259,13 +314,15 @@ def is_reshape_loss(
     ----------
     log_pi, log_mu : Tensor or list of Tensor
         Log-probabilities of the tokens under the policy that learns and under the one that sampled, in
-        nats. Padded, of shape (B, T), beside `mask`; ragged, a list of B 1-D tensors; packed, of shape
-        (sum of lengths,), beside `cu_seqlens`; or of shape (B,), summed up. Any float dtype and device;
-        half precision is widened before it is added up.
+        nats. Padded, of shape (B, T), beside `mask`; ragged, a list of B 1-D tensors or a NestedTensor;
+        packed, of shape (sum of lengths,), beside `cu_seqlens`; or of shape (B,), summed up. Any float
+        dtype and device; half precision is widened before it is added up.
     advantages : Tensor or float
-        Advantages or rewards: one for all, of shape (B,), or at level "token" of the shape of the tokens.
+        Advantages or rewards: one for all, of shape (B,) or (B, 1), or at level "token" of the shape of the
+        tokens.
     mask : Tensor or list of Tensor, optional
         Tokens that count, bool or 0 and 1, in the layout of `log_pi`. A sequence without any is no draw.
+        One that is not bool is looked at, which waits for the device; so is `cu_seqlens` on a GPU.
     cu_seqlens : Tensor of int, shape (B + 1,), optional
         Where each sequence starts in the packed layout, and where the last one ends.
     reshape : Reshape, optional
@@ -302,10 +359,18 @@ def is_reshape_loss(
     Notes
     -----
     * With ``on_bad="skip"``, draws whose log-ratio is NaN or +inf or whose advantage is not finite are left
-      out, and ``n_nonfinite`` counts them. A batch is skipped, with a loss of 0 that has no graph, so that
-      no parameter is touched, if nothing is left of it, if `log_pi` itself is NaN or +inf at a token that
-      counts (even a gradient of 0 through it is NaN), or if a coefficient overflows.
-    * A skipped batch leaves no gradients: with a GradScaler leave out its step too, which asks for some.
+      out, and ``n_nonfinite`` counts them. A batch is skipped, with a loss of 0, if nothing is left of it,
+      if a coefficient overflows, or if `log_pi` itself is NaN or +inf at a token that counts.
+    * The loss of a skipped batch has a graph, with gradients of 0, so that a rank does not stay away from
+      DistributedDataParallel's reduction. Only where `log_pi` is not finite it has none: even a gradient
+      of 0 through it is NaN. With a `group` all ranks then skip alike. Without one the others would wait
+      for this rank: name the group, or use ``on_bad="raise"``. A GradScaler needs gradients: leave out its
+      step too.
+    * With gradients disabled, in an evaluation, the controller's gamma is applied as it is: neither gamma nor
+      the history moves. `reshape_coefficients` always steps.
+    * An error leaves the controller as it was.
+    * Dropout makes `log_pi` of two passes differ: an exact copy of the sampler shows an ESS / n of .99 or
+      less, which is noise in the weights and nothing of the data. Set it to 0 in training.
     * One transfer of four numbers a draw goes to the CPU, where weights and all metrics are computed; there
       is no synchronisation for any metric. With a `group` their sum over ranks is gathered first.
     * A mask on sequences is not a weight of 0: draws that are masked away leave n.
@@ -329,21 +394,13 @@ def is_reshape_loss(
     >>> loss, metrics = is_reshape_loss(log_pi, log_mu, rewards, controller=GammaController())
     >>> loss.backward()
     >>> print(f"gamma {metrics['gamma']:.2f}, ESS/n {metrics['ess_ratio']:.2f}")
-    gamma 0.33, ESS/n 0.86
+    gamma 0.31, ESS/n 0.87
     """
-    coefficients, metrics = reshape_coefficients(
-        log_pi,
-        log_mu,
-        advantages,
-        mask,
-        cu_seqlens=cu_seqlens,
-        reshape=reshape,
-        controller=controller,
-        level=level,
-        normalize=normalize,
-        on_bad=on_bad,
-        group=group,
-    )
-    if metrics["skipped"]:
-        return coefficients.new_zeros((), requires_grad=True), metrics
-    return weighted_loss(log_pi, coefficients, mask, cu_seqlens=cu_seqlens, level=level), metrics
+    one_of("on_bad", on_bad, OnBad)
+    layout = Layout.of(log_pi, mask, log_mu=log_mu, cu_seqlens=cu_seqlens)
+    policy = joined(log_pi)
+    take = _taker(controller, reshape, normalize, level, evaluate=not torch.is_grad_enabled())
+    weighed = _weighed(layout, policy, joined(log_mu), advantages, level, take, on_bad, group)
+    if not weighed.finite:
+        return weighed.coefficients.new_zeros((), requires_grad=True), weighed.metrics
+    return _loss(layout, policy, weighed.coefficients, level), weighed.metrics

@@ -147,6 +147,10 @@ class ISReshapeTrainer:
     def compute_loss(self, x: Any, y: Any, rewards: Tensor | float) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch, and what its weights look like.
 
+        With `model` in evaluation mode, or gradients disabled, this is an evaluation: gamma and the history
+        stay as they are, and the loss has no graph. To train without dropout set its p to 0 and leave the
+        model in training mode.
+
         Parameters
         ----------
         x, y : Any
@@ -168,12 +172,19 @@ class ISReshapeTrainer:
         TypeError
             If a model has no `log_prob` and returns no logits.
         """
-        log_pi, mask = log_probs_of(self.model, x, y)
-        with torch.no_grad():
-            log_mu, _ = log_probs_of(self.ref_model, x, y)
-        return is_reshape_loss(
-            log_pi, log_mu, rewards, mask, controller=self.controller, on_bad=self.on_bad, group=self.group
-        )
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.model.training):
+            log_pi, mask = log_probs_of(self.model, x, y)
+            with torch.no_grad():
+                log_mu, _ = log_probs_of(self.ref_model, x, y)
+            return is_reshape_loss(
+                log_pi,
+                log_mu,
+                rewards,
+                mask,
+                controller=self.controller,
+                on_bad=self.on_bad,
+                group=self.group,
+            )
 
     def update_gamma_schedule(self, step: int, total_steps: int) -> None:
         """Set gamma for a step of the schedules "linear" and "cosine"; the others take no notice.
