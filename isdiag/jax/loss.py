@@ -22,6 +22,8 @@ from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Fixed, Schedule, State
 from isdiag.rl.step import METRICS, Normalize, take_step
 
+AxisName = str | tuple[str, ...] | None
+
 _POWER, _FIXED, _LIMITS = Power(), Fixed(), Limits()
 
 
@@ -55,6 +57,7 @@ def is_reshape_loss(
     limits: Limits = _LIMITS,
     level: Level = "sequence",
     normalize: Normalize = "batch",
+    axis_name: AxisName = None,
 ) -> tuple[jax.Array, LossAux]:
     """Loss of off-policy learning with reshaped importance weights, and the schedule's next state.
 
@@ -86,18 +89,23 @@ def is_reshape_loss(
         or ("geometric") the mean, or each token by itself. With shape (B,) each number is a draw.
     normalize : {"batch", "count"}, default "batch"
         Divide the weights by their sum or by the number of draws.
+    axis_name : str or tuple of str, optional
+        Mapped axes, of `jax.shard_map` say, whose shards are one batch: weights, state and metrics are those
+        of the joined batch, the same on every device. Within `jax.shard_map` it must be given; ``()`` makes
+        each shard a batch of its own, with a state and metrics of its own.
 
     Returns
     -------
     loss : jax.Array, shape ()
-        Of the precision of `log_pi`, float32 at least.
+        Of the precision of `log_pi`, float32 at least. With `axis_name` its mean over the devices is the
+        joined batch's loss.
     aux : LossAux
         The next state, the metrics and whether to use the loss.
 
     Raises
     ------
     ValueError
-        While tracing, if shapes do not fit, or `level` or `normalize` is unknown.
+        While tracing, if shapes do not fit, `level` or `normalize` is unknown, or `axis_name` is missing.
     TypeError
         While tracing, if arrays are not real, or `reshape`, `schedule` or `limits` is not what it must be.
 
@@ -112,6 +120,7 @@ def is_reshape_loss(
       leaves the state as it was. So do a state with a NaN gamma and, where the mask is traced, one that
       holds other numbers than 0 and 1.
     * State and metrics have the precision that JAX is set to; in float32 a count is exact up to 2**24.
+    * An evaluation leaves `LossAux.state` aside.
     * `jax.vmap` calls back once for each batch (``vmap_method="sequential"``).
 
     References
@@ -154,16 +163,30 @@ def is_reshape_loss(
     draws = log_pi.shape if level == "token" else log_pi.shape[:1]
     signal = signal.reshape(advantage_shape(signal.shape, draws, log_pi.shape[0]))
     gamma, step = _arrays_of(state)
+    if axis_name is None and jax.sharding.get_abstract_mesh().manual_axes:
+        msg = (
+            "within shard_map each device sees a shard: name the axes whose shards are one batch, "
+            "axis_name=..., or give () if each shard is a batch with a state of its own"
+        )
+        raise ValueError(msg)
 
+    arrays = [log_pi, log_mu, counting, signal]
+    whole: list[Any] = [
+        jax.lax.all_gather(a, axis_name, tiled=True) if axis_name and a.ndim else a for a in arrays
+    ]
+    joined = (whole[0].shape[0], *draws[1:])
     result: Any = (
-        shaped(draws, log_pi.dtype),
+        shaped(joined, log_pi.dtype),
         State(shaped((), gamma.dtype), shaped((), step.dtype)),
         dict.fromkeys(METRICS, shaped((), default_float())),
     )
     how = {"reshape": reshape, "schedule": schedule, "limits": limits, "normalize": normalize}
-    arrays = (log_pi, log_mu, counting, signal, gamma, step)
     take = partial(_step, level=level, **how)
-    coefficients, after, metrics = on_host(take, result, *arrays, vmap_method="sequential")
+    coefficients, after, metrics = on_host(take, result, *whole, gamma, step, vmap_method="sequential")
+    if axis_name:
+        start: Any = jax.lax.axis_index(axis_name) * draws[0]
+        shards: Any = jax.lax.psum(1, axis_name)
+        coefficients: Any = shards * jax.lax.dynamic_slice_in_dim(coefficients, start, draws[0])
 
     kept = counting != 0
     likelihood = jnp.where(kept, log_pi, 0.0)
@@ -172,7 +195,10 @@ def is_reshape_loss(
         if level == "geometric":
             likelihood = likelihood / jnp.maximum(kept.sum(axis=1), 1)
     loss = -jnp.where(coefficients != 0.0, coefficients * likelihood, 0.0).sum()
-    return loss, LossAux(after, metrics, jnp.isfinite(loss) & (metrics["n"] > 0.0))
+    bad: Any = ~jnp.isfinite(loss)
+    if axis_name:  # devices must agree on whether to update
+        bad = jax.lax.psum(bad.astype(np.int32), axis_name) > 0
+    return loss, LossAux(after, metrics, ~bad & (metrics["n"] > 0.0))
 
 
 def _step(
@@ -183,7 +209,7 @@ def _step(
     state = State(gamma.item(), step.item())
     try:
         log_w = log_ratio(log_pi, log_mu, kept, level=level)
-        state, taken = take_step(log_w, signal, state=state, where=kept, **how)
+        state, taken = take_step(log_w, signal, state=state, where=kept, level=level, **how)
     except ValueError:
         return (
             np.full(kept.shape if level == "token" else kept.shape[:1], np.nan),

@@ -1,5 +1,8 @@
 """isdiag.jax: the same numbers as NumPy's functions, under jit, grad, vmap and scan."""
 
+import os
+import subprocess
+import sys
 from dataclasses import fields
 from functools import cache, partial
 
@@ -47,7 +50,7 @@ def by_numpy(log_pi, log_mu, advantages, mask, level="sequence", **how):
     ratios = rl.log_ratio(log_pi, log_mu, mask, level=level)
     used = mask if level == "token" else mask.any(axis=1)
     signal = np.broadcast_to(advantages[:, None] if level == "token" else advantages, used.shape)
-    state, step = rl.take_step(ratios[used], signal[used], **how)
+    state, step = rl.take_step(ratios[used], signal[used], level=level, **how)
     coefficients = np.zeros(used.shape)
     coefficients[used] = step.coefficients
     if level != "token":
@@ -482,3 +485,61 @@ def test_infinity_under_the_sampler_is_an_error_and_no_draw_of_zero_weight():
     log_pi, log_mu = np.array([-1.0, -2.0, -1.5]), np.array([-1.0, np.inf, -1.0])
     (_, aux), _ = value_and_grad(log_pi, log_mu, 1.0, state=rl.State(1.0))
     assert (aux.metrics["n"], aux.metrics["n_nonfinite"]) == (2, 1)
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np
+from functools import partial
+from jax.sharding import Mesh, PartitionSpec as P
+import isdiag.jax as ij
+from isdiag import rl
+
+mesh, over = Mesh(np.array(jax.devices()), "d"), P("d")
+rng = np.random.default_rng(0)
+log_mu = -rng.exponential(size=(64, 3)).astype("f4")
+log_pi = log_mu + 0.5 * rng.normal(size=(64, 3)).astype("f4")
+log_pi[40:] *= 3.0  # the second device's are worse
+advantages, mask = rng.normal(size=64).astype("f4"), rng.uniform(size=(64, 3)) < 0.8
+
+def step(gamma, *data, axis_name):
+    how = {"schedule": rl.Diagnosed(), "state": rl.State(gamma), "axis_name": axis_name}
+    function = partial(ij.is_reshape_loss, **how)
+    (loss, aux), gradient = jax.value_and_grad(function, has_aux=True)(*data)
+    return loss[None], gradient, aux.state, aux.metrics["ess_ratio"], aux.ok
+
+out = (over, over, P(), P(), P())
+data, gamma = (log_pi, log_mu, advantages, mask), jnp.float32(0.3)
+loss, gradient, state, ess, ok = step(gamma, *data, axis_name=None)
+for check in (True, False):
+    how = {"mesh": mesh, "in_specs": (P(), over, over, over, over), "check_vma": check}
+    sharded = jax.jit(jax.shard_map(partial(step, axis_name="d"), out_specs=out, **how))
+    losses, gradients, after, ratio, fine = sharded(gamma, *data)
+    np.testing.assert_allclose(losses.mean(), loss[0], rtol=1e-5)
+    np.testing.assert_allclose(gradients / 2, gradient, rtol=1e-5, atol=1e-8)
+    for one in after.gamma.addressable_shards:
+        np.testing.assert_allclose(one.data, state.gamma, rtol=1e-6)
+    np.testing.assert_allclose(ratio, ess, rtol=1e-6)
+    assert fine
+    try:
+        jax.shard_map(partial(step, axis_name=None), out_specs=out, **how)(gamma, *data)
+    except ValueError as error:
+        assert "within shard_map each device sees a shard" in str(error)
+    else:
+        raise AssertionError("a replicated state was let pass")
+
+def alone(gamma, *data):
+    loss, _, state, _, _ = step(gamma[0], *data, axis_name=())
+    return loss, state.gamma[None]
+
+how = {"mesh": mesh, "in_specs": (over,) * 5, "check_vma": False}
+_, gammas = jax.jit(jax.shard_map(alone, out_specs=(over, over), **how))(jnp.full(2, 0.3, "f4"), *data)
+assert gammas[0] != gammas[1]
+"""
+
+
+def test_shards_are_one_batch():
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED], env=os.environ | flags, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -915,8 +915,8 @@ def test_errors_of_the_trainer():
         def forward(self, **inputs):
             return inputs
 
+    one = {"input_ids": torch.ones(2, 1).long(), "attention_mask": torch.ones(2, 1)}
     with pytest.raises(TypeError, match="Other has no log_prob"):
-        one = {"input_ids": torch.ones(2, 1).long(), "attention_mask": torch.ones(2, 1)}
         ISReshapeTrainer(Other(), Policy(1)).compute_loss(one, one, 1.0)
 
 
