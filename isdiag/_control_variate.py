@@ -96,7 +96,7 @@ def control_variate(
     rows = rows_of(log_w, axis, where)
     exponent = rows.gamma(gamma)
     if second_log_w is not None:
-        second = rows_of(second_log_w, axis, None, "second_log_w")
+        second = rows.more_draws(second_log_w, axis, "second_log_w")
         expectation, presence = regression.estimated(rows, exponent, second)
     else:
         expectation, presence = regression.known(rows, exponent, expected_weight)

@@ -87,7 +87,8 @@ def diagnose(
     """
     rule_needs_h(rule, h)
     limits = Constraints(k_max, ess_min, gamma_max)
-    rows = rows_of(log_w, axis, where).numpy()
+    rows = rows_of(log_w, axis, where)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     values, own = (None, ()) if h is None else rows.trailing(h)
-    return Diagnosis.of(rows, own, **diagnosis.diagnose(rows, lengths, limits, rule, values, workers))
+    found = diagnosis.diagnose(rows, lengths, limits, rule, values, workers)
+    return Diagnosis.of(rows.numpy(), own, **found)

@@ -17,6 +17,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import NDArray
 
 from isdiag._core.check import Ends, inside, interval
+from isdiag._core.labels import Labels, OwnAxes, labels_of
 from isdiag._core.typing import Axis, Codes, Floats, Ints, Mask, Values
 from isdiag.status import Status
 
@@ -220,6 +221,7 @@ class Rows:
     _dtype: str
     _write: Callable[[NDArray[Any], str | None], Any]
     copies: int = 1
+    labels: Labels | None = None
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -243,7 +245,9 @@ class Rows:
 
     def numpy(self) -> Rows:
         """The same rows, whose results are NumPy arrays."""
-        return self if self._write is _write_numpy else replace(self, _write=_write_numpy)
+        if self._write is _write_numpy and self.labels is None:
+            return self
+        return replace(self, _write=_write_numpy, labels=None)
 
     def along(self, count: int) -> Rows:
         """The layout of results that hold so many numbers for each row, along a leading axis of their own.
@@ -258,12 +262,14 @@ class Rows:
             _shape=(count, *self._shape),
             _axes=axes,
             copies=count,
+            labels=None if self.labels is None else self.labels.with_gammas(),
         )
 
     def holding(self, values: Floats) -> Rows:
         """Rows of the same layout that hold other log-weights."""
         layout = (self.batch_shape, self.kept, self._shape, self._axes, self._sample_shape)
-        return Rows(read_only(values), self.n, self.eps, *layout, self._dtype, self._write)
+        way_back = (self._dtype, self._write, self.copies, self.labels)
+        return Rows(read_only(values), self.n, self.eps, *layout, *way_back)
 
     def gamma(self, value: Any) -> Floats:
         """An exponent for each row; NaN passes: a row that cannot be diagnosed has gamma NaN."""
@@ -277,6 +283,8 @@ class Rows:
         """A scalar or an array of the batch shape as one float for each row, each at least `low`."""
         if type(value) is float and low < value < inf:
             return filled(len(self), value)
+        if self.labels is not None:
+            value = self.labels.per_row(value, name, self.batch_axes)
         array = real_array(value, name)[0].astype(np.float64)
         bad = ~inside(array, low, inf, ends)
         if unknown and array.ndim:
@@ -291,11 +299,24 @@ class Rows:
             raise ValueError(msg) from None
         return np.array(array, order="C").reshape(-1)
 
+    @property
+    def batch_axes(self) -> tuple[int, ...]:
+        """Positions of the batch axes in the caller's array."""
+        return self._axes[: len(self.batch_shape)]
+
+    @property
+    def sample_axes(self) -> tuple[int, ...]:
+        """Positions of the sample axes."""
+        return self._axes[-len(self._sample_shape) :]
+
     def trailing(self, h: Any) -> tuple[Values, tuple[int, ...]]:
         """Values at the draws as (rows, draws * d) float64 or float32, and the shape that d stands for.
 
         float32 stays, as gradients are large: a copy of them would cost more than the estimate.
         """
+        labels, dims = None, ()
+        if self.labels is not None:
+            h, labels, dims = self.labels.draws(h, "h", self.sample_axes)
         array, _ = _to_numpy(h, "h")
         if array.dtype != np.bool_:  # h may be an indicator
             array, _ = real_array(h, "h")
@@ -307,12 +328,53 @@ class Rows:
         array = array.transpose(*axes, *range(len(axes), array.ndim))
         kind = np.float32 if array.dtype == np.float32 else np.float64
         flat = np.ascontiguousarray(array, kind).reshape(len(self), self.values.shape[1] * prod(own))
-        return read_only(flat), own
+        return read_only(flat), OwnAxes.of(own, labels, dims) if labels is not None and own else own
+
+    def beside(self, x: Any, name: str, first: str) -> tuple[Floats, float]:
+        """Another number for each draw, laid out as `values`, and the roundoff of its dtype.
+
+        Raises
+        ------
+        ValueError
+            If it has not the shape of the log-weights, which messages call `first`.
+        """
+        if self.labels is not None:
+            x, _, _ = self.labels.draws(x, name, self.sample_axes)
+        array, dtype = real_array(x, name)
+        if array.shape != self._shape:
+            msg = f"{first} and {name} must have one shape, got {self._shape} and {array.shape}"
+            raise ValueError(msg)
+        flat = np.ascontiguousarray(array.transpose(self._axes), np.float64).reshape(self.values.shape)
+        return flat, _EPS.get(dtype, EPS_FLOAT64)
+
+    def more_draws(self, log_w: Any, axis: Axis, name: str) -> Rows:
+        """The rows of other draws, of the same batch.
+
+        Raises
+        ------
+        ValueError
+            If their batch has another shape, or other labels.
+        """
+        if self.labels is not None and labels_of(log_w, name) is None:
+            axis = self.sample_axes  # it has no names and no axes of draws by default
+        rows = rows_of(log_w, axis, None, name)
+        if rows.batch_shape != self.batch_shape:
+            msg = f"{name} must have log_w's batch shape {self.batch_shape}, got {rows.batch_shape}"
+            raise ValueError(msg)
+        if self.labels is not None and rows.labels is not None:
+            self.labels.check_batch(rows.labels, self.batch_axes, rows.batch_axes)
+        return rows
 
     def diagnostic(self, a: NDArray[Any], own: tuple[int, ...] = ()) -> Any:
         """One number for each row, or (rows, d, ...) of them, d for axes `own`: a Python scalar if 0-d."""
         shape = self.batch_shape if a.ndim == 1 else self.batch_shape + own + a.shape[2:]
-        return a.item() if shape == () else self._write(a.reshape(shape), None)
+        if shape == ():
+            return a.item()
+        return self._named(self._write(a.reshape(shape), None), a.ndim, own)
+
+    def _named(self, a: NDArray[Any], ndim: int, own: tuple[int, ...]) -> Any:
+        """A result that was of so many axes as rows, with the labels of what it is of."""
+        return a if self.labels is None else self.labels.around(a, self.batch_axes, own if ndim > 1 else ())
 
     def status(self, codes: Codes, own: tuple[int, ...] = ()) -> Any:
         """Status codes, shaped as a `diagnostic`; a `Status` if 0-d."""
@@ -321,9 +383,9 @@ class Rows:
         return self.diagnostic(codes.copy(), own)
 
     def words(self, words: NDArray[np.str_], own: tuple[int, ...] = ()) -> Any:
-        """Words, shaped as a `diagnostic`; always in NumPy, as other kinds of arrays hold none."""
+        """Words, shaped as a `diagnostic`; in NumPy where the kind of array holds none."""
         shape = self.batch_shape if words.ndim == 1 else self.batch_shape + own
-        return words.item() if shape == () else words.reshape(shape)
+        return words.item() if shape == () else self._named(words.reshape(shape), words.ndim, own)
 
     def target(self, out: Any = None) -> Floats:
         """Uninitialised rows to write log-weights to: a view of `out` where its layout allows.
@@ -361,11 +423,30 @@ class Rows:
         if self._axes != _AXES[a.ndim]:
             a = a.transpose(np.argsort(self._axes))
         if out is None:
-            return self._write(a, self._dtype)
+            written = self._write(a, self._dtype)
+            return written if self.labels is None else self.labels.around(written, range(a.ndim), ())
         if not np.may_share_memory(rows, out):
             with np.errstate(over="ignore"):
                 out[...] = a
         return out
+
+
+def _check_positions(axis: Any, name: str) -> None:
+    several = cast("tuple[Any, ...]", axis if isinstance(axis, tuple) else (axis,))
+    if any(isinstance(each, str) for each in several):
+        msg = f"axis={axis!r} is a name, and the axes of {name} have none: pass an int or a tuple of ints"
+        raise ValueError(msg)
+    if several == () or not all(isinstance(each, (int, np.integer)) for each in several):
+        msg = f"axis must be an int or a non-empty tuple of ints, got {axis!r}"
+        raise ValueError(msg)
+
+
+def _positions(axis: Any, ndim: int) -> tuple[int, ...]:
+    try:
+        return normalize_axis_tuple(axis, ndim, "axis")
+    except OverflowError:
+        msg = f"axis {axis} is out of bounds for an array of {ndim} axes"
+        raise ValueError(msg) from None
 
 
 def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
@@ -378,18 +459,20 @@ def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
     ValueError
         If `axis` does not fit, the sample axis is empty, or `where` does not broadcast.
     """
-    array, dtype = real_array(log_w, name)
+    labels = None if type(log_w) is np.ndarray else labels_of(log_w, name)
+    array, dtype = real_array(log_w if labels is None else labels.values(), name)
     if array.ndim == 0:
         msg = f"{name} must have at least one axis, got a scalar"
         raise ValueError(msg)
-    if not isinstance(axis, (int, tuple, np.integer)) or (isinstance(axis, tuple) and not axis):  # pyright: ignore[reportUnnecessaryIsInstance]
-        msg = f"axis must be an int or a non-empty tuple of ints, got {axis!r}"
-        raise ValueError(msg)
+    if labels is not None:
+        axis = labels.axes(axis)
+    if not isinstance(axis, (int, np.integer)):
+        _check_positions(axis, name)
     full_shape = array.shape
     if axis == -1:
         sample_axes, axes, shape = 1, _AXES[array.ndim], full_shape
     else:
-        sample = normalize_axis_tuple(axis, array.ndim, "axis")
+        sample = _positions(axis, array.ndim)
         sample_axes = len(sample)
         axes = tuple(i for i in range(array.ndim) if i not in sample) + sample
         shape = tuple(full_shape[i] for i in axes)
@@ -405,6 +488,8 @@ def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
     kept = None
     n = filled(count, draws, np.int64)
     if where is not None:
+        if labels is not None:
+            where = labels.mask(where, axes[-sample_axes:])
         mask, mask_dtype = _to_numpy(where, "where")
         if mask.dtype != np.bool_:
             msg = f"where must be boolean, got dtype {mask_dtype}"
@@ -412,7 +497,7 @@ def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
         try:
             mask = np.broadcast_to(mask, full_shape)
         except ValueError:
-            msg = f"where of shape {mask.shape} does not broadcast to log_w's {full_shape}"
+            msg = f"where of shape {mask.shape} does not broadcast to {name}'s {full_shape}"
             raise ValueError(msg) from None
         kept = np.ascontiguousarray(mask.transpose(axes)).reshape(count, draws)
         values = np.where(kept, values, -np.inf)
@@ -427,5 +512,6 @@ def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
         _axes=axes,
         _sample_shape=sample_shape,
         _dtype=dtype if dtype in _EPS or array.dtype.kind == "f" else "float64",
-        _write=_writer(log_w),
+        _write=_write_numpy if labels is not None else _writer(log_w),
+        labels=labels,
     )

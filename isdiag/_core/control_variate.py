@@ -58,9 +58,6 @@ def known(rows: Rows, gamma: Floats, expected_weight: Any) -> tuple[Expectation,
 
 def estimated(rows: Rows, gamma: Floats, second: Rows) -> tuple[Expectation, Codes]:
     """E_mu[w^gamma] from a second sample."""
-    if second.batch_shape != rows.batch_shape:
-        msg = f"second_log_w must have log_w's batch shape {rows.batch_shape}, got {second.batch_shape}"
-        raise ValueError(msg)
     m = second.values.shape[1]
     with np.errstate(all="ignore"):
         weights, top = over_largest(second.values, gamma)

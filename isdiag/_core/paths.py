@@ -9,7 +9,7 @@ import numpy as np
 
 from isdiag._core import selection, tails, weights
 from isdiag._core.bands import Constraints
-from isdiag._core.boundary import Rows, exponents, filled, read_only, real_array, rows_of
+from isdiag._core.boundary import Rows, exponents, filled, read_only, rows_of
 from isdiag._core.moments import log_mean_weight, moments_of
 from isdiag._core.statuses import LEAST_ERROR_DRAWS
 from isdiag._core.typing import Axis, Codes, Floats
@@ -18,15 +18,13 @@ from isdiag.status import Status
 
 def difference(log_mu: Any, log_target: Any, axis: Axis, where: Any) -> Rows:
     """Rows of log target - log mu, laid out as the latter is."""
-    below, above = real_array(log_mu, "log_mu")[0], real_array(log_target, "log_target")[0]
-    if below.shape != above.shape:
-        msg = f"log_mu and log_target must have one shape, got {below.shape} and {above.shape}"
-        raise ValueError(msg)
-    with np.errstate(invalid="ignore", over="ignore"):  # infinities: the row's status tells
-        log_w = above.astype(np.float64) - below.astype(np.float64)
-    eps = rows_of(log_target, axis, where, "log_target").eps
     rows = rows_of(log_mu, axis, where, "log_mu")
-    return replace(rows, values=rows_of(log_w, axis, where).values, eps=max(eps, rows.eps))
+    above, eps = rows.beside(log_target, "log_target", "log_mu")
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities: the row's status tells
+        log_w = above - rows.values
+    if rows.kept is not None:
+        log_w[~rows.kept] = -np.inf
+    return replace(rows, values=read_only(log_w), eps=max(eps, rows.eps))
 
 
 def sets_of(log_w: Any, gammas: Any, where: Any) -> tuple[Rows, Floats]:

@@ -11,7 +11,8 @@ Ints = NDArray[np.int64]
 Codes = NDArray[np.int8]
 Mask = NDArray[np.bool_]
 Records = NDArray[np.void]  # a row of named numbers for each row, see isdiag/_kernels/records.py
-Axis = int | tuple[int, ...]
+Positions = int | tuple[int, ...]
+Axis = Positions | str | tuple[int | str, ...]  # names are for arrays whose axes have some
 
 Rule = Literal["joint", "refit", "mse"]
 StabilityRule = Literal["joint", "refit"]
