@@ -16,7 +16,7 @@ from isdiag._core import selection, tails
 from isdiag._core.bands import GOOD_KHAT
 from isdiag._core.boundary import rows_of
 from isdiag._core.check import one_of
-from isdiag._core.typing import Axis, StabilityRule
+from isdiag._core.typing import Positions, StabilityRule
 from isdiag.jax.callback import default_float, on_host, real, shaped
 from isdiag.rl.batch import Limits
 
@@ -59,7 +59,7 @@ def select_gamma(
     rule: StabilityRule = "joint",
     r_eff: Any = 1.0,
     tail_length: int | None = None,
-    axis: Axis = -1,
+    axis: Positions = -1,
 ) -> GammaSelection:
     """The largest gamma for which the weights ``w**gamma`` can be trusted, under JAX's transformations.
 
@@ -138,7 +138,7 @@ def select_gamma(
 
 
 def _select(
-    log_w: Any, *, axis: Axis, limits: Limits, rule: StabilityRule, r_eff: Any, length: int | None
+    log_w: Any, *, axis: Positions, limits: Limits, rule: StabilityRule, r_eff: Any, length: int | None
 ) -> GammaSelection:
     """`isdiag.select_gamma` without its warning, and limits as numbers."""
     rows = rows_of(log_w, axis, None)

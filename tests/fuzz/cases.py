@@ -12,7 +12,6 @@ import numpy as np
 
 import isdiag
 from isdiag import Status, rl
-from isdiag._core.result import Result
 from tests import naive, registry
 from tests.registry import FUNCTIONS, HELPERS, LAYOUTS, SETS, ZEROS, X, _sets, _zeros, rows_of
 
@@ -152,7 +151,19 @@ RULES = {
 }
 # And what it may refuse, with its name.
 ODD = (-1.0, np.nan, np.inf, -np.inf, 0.0, 1e308, "a", "", None, 1j, [], [0.5, 0.5, 0.5], np.array("x"), {})
-ODD += (True, np.bool_(1), 2**70, np.float16(0.5), object(), b"psis", np.array([[1.0]]), (), 0.5, 3, [[1], [2, 3]])
+ODD += (
+    True,
+    np.bool_(1),
+    2**70,
+    np.float16(0.5),
+    object(),
+    b"psis",
+    np.array([[1.0]]),
+    (),
+    0.5,
+    3,
+    [[1], [2, 3]],
+)
 
 
 def per_row(rng, name, batch):
@@ -162,7 +173,7 @@ def per_row(rng, name, batch):
 def fill_options(rng, case, names, batch, n):
     for name in names:
         choice = rng.random()
-        if choice < 0.55 or name not in TAKEN and name != "rule":
+        if choice < 0.55 or (name not in TAKEN and name != "rule"):
             continue
         taken = RULES[case.function.name] if name == "rule" else TAKEN[name]
         value = taken[rng.integers(len(taken))]
@@ -207,7 +218,9 @@ def of_log_weights(rng, function):
     batch = ((), (), (1,), (2,), (3,), (2, 2))[rng.integers(6)] if n < 1000 else ()
     rows = converted(rng, np.stack([one_row(rng, n) for _ in np.ndindex(*batch)]).reshape(*batch, n))
     case = Case(f"isdiag.{function.name}", [], function=function, rows=rows)
-    names = [name for name in (part.split("=")[0].strip() for part in function.signature.split(",")) if name != "*"]
+    names = [
+        name for name in (part.split("=")[0].strip() for part in function.signature.split(",")) if name != "*"
+    ]
     fill_options(rng, case, names, batch, n)
     x = rows
     moved = "axis" in function.takes and len(batch) > 0 and rng.random() < 0.3
@@ -229,7 +242,11 @@ def of_log_weights(rng, function):
         elif argument is SETS:
             case.args.append(_sets(x))
         elif name == "h":
-            own = () if function.name not in ("snis", "select_gamma") else ((), (), (3,), (2, 2))[rng.integers(4)]
+            own = (
+                ()
+                if function.name not in ("snis", "select_gamma")
+                else ((), (), (3,), (2, 2))[rng.integers(4)]
+            )
             case.args.append(values(rng, draws, own))
         elif argument is X:
             case.args.append(x)
@@ -287,7 +304,9 @@ def of_numbers(rng, module, name, signature):
 
 def of_log_ratio(rng):
     shape = (int(rng.integers(1, 5)), int(rng.integers(1, 9)))
-    log_pi, log_mu = (-np.abs(np.clip(one_row(rng, int(np.prod(shape))), -1e300, 1e300)).reshape(shape) for _ in "ab")
+    log_pi, log_mu = (
+        -np.abs(np.clip(one_row(rng, int(np.prod(shape))), -1e300, 1e300)).reshape(shape) for _ in "ab"
+    )
     case = Case("isdiag.rl.log_ratio", [log_pi, log_mu])
     if rng.random() < 0.7:
         case.args.append(rng.random(shape) < 0.8)
@@ -352,7 +371,9 @@ def check(case, rng):
     kept = np.broadcast_to(True if case.kept is None else case.kept, rows.shape)
     seen = np.where(kept, rows, -np.inf)
     bad = (np.isnan(seen) | (seen == np.inf)).any(axis=-1)
-    h = case.options.get("h", case.args[1] if len(case.args) > 1 and case.function.args[0] is not ZEROS else 0.0)
+    h = case.options.get(
+        "h", case.args[1] if len(case.args) > 1 and case.function.args[0] is not ZEROS else 0.0
+    )
     # Where mu has no weight the target may have none; thermodynamic says so.
     cause = bad.any() or (case.function.no_weight is Status.NOT_FINITE and (seen == -np.inf).any())
     h_is_finite = np.isfinite(np.asarray(h, float)).all()
@@ -491,7 +512,13 @@ def _check_alone(case, result, rng):
 def _check_twin(case, result):
     """Slow and obvious code agrees where neither loses digits."""
     x, name, given = case.rows, case.function.name, case.options
-    if x.dtype != np.float64 or x.size > 60 or not np.isfinite(x).all() or np.ptp(x) > 100 or np.ptp(x) < 1e-3:
+    if (
+        x.dtype != np.float64
+        or x.size > 60
+        or not np.isfinite(x).all()
+        or np.ptp(x) > 100
+        or np.ptp(x) < 1e-3
+    ):
         return
     if np.abs(x).max() > 1e3 or not set(given) <= {"gamma", "kind", "h", "rule", "ess_min", "normalize"}:
         return
@@ -512,9 +539,17 @@ def _check_twin(case, result):
         h = np.asarray(case.args[1])
         if h.ndim == 1 and np.isfinite(h.astype(float)).all() and 1e-3 < np.abs(h.astype(float)).max() < 1e3:
             size = np.abs(h.astype(float)).max()
-            for value, expected in zip((result.estimate, result.std_error, result.bias), naive.snis(x, h, gamma), strict=True):
+            for value, expected in zip(
+                (result.estimate, result.std_error, result.bias), naive.snis(x, h, gamma), strict=True
+            ):
                 _near(case, value, expected, 1e-8, 1e-13 * size)
-    elif name == "select_gamma" and given.get("rule", "joint") == "joint" and result.limited_by == "ess" and result.status == Status.OK and result.gamma > 0:
+    elif (
+        name == "select_gamma"
+        and given.get("rule", "joint") == "joint"
+        and result.limited_by == "ess"
+        and result.status == Status.OK
+        and result.gamma > 0
+    ):
         _near(case, result.gamma, naive.gamma_by_ess(x, given.get("ess_min", 0.3)), 1e-7)
 
 

@@ -15,11 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.fuzz.cases import KNOWN, Wrong, case, check  # noqa: E402
+from tests.fuzz.cases import KNOWN, Wrong, case, check
 
 
 def report(wrong, seed, number):
-    print(f"\n{wrong.kind}: {str(wrong.detail)[:500]}\npython tests/fuzz/run.py --seed {seed} --case {number}")
+    print(
+        f"\n{wrong.kind}: {str(wrong.detail)[:500]}\npython tests/fuzz/run.py --seed {seed} --case {number}"
+    )
     print(repr(wrong.case)[:3000], flush=True)
 
 
