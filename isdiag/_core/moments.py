@@ -170,7 +170,7 @@ def _not_normalized(rows: Rows, log_weights: Floats, gamma: Floats, h: Values, m
             fourths = (off**4).sum(axis=1) + zeros * average**4
             estimate[:, j] = units.scaled(average, top[:, 0], exponent)
             std_error[:, j] = units.scaled(np.sqrt(squares / (n - 1.0) / n), top[:, 0], exponent)
-            error_draws[:, j] = np.where(fourths > 0.0, squares**2 / fourths, 0.0)
+            error_draws[:, j] = np.where(fourths == 0.0, 0.0, squares**2 / fourths)
     if cube.shape[2] > 1:
         error_draws = moments.error_draws
     return moments._replace(

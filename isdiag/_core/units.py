@@ -11,6 +11,7 @@ from isdiag._core.typing import Floats, Ints, Values
 
 # Between these no fourth power of a value, nor a sum of them, comes near the ends of float64.
 _SMALL, _LARGE = 2.0**-100, 2.0**100
+_LEAST = -707.0  # log of a weight that is 0 next to one
 _LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # ln 2 in two parts
 
 
@@ -45,7 +46,8 @@ def standard(rows: Rows, values: Values) -> Standard:
     largest = max(abs(values.max(initial=0.0)), abs(values.min(initial=0.0)))
     with np.errstate(all="ignore"):  # h may hold anything where there is no weight
         if not _SMALL < largest < _LARGE:
-            size = np.where((rows.values > -np.inf)[:, :, None], np.abs(cube), 0.0).max(axis=1)
+            near = rows.values - rows.values.max(axis=1, keepdims=True) > _LEAST
+            size = np.where(near[:, :, None], np.abs(cube), 0.0).max(axis=1)
             odd = ((size < _SMALL) | (size > _LARGE)) & (size > 0.0) & np.isfinite(size)
             exponent[odd] = np.frexp(size[odd])[1]
             shifted = (

@@ -17,6 +17,7 @@ from isdiag._kernels.survey import extent_of
 # not contradict it.
 _STEPS = 4
 _MIDDLE_GAMMA = 0.4
+_LEAST = -707.0  # log of a weight that is 0 next to one: h, of whatever size, is not looked at
 _CONTRADICTION = 9.0  # squared standard errors of the difference from which a step is not believed
 
 
@@ -86,10 +87,10 @@ def _path_weights(part, high, cap, t, raw, capped, middle):
         positive = part[i] > -np.inf
         t[i] = part[i] - high if positive else 0.0
         value = exp_of(t[i])
-        raw[i] = value if positive else 0.0
+        raw[i] = value if positive & (t[i] > _LEAST) else 0.0
         capped[i] = min(raw[i], cap)
         value = exp_of(_MIDDLE_GAMMA * t[i])
-        middle[i] = value if positive else 0.0
+        middle[i] = value if positive & (_MIDDLE_GAMMA * t[i] > _LEAST) else 0.0
     pad(t, part.size)
     pad(raw, part.size)
     pad(capped, part.size)
