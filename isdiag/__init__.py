@@ -8,6 +8,11 @@ a batch; `where` leaves entries out of n, while -inf is a draw of zero weight an
 the batch shape and log_w's kind of array; of one row they are Python scalars. Arithmetic is float64, weights
 go back in log_w's float dtype. Inputs are never modified.
 
+The axes of an xarray DataArray, and of a Series or DataFrame of pandas or polars, have names, which `axis`
+takes as well. By default the draws of a DataArray lie along ("chain", "draw"), "draw" or "sample", and those
+of a DataFrame along its rows, so that its columns are the batch. Labels are compared: what is not in log_w's
+order raises ValueError. Results carry the labels of the batch.
+
 Errors
 ------
 A wrong argument raises ValueError with its value in the message: one outside of the range or the choices

@@ -16,7 +16,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 @each_page
 def test_examples(page):
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    for module in ("torch", "jax"):
+    for module in ("torch", "jax", "pandas", "polars", "xarray"):
         if any(f"import {module}\n" in block for block in blocks):
             optional(module)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
