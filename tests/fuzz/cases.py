@@ -5,6 +5,7 @@ A case is made by its seed and number alone, so these two reproduce it.
 
 import warnings
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from importlib import import_module
 from typing import Any
 
@@ -16,7 +17,22 @@ from tests import naive, registry
 from tests.registry import FUNCTIONS, HELPERS, LAYOUTS, SETS, ZEROS, X, _sets, _zeros, rows_of
 
 # Failures that are known, by kind, and why. Whoever mends one takes it from here.
-KNOWN = {}
+KNOWN = {
+    "*: the error names no argument": "what a float or an array cannot be made of gets Python's words",
+    "take_step: AttributeError": "reshape, state and limits are not checked",
+    "finite_variance_test: RuntimeWarning": "gamma times a range beyond float64",
+    "finite_variance_test: refused": "gamma times a range beyond float64: no excess is left",
+    "thermodynamic: a warning without a cause": "sums of log-weights beyond float64",
+    "bias_printed: RuntimeWarning": "0 times infinity",
+    "mse: RuntimeWarning": "infinity less infinity",
+    "best_gamma_printed: RuntimeWarning": "0 times infinity",
+    "convergence_rate: RuntimeWarning": "an overflow that is not silenced",
+}
+
+
+def is_known(kind):
+    return any(fnmatch(kind, known) for known in KNOWN)
+
 
 BAD = np.array([np.nan, np.inf])
 
@@ -34,6 +50,7 @@ class Case:
     rows: Any = None  # (batch..., n) as float64
     kept: Any = None
     sample_axis: int = -1
+    twin: bool = False  # whether tests/naive.py can tell the result
 
     def __call__(self):
         module, _, name = self.name.rpartition(".")
@@ -94,9 +111,8 @@ def one_row(rng, n):
         row = np.sort(rng.standard_normal(n))[:: rng.choice([-1, 1])]
     else:
         row = np.full(n, magnitude(rng) * rng.choice([-1, 0, 1]))
-    with np.errstate(over="ignore"):
-        if rng.random() < 0.15:
-            row = row + magnitude(rng) * rng.choice([-1, 1])
+    if rng.random() < 0.15:
+        row = row + magnitude(rng) * rng.choice([-1, 1])
     row = np.clip(row, -1.7976e308, 1.7976e308)
     if rng.random() < 0.2:
         row[rng.random(n) < rng.choice([0.05, 0.5, 1.0])] = -np.inf
@@ -113,11 +129,10 @@ def converted(rng, rows):
     if rng.random() < 0.75:
         return rows
     dtype = rng.choice(TYPES)
-    with np.errstate(over="ignore"):
-        if "int" not in dtype:
-            return rows.astype(dtype)
-        info = np.iinfo(dtype)
-        return np.clip(np.nan_to_num(rows), max(info.min, -(2**52)), min(info.max, 2**52)).astype(dtype)
+    if "int" not in dtype:
+        return rows.astype(dtype)
+    info = np.iinfo(dtype)
+    return np.clip(np.nan_to_num(rows), max(info.min, -(2**52)), min(info.max, 2**52)).astype(dtype)
 
 
 # ---------------------------------------------------------------------------------------------- options
@@ -214,6 +229,8 @@ def values(rng, shape, own):
 
 def of_log_weights(rng, function):
     """A call of a function of log-weights."""
+    if function.name in TWINS and rng.random() < 0.25:
+        return of_twin(rng, function)
     n = size(rng)
     batch = ((), (), (1,), (2,), (3,), (2, 2))[rng.integers(6)] if n < 1000 else ()
     rows = converted(rng, np.stack([one_row(rng, n) for _ in np.ndindex(*batch)]).reshape(*batch, n))
@@ -236,6 +253,8 @@ def of_log_weights(rng, function):
     layout = rng.integers(12)
     if layout < len(LAYOUTS) and not (x.dtype.name == "float16" and layout == 4):
         x = list(LAYOUTS.values())[layout](x)
+    if isinstance(x, list):  # which forget the dtype
+        case.rows = np.moveaxis(np.asarray(x), case.sample_axis, -1)
     for name, argument in zip(names, function.args, strict=False):
         if argument is ZEROS:
             case.args.append(_zeros(x))
@@ -260,6 +279,8 @@ def of_log_weights(rng, function):
     for name in ("gamma", "alpha"):  # no default
         if name in names[len(case.args) :] and f"{name}=" not in function.signature:
             case.options.setdefault(name, 0.7)
+    if function.name == "psis" and isinstance(x, np.ndarray) and x.dtype.kind == "f" and rng.random() < 0.2:
+        case.options["out"] = np.empty_like(x, dtype=x.dtype.newbyteorder("="), order="C")
     if "bounds" in names and rng.random() < 0.1:
         case.options["bounds"] = [(-1.0, 1.0), (0.0, np.inf), (None, None), 3, "a"][rng.integers(5)]
         case.odd.add("bounds")
@@ -334,10 +355,40 @@ def of_take_step(rng):
     case = Case("isdiag.rl.take_step", [x, advantage], options)
     if isinstance(options["reshape"], rl.RewardWeighted):
         case.odd.add("rewards")  # negative ones are refused
+    if isinstance(options["reshape"], rl.AlphaDivergence):
+        case.odd.add("gamma")  # a schedule may reach 1, which is refused
     if rng.random() < 0.1:
         name = ("reshape", "schedule", "state", "limits", "normalize", "where")[rng.integers(6)]
         options[name] = ODD[rng.integers(len(ODD))]
         case.odd.add(name)
+    return case
+
+
+# What tests/naive.py has a twin of, and the options that the twin knows.
+TWINS = {
+    "ess": ("gamma",),
+    "psis": (),
+    "pareto_khat": ("gamma",),
+    "snis": ("gamma",),
+    "select_gamma": ("ess_min", "rule"),
+}
+
+
+def of_twin(rng, function):
+    """A call that slow and obvious code can make too: a short row without extremes."""
+    n = int(rng.integers(2, 61))
+    row = 10 ** rng.uniform(-1, 0.7) * rng.standard_normal(n)
+    if rng.random() < 0.3:
+        row = rng.uniform(0.2, 1.5) * rng.exponential(size=n)
+    case = Case(f"isdiag.{function.name}", [row], function=function, rows=row, twin=True)
+    if function.name == "snis":
+        case.args.append(10 ** rng.uniform(-2, 2) * rng.standard_normal(n) + rng.choice([0.0, 3.0]))
+    if "gamma" in TWINS[function.name] and rng.random() < 0.7:
+        case.options["gamma"] = float(rng.uniform(0.05, 2.5))
+    if function.name == "select_gamma":
+        case.options["ess_min"] = float(rng.uniform(0.1, 0.9))
+        if rng.random() < 0.5:
+            case.options |= {"rule": "mse", "h": rng.standard_normal(n)}
     return case
 
 
@@ -353,7 +404,8 @@ MAKERS += [of_log_ratio, of_take_step]
 def case(seed, number):
     """The case of that number, and the generator that made it, for what is drawn of its checks."""
     rng = np.random.default_rng([seed, number])
-    return MAKERS[number % len(MAKERS)](rng), rng
+    with np.errstate(all="ignore"):
+        return MAKERS[number % len(MAKERS)](rng), rng
 
 
 # ---------------------------------------------------------------------------------------------- oracles
@@ -361,9 +413,10 @@ def case(seed, number):
 
 def check(case, rng):
     """Make the call and test what it returns; raises `Wrong`."""
-    before = [_bytes(value) for value in (*case.args, *case.options.values())]
+    read = [*case.args, *(value for name, value in case.options.items() if name != "out")]
+    before = [_bytes(value) for value in read]
     result, heard = _outcome(case)
-    if before != [_bytes(value) for value in (*case.args, *case.options.values())]:
+    if before != [_bytes(value) for value in read]:
         raise Wrong(case, "an argument was written to")
     if result is None or case.function is None or case.odd:
         return
@@ -383,11 +436,13 @@ def check(case, rng):
         raise Wrong(case, "no warning of a row that is not finite")
     if h_is_finite or case.options.get("rule") != "mse":  # else its gamma is NaN
         _check_numbers(case, result, seen, bad)
+    if "out" in case.options and result.log_weights is not case.options["out"]:
+        raise Wrong(case, "the weights are not in out")
     if not bad.any() and case.function.name == "ess":
         _check_monotone(case, result)
     if case.rows.ndim > 1 and rng.random() < 0.3:
         _check_alone(case, result, rng)
-    if case.rows.ndim == 1 and case.kept is None and rng.random() < 0.2:
+    if case.twin:
         _check_twin(case, result)
 
 
@@ -473,7 +528,7 @@ def _check_alone(case, result, rng):
     function, batch = case.function, case.rows.shape[:-1]
     index = tuple(int(rng.integers(length)) for length in batch)
 
-    options = {key: value for key, value in case.options.items() if key != "axis"}
+    options = {key: value for key, value in case.options.items() if key not in ("axis", "out")}
     for key in ("gamma", "r_eff", "alpha"):
         if np.ndim(options.get(key, 0.0)):
             options[key] = float(np.asarray(options[key])[index])
@@ -493,10 +548,6 @@ def _check_alone(case, result, rng):
             args.append(x if given is case.args[0] or function.args[0] is ZEROS else values_of(given))
         else:
             args.append(_zeros(x) if argument is ZEROS else _sets(x) if argument is SETS else given)
-    if isinstance(case.args[0], list):
-        x = x.tolist()
-        args = [each.tolist() if isinstance(each, np.ndarray) and each.shape == case.rows.shape[-1:] else each
-                for each in args[:1]] + args[1:]  # fmt: skip
     alone = Case(case.name, args, options, function=function, rows=case.rows[index])
     own, _ = _outcome(alone)
     own = rows_of(own)
@@ -510,47 +561,31 @@ def _check_alone(case, result, rng):
 
 
 def _check_twin(case, result):
-    """Slow and obvious code agrees where neither loses digits."""
+    """Slow and obvious code agrees."""
     x, name, given = case.rows, case.function.name, case.options
-    if (
-        x.dtype != np.float64
-        or x.size > 60
-        or not np.isfinite(x).all()
-        or np.ptp(x) > 100
-        or np.ptp(x) < 1e-3
-    ):
-        return
-    if np.abs(x).max() > 1e3 or not set(given) <= {"gamma", "kind", "h", "rule", "ess_min", "normalize"}:
-        return
     gamma = given.get("gamma", 1.0)
-    if np.ndim(gamma) or not (1e-3 <= gamma <= 3 or gamma == 0):
-        return
     m = isdiag.tail_length(x.size)
-    distinct = m >= 6 and np.unique(x).size == x.size
-    if name == "ess" and given.get("kind", "kish") == "kish":
-        _near(case, result, naive.ess(x, float(gamma)), 1e-12)
-    elif name == "psis" and distinct and result.status == Status.OK and given.get("normalize", True):
+    if name == "ess":
+        _near(case, result, naive.ess(x, gamma), 1e-12)
+    elif name == "snis":
+        size = np.abs(case.args[1]).max()
+        found = result.estimate, result.std_error, result.bias
+        for value, expected in zip(found, naive.snis(x, case.args[1], gamma), strict=True):
+            _near(case, value, expected, 1e-9, 1e-13 * size)
+    elif name == "psis" and result.status == Status.OK:
         expected, khat = naive.psis(x, m)
-        _near(case, result.khat, khat, 1e-7)
-        _near(case, result.log_weights, expected, 1e-6, 1e-7)
-    elif name == "pareto_khat" and distinct and np.isfinite(result) and gamma > 0:
-        _near(case, result, naive.khat(x, m, float(gamma)), 1e-6, 1e-7)
-    elif name == "snis" and not set(given) - {"gamma"}:
-        h = np.asarray(case.args[1])
-        if h.ndim == 1 and np.isfinite(h.astype(float)).all() and 1e-3 < np.abs(h.astype(float)).max() < 1e3:
-            size = np.abs(h.astype(float)).max()
-            for value, expected in zip(
-                (result.estimate, result.std_error, result.bias), naive.snis(x, h, gamma), strict=True
-            ):
-                _near(case, value, expected, 1e-8, 1e-13 * size)
-    elif (
-        name == "select_gamma"
-        and given.get("rule", "joint") == "joint"
-        and result.limited_by == "ess"
-        and result.status == Status.OK
-        and result.gamma > 0
-    ):
-        _near(case, result.gamma, naive.gamma_by_ess(x, given.get("ess_min", 0.3)), 1e-7)
+        _near(case, result.khat, khat, 1e-8, 1e-8)
+        _near(case, result.log_weights, expected, 1e-8, 1e-8)
+    elif name == "pareto_khat" and np.isfinite(result):
+        _near(case, result, naive.khat(x, m, gamma), 1e-8, 1e-8)
+    elif given.get("rule") == "mse" and m >= 6:
+        level = naive.truncation_level(x)
+        expected = naive.least_error(x, given["h"], level)
+        found = result.estimate, result.std_error, result.bias
+        for value, each in zip(found, expected, strict=True):
+            _near(case, value, each, 1e-6, 1e-9)
+    elif name == "select_gamma" and "rule" not in given and result.limited_by == "ess" and result.gamma > 0:
+        _near(case, result.gamma, naive.gamma_by_ess(x, given["ess_min"]), 1e-8)
 
 
 def _near(case, found, expected, rtol, atol=0.0):
