@@ -1,5 +1,5 @@
 """The loss of off-policy learning under JAX's transformations."""
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # JAX's annotations have gaps.
 
 from __future__ import annotations
@@ -184,9 +184,7 @@ def is_reshape_loss(
     take = partial(_step, level=level, **how)
     coefficients, after, metrics = on_host(take, result, *whole, gamma, step, vmap_method="sequential")
     if axis_name:
-        start: Any = jax.lax.axis_index(axis_name) * draws[0]
-        shards: Any = jax.lax.psum(1, axis_name)
-        coefficients: Any = shards * jax.lax.dynamic_slice_in_dim(coefficients, start, draws[0])
+        coefficients = _own_part(coefficients, draws[0], axis_name)
 
     kept = counting != 0
     likelihood = jnp.where(kept, log_pi, 0.0)
@@ -195,10 +193,22 @@ def is_reshape_loss(
         if level == "geometric":
             likelihood = likelihood / jnp.maximum(kept.sum(axis=1), 1)
     loss = -jnp.where(coefficients != 0.0, coefficients * likelihood, 0.0).sum()
-    bad: Any = ~jnp.isfinite(loss)
+    ok = jnp.isfinite(loss)
     if axis_name:  # devices must agree on whether to update
-        bad = jax.lax.psum(bad.astype(np.int32), axis_name) > 0
-    return loss, LossAux(after, metrics, ~bad & (metrics["n"] > 0.0))
+        ok = _everywhere(ok, axis_name)
+    return loss, LossAux(after, metrics, ok & (metrics["n"] > 0.0))
+
+
+def _own_part(coefficients: Any, count: int, axis_name: Any) -> Any:
+    """Coefficients of this device, scaled so that the mean of losses over devices is the whole batch's."""
+    start = jax.lax.axis_index(axis_name) * count
+    shards: Any = jax.lax.psum(1, axis_name)
+    return shards * jax.lax.dynamic_slice_in_dim(coefficients, start, count)
+
+
+def _everywhere(ok: Any, axis_name: Any) -> Any:
+    """Whether it holds on all devices."""
+    return jax.lax.psum((~ok).astype(np.int32), axis_name) == 0
 
 
 def _step(

@@ -145,7 +145,7 @@ METRICS = tuple(field.name for field in fields(Step) if field.name not in _ARRAY
 
 
 def loggable(metrics: Mapping[str, Any], prefix: str = "isdiag/") -> dict[str, float]:
-    """Metrics as a logger wants them: with a prefix, and without what is not finite.
+    """Name metrics for a logger, with a prefix, and leave out what is not finite.
 
     khat is -inf for equal weights and NaN below 30 draws, both as they should be; a logger that averages
     would make -inf or NaN of a whole window.
