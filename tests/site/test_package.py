@@ -182,6 +182,20 @@ def test_an_upgrade_does_not_return_old_numbers(copy):
     assert float(before) - float(after) == pytest.approx(0.4 * 10 / 18)
 
 
+def test_a_cache_file_cut_short_is_written_anew(copy):
+    # A full disk or a killed process leaves one; it raised UnpicklingError until somebody deleted it.
+    package, environment = copy
+    expected = python(KHAT, **environment)
+    for suffix, keep in (("nbi", 0.5), ("nbc", 0.5), ("nbc", 0.0)):
+        files = sorted(package.rglob(f"*.{suffix}"))
+        assert files
+        sizes = [path.stat().st_size for path in files]
+        for path, size in zip(files, sizes, strict=True):
+            os.truncate(path, int(keep * size))
+        assert python(KHAT, **environment) == expected
+        assert [path.stat().st_size for path in files] == pytest.approx(sizes, rel=0.01)
+
+
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
 def test_every_file_of_the_folder_is_in_the_stamp(copy, path):
     package, environment = copy
