@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import inf
-from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -42,7 +41,7 @@ def number(name: str, value: Any, low: float, high: float = inf, ends: Ends = "[
     if type(value) is float:  # ten times faster than to ask NumPy
         if low < value < high:
             return value
-    elif not isinstance(value, (Real, np.ndarray)) or np.ndim(value) != 0 or np.iscomplexobj(value):
+    elif np.ndim(value) != 0 or np.iscomplexobj(value) or not hasattr(value, "__float__"):
         msg = f"{name} must be a number, got {value!r}"
         raise TypeError(msg)
     found = float(value)
