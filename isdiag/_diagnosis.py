@@ -76,14 +76,15 @@ def diagnose(
     >>> import numpy as np
     >>> import isdiag
     >>> print(isdiag.diagnose(np.random.default_rng(3).normal(scale=1.3, size=4000)))
-    status               OK
-    draws n              4000
-    ESS                  745.1  (18.6% of n)
-    largest weight       0.0167
-    khat                 0.384  (at most 0.70 allowed)
-    gamma                0.8487  (set by ess)
-    ESS at gamma         1200.0  (30.0% of n), khat 0.316
-    advice               ESS is 18.6% of n, below 30%. To go on with these draws, temper: gamma = 0.849.
+    for an estimate  noisy
+    draws n          4000
+    ESS              745.1  (18.6% of n), largest weight 0.0167
+    khat             0.384  (good: at least 2 finite moments; at most 0.70 for this n)
+    status           OK
+    advice           An estimate is sound but noisy: ESS is 18.6% of n, and its error right but large. More draws make it smaller.
+    step: gamma      0.8487  (set by ess)
+    ESS at gamma     1200.0  (30.0% of n), khat 0.316
+    advice           Temper the weights: w**0.849 is as far as ESS allows.
     """
     rule_needs_h(rule, h)
     limits = Constraints(k_max, ess_min, gamma_max)

@@ -366,7 +366,7 @@ def _table(records: list[dict[str, Any]], estimate: SNIS | None) -> list[str]:
     heads = f"{'row':>6} {'n':>7} {'ESS':>9} {'khat':>7}  {'verdict':18} {'status':16}"
     lines = [
         f"for an estimate  {believed} of {len(records)} rows can be believed; the worst first",
-        heads + (" mean of h" if scalar else ""),
+        (heads + (" mean of h" if scalar else "")).rstrip(),
     ]
     order = sorted(range(len(records)), key=lambda i: (records[i]["ok"], -_badness(records[i]["khat"])))
     for i in order[:_LISTED]:
