@@ -100,10 +100,11 @@ def test_select_gamma_in_single_precision(heavy):
 
 
 def test_rounding_is_that_of_the_dtype():
-    # Weights that differ by less than bfloat16's roundoff are equal weights.
-    log_w = jnp.asarray(100.0 + 0.5 * (np.arange(50) % 2), jnp.bfloat16)
-    assert jax.jit(ij.select_gamma)(log_w).status == Status.FLAT
-    assert isdiag.select_gamma(np.asarray(log_w)).status == Status.FLAT
+    # Weights that differ by less than bfloat16's roundoff are equal weights, unless ESS tells them apart.
+    for origin, step, status in ((4.0, 2.0**-6, Status.FLAT), (100.0, 0.5, Status.DEGENERATE_TAIL)):
+        log_w = jnp.asarray(origin + step * (np.arange(50) % 2), jnp.bfloat16)
+        assert jax.jit(ij.select_gamma)(log_w).status == status
+        assert isdiag.select_gamma(np.asarray(log_w)).status == status
 
 
 def test_bad_rows_have_statuses_and_leave_the_others(rng):
