@@ -81,7 +81,8 @@ def diagnose(
     ESS              745.1  (18.6% of n), largest weight 0.0167
     khat             0.384  (good: at least 2 finite moments; at most 0.70 for this n)
     status           OK
-    advice           An estimate is sound but noisy: ESS is 18.6% of n, and its error right but large. More draws make it smaller.
+    advice           An estimate is sound but noisy: ESS is 18.6% of n, and its error right but large.
+                     More draws make it smaller.
     step: gamma      0.8487  (set by ess)
     ESS at gamma     1200.0  (30.0% of n), khat 0.316
     advice           Temper the weights: w**0.849 is as far as ESS allows.
