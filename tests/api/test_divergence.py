@@ -357,9 +357,12 @@ def test_never_negative_if_normalised(log_w):
     for name, function in CALLS.items():
         result = function(log_w, normalize=True)
         assert result.estimate >= 0 or "moment" in name, name
-        # Without an error only where the estimate is infinite, or is a largest value.
-        one = result.status is Status.ONE_DRAW
-        assert result.std_error >= 0 or one or np.isinf(result.estimate) or "alpha=inf" in name, name
+        # Without an error only of one draw, where the estimate is infinite, or is a largest value.
+        if log_w.size == 1:
+            assert np.isnan(result.std_error), name
+        else:
+            largest = name == "renyi_divergence(alpha=inf)"
+            assert result.std_error >= 0 or np.isinf(result.estimate) or largest, name
 
 
 @given(rows, st.integers(-1000, 1000), st.randoms(use_true_random=False))
@@ -534,6 +537,16 @@ def test_flat(log_w):
     given = kl_divergence(np.full(50, 0.1), direction="proposal", normalize=False)
     assert given.estimate == pytest.approx(-0.1)
     assert given.std_error < 1e-17
+    assert given.status is Status.NOT_NORMALIZED
+
+
+def test_of_one_draw_no_error_is_known():
+    for function in CALLS.values():
+        result = function([3.0])
+        assert result.status is Status.ONE_DRAW
+        assert result.khat == np.inf
+        assert result.estimate == 0.0
+        assert np.isnan(result.std_error)
 
 
 def test_equal_weights_on_some_draws_are_flat_but_not_the_proposal():
