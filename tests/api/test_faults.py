@@ -653,3 +653,9 @@ def test_flat_does_not_promise_what_ess_denies():
             assert found.status is (Status.FLAT if half_step <= 0.01 else Status.DEGENERATE_TAIL)
             if found.status is Status.FLAT:
                 assert found.ess == pytest.approx(200, rel=1.01e-4)
+
+
+def test_messages_name_the_argument_that_was_given():
+    with pytest.raises(ValueError, match="where of shape") as caught:
+        isdiag.geometric_path(np.zeros(3), np.zeros(3), [0.0, 1.0], where=np.ones(2, bool))
+    assert "log_w" not in str(caught.value)
