@@ -39,7 +39,7 @@ def control_variate(
         Log-weights of draws from the same proposal, independent of the first, that estimate
         ``E_mu[w**gamma]`` where it is not known. `axis` names their sample axes too; those may be of any
         length, the others are those of `log_w`.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries of `log_w` to count, broadcast to it. All of `second_log_w` counts.

@@ -46,7 +46,7 @@ def diagnose(
         Relative efficiency of draws from MCMC; sets the tail length only.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.

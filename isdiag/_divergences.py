@@ -24,7 +24,7 @@ def log_moment(
         Exponent, >= 0. NaN in an array gives a NaN row.
     normalize : bool, default False
         Take the weights over their mean: the moment is then ``mean(w**gamma) / mean(w)**gamma``.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
@@ -73,7 +73,7 @@ def renyi_divergence(
     normalize : bool, default True
         Take the weights over their mean, the log-weights being known up to a constant. If False they must be
         those of normalised densities.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
@@ -130,7 +130,7 @@ def alpha_divergence(
     normalize : bool, default True
         Take the weights over their mean, the log-weights being known up to a constant. If False they must be
         those of normalised densities.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
@@ -196,7 +196,7 @@ def kl_divergence(
     normalize : bool, default True
         Take the weights over their mean, the log-weights being known up to a constant. If False they must be
         those of normalised densities, as log-ratios of policies are.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
@@ -256,7 +256,7 @@ def chi2_divergence(log_w: Any, *, normalize: bool = True, axis: Axis = -1, wher
     normalize : bool, default True
         Take the weights over their mean, the log-weights being known up to a constant. If False they must be
         those of normalised densities.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.

@@ -40,7 +40,7 @@ def snis(
     normalize : bool, default True
         Divide by the sum of the weights. If False the estimate is ``mean(w**gamma * h)``, for which the
         log-weights must be those of normalised densities.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes of `log_w`; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
@@ -115,7 +115,7 @@ def kong_owen_bias(
         ``-sum(wbar**2 (h - est)) = (est_gamma - est_2gamma) / ESS_gamma``. "proposal" is
         ``-cov_mu(w**gamma, h) / (n mean(w**gamma)) = -(est_gamma - mean(h)) / n``, the form that is often
         printed; it understates the bias by a factor that grows as ``exp(gamma**2 var(log w))``.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.

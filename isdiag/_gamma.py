@@ -86,7 +86,7 @@ def select_gamma(
         Relative efficiency of draws from MCMC; sets the tail length only.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
@@ -175,7 +175,7 @@ def mse_curve(
         Values at the draws. Where the weight is zero h is not looked at.
     gammas : array_like, shape (gammas,), default 0, 0.1, ..., 1
         Exponents, >= 0.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes of `log_w`; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.

@@ -29,7 +29,7 @@ def expectation_diagnostics(
         Values at the draws. Where the weight is zero h is not looked at.
     gamma : float or array_like of the batch shape, default 1
         Exponent, >= 0.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes of `log_w`; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
@@ -101,7 +101,7 @@ def confidence_interval(
         Numbers between which h always lies.
     gamma : float or array_like of the batch shape, default 1
         Exponent, >= 0. Below 1 the interval is for the mean under the tempered target.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes of `log_w`; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.

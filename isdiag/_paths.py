@@ -29,7 +29,7 @@ def geometric_path(
         Log-density of the target at the same draws, up to a constant. -inf is a draw of zero weight.
     gammas : array_like, shape (gammas,)
         Exponents g, finite and >= 0, in any order; 0 is mu, 1 the target, more is a sharper target.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_mu`; the others come back as -inf.
@@ -96,7 +96,7 @@ def next_gamma(
         Where the particles are, in [0, 1]. NaN in an array stays NaN.
     ess_min : float, default 0.5
         Smallest ``ESS / n`` of the weights ``w**(next - gamma)``, in [0, 1].
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.

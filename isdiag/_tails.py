@@ -39,7 +39,7 @@ def psis(
         Pin the tail length; default `tail_length(n, r_eff)`.
     normalize : bool, default True
         Make the weights sum to one. Otherwise the body of the weights comes back bit for bit.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`; the others come back as -inf.
@@ -111,7 +111,7 @@ def pareto_khat(
         Relative efficiency of draws from MCMC; sets the tail length only.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
@@ -162,7 +162,7 @@ def finite_variance_test(
         Exponent, >= 0.
     tail_length : int, optional
         How many of the largest weights make the tail; default `tail_length(n)`.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes of `log_w`; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.

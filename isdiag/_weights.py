@@ -30,7 +30,7 @@ def temper(
         Exponent, >= 0. NaN in an array gives a NaN row, so that `GammaSelection.gamma` can be passed.
     normalize : bool, default True
         Make the weights sum to one along `axis`.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`; the others come back as -inf.
@@ -84,7 +84,7 @@ def ess(
     kind : {"kish", "perplexity", "max"}, default "kish"
         With wbar the normalised weights: ``1 / sum(wbar**2)``, ``exp(-sum(wbar * log(wbar)))`` or
         ``1 / max(wbar)``.
-    axis : int or tuple of int, default -1
+    axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
