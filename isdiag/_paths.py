@@ -220,14 +220,17 @@ def thermodynamic(log_w: Any, gammas: Any, *, rule: TrapezoidRule = "corrected",
     Notes
     -----
     * With d_k the distance of two gammas, ``sum_k d_k (E_k + E_k+1) / 2``, corrected by
-      ``-sum_k d_k**2 (V_k+1 - V_k) / 12``.
+      ``-sum_k d_k**2 (V_k+1 - V_k) / 12``. A slope V counts as three times that of the chord if it is more:
+      beyond that, at gammas too far apart, the correction would lead out of the range of the means.
     * The error of the integration rule is NOT in `std_error`. The plain rule is too low or too high by about
-      what the correction is, the corrected one is of order d_k**4: compare the two.
+      `LogZ.disagreement`, what the correction is; the error of the corrected one is of order d_k**4.
     * Where mu draws outside of the target's support, log Z jumps at 0: the log of the share of draws inside
       is added, and their mean alone is integrated.
     * A set needs two draws for a variance: with one, the standard error is NaN, and so is the corrected
       estimate.
-    * `Status.ERROR_UNCERTAIN` says that fewer than 25 draws carry the standard error.
+    * `Status.ERROR_UNCERTAIN` says that fewer than 25 draws carry the standard error, or that the two rules
+      differ by more than two of them: then put more gammas where the mean rises most.
+    * The gammas of `stepping_stone` may end before 1; those that end at 1 serve both functions.
     * If the target has far thinner tails than mu, the mean of log w rises steeply near 0: put gammas there,
       as with ``np.linspace(0, 1, K)**5``.
     * Arrays, errors and warnings are those of every function, see `isdiag`.
@@ -236,7 +239,8 @@ def thermodynamic(log_w: Any, gammas: Any, *, rule: TrapezoidRule = "corrected",
     ----------
     Friel, N., Hurn, M. & Wyse, J. (2014). Improving power posterior estimation of statistical evidence.
     Statistics and Computing 24(5), 709-723. Lartillot, N. & Philippe, H. (2006). Computing Bayes factors
-    using thermodynamic integration. Systematic Biology 55(2), 195-207.
+    using thermodynamic integration. Systematic Biology 55(2), 195-207. Fritsch, F. N. & Carlson,
+    R. E. (1980). Monotone piecewise cubic interpolation. SIAM J. Numerical Analysis 17(2), 238-246.
 
     Examples
     --------

@@ -322,7 +322,10 @@ def mse(gamma: Any, s: Any, n: Any) -> Any:
     >>> round(lognormal.mse(0.5, 1.0, 100), 6)
     0.272512
     """
-    total = tempering_bias(gamma, s) + bias(gamma, s, n)
+    of_n = bias(gamma, s, n)
+    with np.errstate(invalid="ignore"):
+        # It outgrows the other bias, of whatever sign: where both overflow the sum is not of their signs.
+        total = np.where(np.isinf(of_n), np.inf, tempering_bias(gamma, s) + of_n)
     return like_scalar(np.square(total) + variance(gamma, s, n))
 
 

@@ -272,7 +272,7 @@ FIELDS = {
     isdiag.ControlVariate: "estimate std_error std_error_plain plain coefficient khat status",
     isdiag.Divergence: "estimate std_error khat status",
     isdiag.GeometricPath: "gammas log_weights ess khat log_z log_z_std_error status",
-    isdiag.LogZ: "estimate std_error khat status",
+    isdiag.LogZ: "estimate std_error khat disagreement status",
     rl.Step: "coefficients gamma ess_ratio ess_ratio_raw pareto_k pareto_k_used gamma_batch max_weight "
     "mean_weight bias_proxy fraction_modified fraction_zero log_w_q01 log_w_q50 log_w_q99 offset offset_z n "
     "n_nonfinite alarm_offset alarm_stall",

@@ -409,7 +409,7 @@ class Rows:
             )
             msg = f"out must be writable {self._dtype} of shape {self._shape}, got {found}"
             raise ValueError(msg)
-        direct = self._dtype == "float64" and given.flags.c_contiguous and self._axes == _AXES[given.ndim]
+        direct = given.dtype == np.float64 and given.flags.c_contiguous and self._axes == _AXES[given.ndim]
         if direct and given.ctypes.data != self.values.ctypes.data:
             direct = not np.may_share_memory(given, self.values)  # rows shifted against each other
         return given.reshape(self.values.shape) if direct else np.empty_like(self.values)

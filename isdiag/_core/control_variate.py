@@ -95,7 +95,7 @@ def control_variate(
     off = statuses.of_mean_weight(
         np.where(expectation.share[:, 0] == 1.0, log_mean - known, 0.0), log_error, ess
     )
-    of_h = statuses.of_h(rows, values, numbers[3], numbers[2])
+    of_h = statuses.of_h(rows, values, numbers[3], numbers[1])
     of_error = statuses.of_error(numbers[1], error_draws)
     names = ("estimate", "std_error", "std_error_plain", "plain", "coefficient")
     return dict(zip(names, numbers, strict=True)) | {

@@ -114,6 +114,7 @@ def interval(
             cut = moments_of(log_weights, np.ones(len(rows)), values)
             estimate = np.where(chosen == "chebyshev", cut.estimate, estimate)
             half = np.where(chosen == "chebyshev", cut.std_error / np.sqrt(1.0 - level), half)
+        half[rows.n == 1] = np.nan
         if bounds is not None:
             _check_within(rows, values, bounds)
             spread = (bounds[1] - bounds[0]) / np.sqrt(moments.ess[:, None] * (1.0 - level))

@@ -69,6 +69,8 @@ def mse_curve(rows: Rows, values: Values, lengths: Ints, gammas: Floats) -> dict
     given = units.standard(rows, values)
     least = least_error(rows, given.values, lengths, 1)
     found = curve(rows, given.values, least, gammas)
+    for of_one_draw in ("std_error", "bias", "tempering_bias_std_error", "mse"):
+        found[of_one_draw][rows.n == 1] = np.nan
     with np.errstate(over="ignore"):
         return {name: given.spread(part) for name, part in found.items()} | {
             "gamma": gammas,

@@ -65,10 +65,12 @@ def log_mean(moments: Moments, n: Ints) -> tuple[Floats, Floats]:
 
 
 def log_mean_weight(rows: Rows, gamma: Floats) -> tuple[Floats, Floats, Floats]:
-    """Log of the mean of w^gamma, its standard error, and the ESS."""
+    """Log of the mean of w^gamma, its standard error (of one draw unknown but at gamma = 0), and the ESS."""
     moments = moments_of(rows.values, gamma, rows.values)  # h is not looked at here
     with np.errstate(invalid="ignore", divide="ignore"):
-        return *log_mean(moments, rows.n), moments.ess
+        value, std_error = log_mean(moments, rows.n)
+    std_error[(rows.n == 1) & (gamma > 0.0)] = np.nan
+    return value, std_error, moments.ess
 
 
 def half_width(std_error: Floats, error_draws: Floats, level: float) -> Floats:
@@ -181,8 +183,11 @@ def _not_normalized(rows: Rows, log_weights: Floats, gamma: Floats, h: Values, m
 def kong_owen_bias(rows: Rows, h: Values, gamma: Floats, *, of_proposal: bool) -> tuple[Floats, Codes]:
     """Bias of self-normalising, by the covariance of w and h under the target or the proposal."""
     moments = moments_of(rows.values, gamma, h)
-    if not of_proposal:
-        return moments.bias, statuses.first_of(moments.presence, moments.status_h)
-    with np.errstate(invalid="ignore"):
-        bias = (mean(rows, h) - moments.estimate) / np.maximum(rows.n, 1)[:, None]
+    bias = moments.bias
+    if of_proposal:
+        given = units.standard(rows, h)
+        with np.errstate(all="ignore"):  # h may hold anything
+            shift = mean(rows, given.values) - moments_of(rows.values, gamma, given.values).estimate
+            bias = given.spread(shift / np.maximum(rows.n, 1)[:, None])
+    bias[rows.n == 1] = np.nan
     return bias, statuses.first_of(moments.presence, moments.status_h)

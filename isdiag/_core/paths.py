@@ -15,6 +15,9 @@ from isdiag._core.statuses import LEAST_ERROR_DRAWS
 from isdiag._core.typing import Axis, Codes, Floats
 from isdiag.status import Status
 
+# Two rules of integration that differ by more standard errors than this differ by more than chance.
+_APART = 2.0
+
 
 def difference(log_mu: Any, log_target: Any, axis: Axis, where: Any) -> Rows:
     """Rows of log target - log mu, laid out as the latter is."""
@@ -104,37 +107,66 @@ def stepping_stone(rows: Rows, path: Floats) -> dict[str, Any]:
         "estimate": log_mean.sum(axis=1),
         "std_error": np.sqrt((std_error**2).sum(axis=1)),
         "khat": khat.max(axis=1),
+        "disagreement": None,
         "status": _worst(codes),
     }
 
 
 def thermodynamic(rows: Rows, path: Floats, *, corrected: bool) -> dict[str, Any]:
     """The fields of `LogZ`, by integrating the mean of log w."""
-    distances = np.diff(path, prepend=0.0), np.diff(path, append=1.0)
-    of_mean, of_variance = (distances[0] + distances[1]) / 2, (distances[0] ** 2 - distances[1] ** 2) / 12
-    paths = len(rows) // path.size
-    log_share, variance, status = _share_inside(rows, path.size)
+    shape = len(rows) // path.size, path.size
+    log_share, variance_of_share, status = _share_inside(rows, path.size)
 
     # The estimate is a sum of means, of h at the draws of each set.
     equal = np.zeros(len(rows))
     inside = (rows.values > -np.inf).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         unbiased = inside / (inside - 1.0)  # for variances, whose plain form is too small
-        h = np.tile(of_mean, paths)[:, None] * rows.values
+        plain = moments_of(rows.values, equal, rows.values)
+        mean, variance = plain.estimate, unbiased * inside * plain.std_error[:, 0] ** 2
+        trapezoid = (np.diff(path, prepend=0.0) + np.diff(path, append=1.0)) / 2
+        bend, of_variance = _correction(mean.reshape(shape), variance.reshape(shape), path)
+        disagreement = (bend * mean.reshape(shape) + of_variance * variance.reshape(shape)).sum(axis=1)
+        h = (trapezoid + bend * corrected).reshape(-1, 1) * rows.values
         if corrected:
-            mean = moments_of(rows.values, equal, rows.values).estimate
-            h -= (np.tile(of_variance, paths) * unbiased)[:, None] * (rows.values - mean) ** 2
+            h += (of_variance.ravel() * unbiased)[:, None] * (rows.values - mean) ** 2
         moments = moments_of(rows.values, equal, read_only(h))
-        parts = (moments.std_error[:, 0] ** 2 * unbiased).reshape(paths, path.size)
-        carried = moments.error_draws.reshape(parts.shape)
-        estimate = log_share + moments.estimate.reshape(parts.shape).sum(axis=1)
+        parts = (moments.std_error[:, 0] ** 2 * unbiased).reshape(shape)
+        carried = moments.error_draws.reshape(shape)
+        estimate = log_share + moments.estimate.reshape(shape).sum(axis=1)
         error_draws = parts.sum(axis=1) ** 2 / np.where(parts > 0.0, parts**2 / carried, 0.0).sum(axis=1)
-        std_error = np.sqrt(variance + parts.sum(axis=1))
+        std_error = np.sqrt(variance_of_share + parts.sum(axis=1))
+        apart = np.abs(disagreement) > _APART * std_error
     estimate[status == Status.NOT_FINITE] = np.nan
     std_error[np.isnan(estimate)] = np.nan
-    uncertain = (status == Status.OK) & ~(error_draws >= LEAST_ERROR_DRAWS)
-    status[uncertain] = Status.ERROR_UNCERTAIN
-    return {"estimate": estimate, "std_error": std_error, "khat": None, "status": status}
+    disagreement[np.isnan(estimate)] = np.nan
+    status[(status == Status.OK) & (apart | ~(error_draws >= LEAST_ERROR_DRAWS))] = Status.ERROR_UNCERTAIN
+    return {
+        "estimate": estimate,
+        "std_error": std_error,
+        "khat": None,
+        "disagreement": disagreement,
+        "status": status,
+    }
+
+
+def _correction(mean: Floats, variance: Floats, path: Floats) -> tuple[Floats, Floats]:
+    """What means and variances of log w, (paths, sets), count for in the correction of the trapezoids.
+
+    The variances are the slopes of the mean. Through a slope of more than three times the chord a cubic may
+    leave the range of its ends, which a mean that rises never does (Fritsch & Carlson 1980): it counts as
+    three times the chord.
+    """
+    distance = np.diff(path)
+    chord = np.diff(mean, axis=1) / distance
+    of_mean, of_variance = np.zeros_like(mean), np.zeros_like(mean)
+    for end, sign in ((slice(None, -1), 1.0), (slice(1, None), -1.0)):
+        steep = variance[:, end] > 3.0 * chord
+        of_variance[:, end] += np.where(steep, 0.0, sign * distance**2 / 12.0)
+        bend = np.where(steep & (chord > 0.0), sign * distance / 4.0, 0.0)
+        of_mean[:, 1:] += bend
+        of_mean[:, :-1] -= bend
+    return of_mean, of_variance
 
 
 def _share_inside(rows: Rows, sets: int) -> tuple[Floats, Floats, Codes]:

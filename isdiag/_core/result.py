@@ -48,6 +48,9 @@ def _brief(value: Any) -> str:
     shape = getattr(value, "shape", ())
     if shape and max(shape) > 6:
         return f"<{'x'.join(map(str, shape))} {type(value).__name__}>"
+    if getattr(value, "dtype", None) == np.int8:
+        names = [Status(code).name for code in value.ravel().tolist()]
+        return str(np.array(names, dtype=object).reshape(shape))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -623,6 +626,8 @@ class LogZ(Result):
     khat : float or array of the batch shape, or None
         Shape of the tail of the weights of the worst step, NaN if that of any step is unknown; None where
         the method has no weights.
+    disagreement : float or array of the batch shape, or None
+        The corrected rule of integration less the trapezoids; None where nothing is integrated.
     status : Status or array of the batch shape
         What became of the worst set of draws.
     """
@@ -630,4 +635,5 @@ class LogZ(Result):
     estimate: PerRow
     std_error: PerRow
     khat: PerRow | None
+    disagreement: PerRow | None
     status: Statuses

@@ -67,7 +67,7 @@ def of_h(rows: Rows, values: Values, estimate: Floats, std_error: Floats) -> Cod
 
 def of_error(std_error: Floats, error_draws: Floats) -> Codes:
     """ERROR_UNCERTAIN where an error that is not 0 rests on few draws, else OK."""
-    few = (error_draws < LEAST_ERROR_DRAWS) & (std_error != 0.0)
+    few = (error_draws < LEAST_ERROR_DRAWS) & ((std_error != 0.0) | (error_draws > 0.0))
     return np.where(few, _UNCERTAIN, _OK)
 
 

@@ -69,4 +69,4 @@ def perplexity_rows(rows, gamma, perplexity, status):
         if status[r] == OK and g == 0.0:
             perplexity[r] = extent.n_finite
         elif status[r] == OK and g == g:
-            perplexity[r] = row_perplexity(row, extent.high, g, e, u)
+            perplexity[r] = min(row_perplexity(row, extent.high, g, e, u), extent.n_finite)

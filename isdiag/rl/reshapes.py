@@ -558,7 +558,8 @@ class VESPO(Reshape):
         k = np.where(negative, self.k_neg, self.k_pos)
         lam = np.where(negative, self.lam_neg, self.lam_pos)
         powered = np.where(k > 0.0, k * log_w, _power(0.0, log_w))
-        return powered - np.where(lam > 0.0, lam * np.expm1(log_w), 0.0)
+        less = np.where(lam > 0.0, lam * np.expm1(log_w), 0.0)
+        return np.where(less < inf, powered - less, -inf)
 
     @property
     def bound(self) -> float:

@@ -9,8 +9,9 @@ import pytest
 
 import isdiag
 from isdiag import Status
+from isdiag.rl import RewardWeighted
 from tests.helpers import assert_same, quiet
-from tests.registry import CALLS, rows_of
+from tests.registry import CALLS, EVERY_RESHAPE, rows_of
 
 # ------------------------------------------------------------------------- the units and origin of h
 
@@ -659,3 +660,72 @@ def test_messages_name_the_argument_that_was_given():
     with pytest.raises(ValueError, match="where of shape") as caught:
         isdiag.geometric_path(np.zeros(3), np.zeros(3), [0.0, 1.0], where=np.ones(2, bool))
     assert "log_w" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------ ends of all kinds
+
+
+@each_case
+def test_the_bias_by_the_proposal_does_not_depend_on_the_origin(case):
+    log_w, h = CASES[case]
+    bias = partial(isdiag.kong_owen_bias, covariance="proposal")
+    for origin in (2.0**20, 2.0**38):
+        assert_moved(bias(log_w, h + origin), bias(log_w, h), 1.0, origin, h, 1e-9)
+
+
+@pytest.mark.parametrize("method", ["auto", "chebyshev"])
+def test_one_draw_has_no_interval(method):
+    interval = isdiag.confidence_interval([0.3], [5.0], method=method)
+    assert np.isnan([interval.low, interval.high]).all()
+
+
+def test_one_draw_has_no_errors_in_curves_and_paths():
+    curve = isdiag.mse_curve([0.3], [5.0], [1.0])
+    assert np.isnan([curve.std_error, curve.bias, curve.mse, curve.tempering_bias_std_error]).all()
+    assert np.isnan(isdiag.geometric_path([0.0], [0.3], [0.0, 1.0]).log_z_std_error[1])
+    assert np.isnan(isdiag.stepping_stone(np.zeros((2, 1)), [0.0, 1.0]).std_error)
+
+
+def test_one_draw_has_no_bias():
+    assert np.isnan(isdiag.kong_owen_bias([0.3], [5.0]))
+
+
+def test_constant_h_is_seen_by_a_control_variate(rng):
+    log_w = 0.3 * rng.normal(size=500) - 0.045
+    assert isdiag.control_variate(log_w, np.full(500, 0.1)).status is Status.CONSTANT_H
+
+
+def test_an_error_that_underflows_is_not_none(rng):
+    h = np.where(np.arange(500) == 7, 5e-324, 0.0)
+    assert isdiag.snis(0.3 * rng.normal(size=500), h).status is Status.ERROR_UNCERTAIN
+    log_w, h = np.where(np.arange(500) == 7, 60.0, 0.0), power(-1000) * np.arange(500.0)
+    assert isdiag.snis(log_w, h).status is Status.ERROR_UNCERTAIN
+
+
+def test_the_perplexity_is_no_more_than_the_draws():
+    log_w = np.array([1.99, 0.09, 1.3, 0.08, 2.8] * 8)
+    assert isdiag.ess(log_w, gamma=1e-16, kind="perplexity") <= 40.0
+
+
+def test_the_error_of_the_largest_log_normal_is_infinite():
+    assert isdiag.lognormal.mse(1e100, 1.7e308, 1000.0) == np.inf
+
+
+def test_smoothed_weights_go_into_memory_of_the_other_byte_order(rng):
+    log_w = rng.normal(size=2000)
+    expected = isdiag.psis(log_w).log_weights
+    out = np.empty(2000, np.dtype(np.float64).newbyteorder())
+    isdiag.psis(log_w, out=out)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_statuses_are_named_in_print():
+    printed = repr(isdiag.psis(np.zeros((2, 40))))
+    assert printed.count("FLAT") == 2
+
+
+@pytest.mark.parametrize("reshape", EVERY_RESHAPE, ids=repr)
+def test_reshapes_of_the_largest_log_weights(reshape):
+    log_w = np.array([1e308, -1e308, 1.7e308, -1.7e308, 800.0, -800.0, -np.inf])
+    for advantage in (1.0, -1.0) if not isinstance(reshape, RewardWeighted) else (1.0,):
+        assert not np.isnan(reshape(log_w, advantage).log_f).any()
