@@ -16,18 +16,6 @@ each_call = pytest.mark.parametrize("call", CALLS, ids=repr)
 each_function = pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
 
 
-# Known faults of the library: whoever mends one takes it from here.
-FAULTS = {"snis(normalize=False)": "error_draws of a row without numbers is 0"}
-
-
-def marked(call):
-    return (
-        pytest.param(call, marks=pytest.mark.xfail(reason=FAULTS[repr(call)]))
-        if repr(call) in FAULTS
-        else call
-    )
-
-
 def calls_with(option):
     """Every call whose function takes that option."""
     return pytest.mark.parametrize("call", [call for call in CALLS if call.takes(option)], ids=repr)
@@ -209,7 +197,7 @@ def test_one_row_gives_python_objects(heavy, call):
 # ------------------------------------------------------------------------- rows that are of no use
 
 
-@pytest.mark.parametrize("call", [marked(call) for call in CALLS], ids=repr)
+@each_call
 def test_bad_rows_have_their_status_and_one_warning(rng, call):
     log_w = 0.3 * rng.normal(size=(5, 300))
     clean = call(log_w)
@@ -355,7 +343,7 @@ def test_convergence_rate_is_smooth_where_its_textbook_form_is_not():
 
 
 @pytest.mark.parametrize(
-    "call", [marked(call) for call in CALLS if call.function.takes & {"gamma", "alpha"}], ids=repr
+    "call", [call for call in CALLS if call.function.takes & {"gamma", "alpha"}], ids=repr
 )
 def test_gamma_of_each_row(rng, call):
     log_w, gamma = rng.normal(scale=2.0, size=(2, 3, 400)), rng.uniform(size=(2, 3))
