@@ -35,8 +35,10 @@ def _signed_root(row: Floats, length: int, gamma: float) -> tuple[float, float]:
 
     size = min(length, int(np.count_nonzero(row > -np.inf)))
     top: Floats = np.sort(row)[-size - 1 :]
-    cutoff = gamma * (top[0] - top[-1]) if size < row.size else -np.inf
-    log_weights: Floats = gamma * (top[-size:] - top[-1])
+    with np.errstate(over="ignore"):  # a product beyond float64 is its largest: differences stay numbers
+        below: Floats = np.maximum(gamma * (top - top[-1]), -np.finfo(np.float64).max)
+    cutoff = below[0] if size < row.size else -np.inf
+    log_weights = below[-size:]
     x = np.exp(log_weights) * -np.expm1(cutoff - log_weights)
     x /= x.mean()
 

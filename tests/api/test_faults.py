@@ -729,3 +729,9 @@ def test_reshapes_of_the_largest_log_weights(reshape):
     log_w = np.array([1e308, -1e308, 1.7e308, -1.7e308, 800.0, -800.0, -np.inf])
     for advantage in (1.0, -1.0) if not isinstance(reshape, RewardWeighted) else (1.0,):
         assert not np.isnan(reshape(log_w, advantage).log_f).any()
+
+
+def test_the_test_of_a_variance_takes_a_range_beyond_float64():
+    log_w = 1e105 * np.array([3.5] * 5 + [0.7, 0.7, 0.9, 0.7, 3.3])
+    found = isdiag.finite_variance_test(log_w, gamma=1e300, tail_length=6)
+    assert found.p_value > 0.99  # five of the six largest are equal, the others are nothing next to them

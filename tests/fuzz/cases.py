@@ -21,8 +21,6 @@ KNOWN = {
     "*: the error names no argument": "what a float or an array cannot be made of gets Python's words",
     "*: OverflowError": "a tail_length beyond int64 where there is one draw",
     "take_step: AttributeError": "reshape, state and limits are not checked",
-    "finite_variance_test: RuntimeWarning": "gamma times a range beyond float64",
-    "finite_variance_test: refused": "gamma times a range beyond float64: no excess is left",
     "thermodynamic: a warning without a cause": "sums of log-weights beyond float64",
     "bias_printed: RuntimeWarning": "0 times infinity",
     "mse: RuntimeWarning": "infinity less infinity",
