@@ -251,7 +251,9 @@ HELPERS = {
     "isdiag.rl": {
         "log_ratio": "log_pi, log_mu, mask=None, *, cu_seqlens=None, level='sequence'",
         "take_step": "log_w, advantage=1.0, *, reshape, schedule, state, "
-        "limits=Limits(k_max=0.7, ess_min=0.8, gamma_max=1.0), normalize='batch', where=None",
+        "limits=Limits(k_max=0.7, ess_min=0.8, gamma_max=1.0), normalize='batch', level='sequence', "
+        "where=None",
+        "loggable": "metrics, prefix='isdiag/'",
     },
 }
 
@@ -273,9 +275,10 @@ FIELDS = {
     isdiag.Divergence: "estimate std_error khat status",
     isdiag.GeometricPath: "gammas log_weights ess khat log_z log_z_std_error status",
     isdiag.LogZ: "estimate std_error khat disagreement status",
-    rl.Step: "coefficients gamma ess_ratio ess_ratio_raw pareto_k pareto_k_used gamma_batch max_weight "
-    "mean_weight bias_proxy fraction_modified fraction_zero log_w_q01 log_w_q50 log_w_q99 offset offset_z n "
-    "n_nonfinite alarm_offset alarm_stall",
+    rl.Step: "coefficients weights gamma ess_ratio ess_ratio_raw pareto_k pareto_k_used gamma_batch "
+    "max_weight mean_weight bias_proxy fraction_modified fraction_zero log_w_q01 log_w_q50 "
+    "log_w_q99 log_w_max offset offset_z n n_nonfinite alarm_offset alarm_stall "
+    "alarm_one_draw",
     rl.Limits: "k_max ess_min gamma_max",
     rl.Reshaped: "log_f signal",
     rl.State: "gamma step",
@@ -431,13 +434,14 @@ OTHERS = {
     "isdiag.rl": {"GammaController", "METRICS", "Objective", "Reshape", "Schedule"},
     "isdiag.jax": {"GammaSelection", "LossAux", "is_reshape_loss", "select_gamma"},
     "isdiag.torch": {
-        *(
-            "ISReshapeTrainer",
-            "is_reshape_loss",
-            "reshape_coefficients",
-            "sequence_log_probs",
-            "weighted_loss",
-        )
+        "Gathered",
+        "ISReshapeTrainer",
+        "Layout",
+        "gather",
+        "is_reshape_loss",
+        "reshape_coefficients",
+        "sequence_log_probs",
+        "weighted_loss",
     },
 }
 
