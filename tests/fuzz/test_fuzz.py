@@ -26,7 +26,8 @@ def test_fuzz(part):
 
 def test_every_function_of_the_registry_is_called():
     called = {case(0, number)[0].name for number in range(len(MAKERS))}
-    assert called == {f"{m}.{name}" for m, found in registry.signatures().items() for name in found}
+    listed = {f"{m}.{name}" for m, found in registry.signatures().items() for name in found}
+    assert called == listed - {"isdiag.rl.loggable"}  # which takes what take_step returns, no numbers
 
 
 @pytest.mark.parametrize(
