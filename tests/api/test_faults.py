@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import pytest
 import isdiag
 from isdiag import Status
 from isdiag.rl import RewardWeighted
-from tests.helpers import assert_same, quiet
+from tests.helpers import assert_same, optional, quiet
 from tests.registry import CALLS, EVERY_RESHAPE, rows_of
 
 # ------------------------------------------------------------------------- the units and origin of h
@@ -639,6 +638,7 @@ def test_options_of_other_rules_are_looked_at(rng):
 
 
 def test_flat_does_not_promise_what_ess_denies():
+    ml_dtypes = optional("ml_dtypes")
     steps = np.where(np.arange(200) < 10, -1000, -1004).astype(ml_dtypes.bfloat16)
     assert isdiag.ess(steps) / 200 == pytest.approx(0.09, abs=0.001)
     for function in (isdiag.psis, isdiag.select_gamma, isdiag.diagnose):
