@@ -8,7 +8,7 @@ import numpy as np
 
 from isdiag._core import statuses, tails, units
 from isdiag._core.boundary import Rows, filled
-from isdiag._core.moments import log_mean_weight
+from isdiag._core.moments import log_mean_weight, square_sums
 from isdiag._core.typing import Codes, Floats, Ints, Mask, Values
 from isdiag._core.weights import over_largest
 from isdiag.status import Status
@@ -175,7 +175,8 @@ def _regression(w: _Weights, h: Floats, origin: Floats, exponent: Ints, expectat
     size = np.maximum(np.abs(y).max(axis=2), np.where(w.zeros > 0, np.abs(at_no_weight), 0.0))
     y /= np.where(size > 0.0, size, 1.0)[:, :, None]
     rest = np.where(size > 0.0, at_no_weight / size, 0.0)
-    squares, fourths = (y**2).sum(axis=2) + w.zeros * rest**2, (y**4).sum(axis=2) + w.zeros * rest**4
+    squares, fourths = square_sums(y)
+    squares, fourths = squares + w.zeros * rest**2, fourths + w.zeros * rest**4
     whole_slope = np.where(w.flat, 0.0, slope + own)
     coefficient = expectation.share * whole_slope
     by_second = (1 - expectation.share) * whole_slope**2 * w.squares / np.maximum(w.n - 1, 1)

@@ -242,7 +242,9 @@ def _found(w: _Weights, found: _Estimate, of_tail: Floats) -> dict[str, Any]:
     khat, status = tails.khat(rows, tails.lengths_of(rows), of_tail)
     largest = np.abs(influence).max(axis=1, keepdims=True)
     scale = np.where(largest > 0.0, largest, 1.0)
-    std_error = (scale * np.sqrt(mean(rows, (influence / scale) ** 2)))[:, 0] / np.sqrt(rows.n)
+    squares = (influence / scale) ** 2
+    mean_square, fourths = mean(rows, squares)[:, 0], mean(rows, squares**2)[:, 0]
+    std_error = scale[:, 0] * np.sqrt(mean_square) / np.sqrt(rows.n)
     estimate = value[:, 0]
     if w.normalized:
         # Equal up to rounding, so nothing but rounding errors is left.
@@ -251,8 +253,7 @@ def _found(w: _Weights, found: _Estimate, of_tail: Floats) -> dict[str, Any]:
         estimate = np.where(none, 0.0, estimate)
     unknown = np.isin(status, (Status.NO_WEIGHT, Status.NOT_FINITE)) | np.isnan(of_tail)
     alone = rows.n == 1
-    fourths = mean(rows, (influence / scale) ** 4)[:, 0]
-    error_draws = rows.n * mean(rows, (influence / scale) ** 2)[:, 0] ** 2 / fourths
+    error_draws = rows.n * mean_square**2 / fourths
     std_error = np.where(unknown | alone | np.isinf(estimate), np.nan, std_error)
     # Of equal weights the error is but rounding.
     uncertain = np.where(status == Status.FLAT, status, statuses.of_error(std_error, error_draws))

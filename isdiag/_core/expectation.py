@@ -10,7 +10,7 @@ import numpy as np
 from isdiag._core import statuses, tails, units, weights
 from isdiag._core.bands import FINITE_VARIANCE
 from isdiag._core.boundary import EPS_FLOAT64, Rows, read_only, real_array
-from isdiag._core.moments import Moments, half_width, moments_of
+from isdiag._core.moments import Moments, half_width, moments_of, square_sums
 from isdiag._core.typing import Codes, Floats, IntervalMethod, Ints, Values
 from isdiag._kernels.records import OK
 from isdiag.status import Status
@@ -46,9 +46,9 @@ def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints) -> Comp
             off = h - moments.estimate[:, j, None]
             log_f = np.where(positive & (off != 0.0), tempered + np.log(np.abs(off)), -np.inf)
             sizes = np.exp(log_f - log_f.max(axis=1, keepdims=True))
-            squares = (sizes**2).sum(axis=1)
+            squares, fourths = square_sums(sizes)
             fields["ess"][:, j] = sizes.sum(axis=1) ** 2 / squares
-            fields["error_draws"][:, j] = squares**2 / (sizes**4).sum(axis=1)
+            fields["error_draws"][:, j] = squares**2 / fourths
             low, high = np.fmin.reduce(h, axis=1), np.fmax.reduce(h, axis=1)
             two_valued = ((h == low[:, None]) | (h == high[:, None]) | ~positive).all(axis=1)
             unknown = ~np.isfinite(moments.estimate[:, j])
