@@ -222,6 +222,8 @@ def thermodynamic(log_w: Any, gammas: Any, *, rule: TrapezoidRule = "corrected",
     * With d_k the distance of two gammas, ``sum_k d_k (E_k + E_k+1) / 2``, corrected by
       ``-sum_k d_k**2 (V_k+1 - V_k) / 12``. A slope V counts as three times that of the chord if it is more:
       beyond that, at gammas too far apart, the correction would lead out of the range of the means.
+    * A set at a gamma above 0 that holds -inf is not a sample of that power of the target: its path has
+      `Status.NOT_FINITE`, as one whose sums are beyond float64 has.
     * The error of the integration rule is NOT in `std_error`. The plain rule is too low or too high by about
       `LogZ.disagreement`, what the correction is; the error of the corrected one is of order d_k**4.
     * Where mu draws outside of the target's support, log Z jumps at 0: the log of the share of draws inside

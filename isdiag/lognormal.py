@@ -10,11 +10,13 @@ names raises ValueError.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from isdiag._core.boundary import like_scalar, numbers
+from isdiag._core.check import number
 from isdiag._core.typing import Floats
 
 __all__ = [
@@ -223,7 +225,7 @@ def bias(gamma: Any, s: Any, n: Any) -> Any:
     return like_scalar(-(gamma * s) / ess)
 
 
-@np.errstate(over="ignore")
+@np.errstate(over="ignore", invalid="ignore")
 def bias_printed(gamma: Any, s: Any, n: Any, *, scale: float = 1.0) -> Any:
     """The bias as it is often printed, ``-(scale / n) (exp(gamma s**2) - 1)``.
 
@@ -255,7 +257,8 @@ def bias_printed(gamma: Any, s: Any, n: Any, *, scale: float = 1.0) -> Any:
     -0.008221
     """
     gamma, s = _gamma_s(gamma, s)
-    return like_scalar(-(scale / numbers("n", n, 0.0, ends="()")) * np.expm1((gamma * s) * s))
+    constant = number("scale", scale, -inf, ends="()")
+    return like_scalar(-(constant / numbers("n", n, 0.0, ends="()")) * np.expm1((gamma * s) * s))
 
 
 @np.errstate(over="ignore")
@@ -288,7 +291,7 @@ def tempering_bias(gamma: Any, s: Any) -> Any:
     return like_scalar((gamma - 1) * s)
 
 
-@np.errstate(over="ignore")
+@np.errstate(over="ignore", invalid="ignore")
 def mse(gamma: Any, s: Any, n: Any) -> Any:
     """Mean squared error of the tempered estimate, ``(tempering_bias + bias)**2 + variance``.
 
@@ -410,6 +413,7 @@ def best_gamma(s: Any, n: Any) -> Any:
     return _root(slope, 1.0, s.shape)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def best_gamma_printed(s: Any, n: Any, *, c1: float = 1.0, c2: float = 1.0) -> Any:
     """Exponent at which `mse_printed` is least: at most 1/4, however many draws there are.
 

@@ -38,7 +38,7 @@ def min_sample_size(khat: Any) -> Floats:
 
 def convergence_rate(khat: Any, n: Any) -> Floats:
     """``n/(n-1) + e / expm1(-e log n)`` with e = 2 khat - 1, for n >= 2; 1 and 0 beyond khat = 0 and 1."""
-    k, draws = np.broadcast_arrays(khat, n)
+    k, draws = np.broadcast_arrays(np.clip(khat, -1.0, 2.0), n)  # the ends are beyond 0 and 1
     between = (k > 0) & (k < 1) & (k != 0.5)
     e = np.where(between, 2 * k - 1, 1.0)
     rate = draws / (draws - 1) + e / np.expm1(-e * np.log(draws))

@@ -65,7 +65,11 @@ def _to_numpy(x: Any, name: str) -> tuple[NDArray[Any], str]:
         return (x.float() if dtype == "bfloat16" else x).numpy(), dtype
     if hasattr(x, "__array_namespace__"):
         _check_on_cpu(x, name)
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError) as error:  # ragged lists, say
+        msg = f"{name} must be an array of real numbers: {error}"
+        raise type(error)(msg) from None
     dtype = array.dtype.name
     return (array.astype(np.float32) if dtype == "bfloat16" else array), dtype
 
@@ -455,9 +459,10 @@ def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
     Raises
     ------
     TypeError
-        If `log_w` does not hold real numbers or is not in CPU memory, or `where` is not boolean.
+        If `log_w` does not hold real numbers or is not in CPU memory, or `where` numbers.
     ValueError
-        If `axis` does not fit, the sample axis is empty, or `where` does not broadcast.
+        If `axis` does not fit, the sample axis is empty, or `where` does not broadcast or holds
+        numbers other than 0 and 1.
     """
     labels = None if type(log_w) is np.ndarray else labels_of(log_w, name)
     array, dtype = real_array(log_w if labels is None else labels.values(), name)
@@ -490,10 +495,7 @@ def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
     if where is not None:
         if labels is not None:
             where = labels.mask(where, axes[-sample_axes:])
-        mask, mask_dtype = _to_numpy(where, "where")
-        if mask.dtype != np.bool_:
-            msg = f"where must be boolean, got dtype {mask_dtype}"
-            raise TypeError(msg)
+        mask = mask_array(where, "where")
         try:
             mask = np.broadcast_to(mask, full_shape)
         except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from operator import index
 from typing import Any, Literal
 
 import numpy as np
@@ -41,14 +42,37 @@ def number(name: str, value: Any, low: float, high: float = inf, ends: Ends = "[
     if type(value) is float:  # ten times faster than to ask NumPy
         if low < value < high:
             return value
-    elif np.ndim(value) != 0 or np.iscomplexobj(value) or not hasattr(value, "__float__"):
+    elif not hasattr(value, "__float__") or np.iscomplexobj(value) or np.ndim(value) != 0:
         msg = f"{name} must be a number, got {value!r}"
         raise TypeError(msg)
-    found = float(value)
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        msg = f"{name} must be a number: {error}"
+        raise TypeError(msg) from None
     if not inside(found, low, high, ends):
         msg = f"{name} must be {interval(low, high, ends)}, got {value!r}"
         raise ValueError(msg)
     return found
+
+
+def whole(name: str, value: Any) -> int:
+    """The value as a positive int; ValueError if it is none."""
+    try:
+        found = index(value)
+    except TypeError:
+        found = 0
+    if found < 1:
+        msg = f"{name} must be a positive int, got {value!r}"
+        raise ValueError(msg)
+    return found
+
+
+def of_kind(name: str, value: Any, kind: type) -> None:
+    """Raise TypeError if the value is not of the class."""
+    if not isinstance(value, kind):
+        msg = f"{name} must be a {kind.__name__}, got {value!r}"
+        raise TypeError(msg)
 
 
 def one_of(name: str, value: Any, choices: Any) -> None:

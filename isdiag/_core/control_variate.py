@@ -22,6 +22,7 @@ class Expectation(NamedTuple):
     """E_mu[w^gamma] as ``mean * exp(top)``, and the share of the slope that is the best coefficient."""
 
     mean: Floats
+    mean_less_one: Floats
     top: Floats
     share: Floats
 
@@ -36,6 +37,7 @@ class _Weights(NamedTuple):
     n: Floats
     zeros: Floats
     mean: Floats
+    mean_less_one: Floats
     squares: Floats
     top: Floats
 
@@ -53,19 +55,22 @@ def known(rows: Rows, gamma: Floats, expected_weight: Any) -> tuple[Expectation,
         expected_weight = 1.0
     mean = rows.per_row("expected_weight", expected_weight, 0.0, "()", unknown=True)[:, None]
     presence = filled(len(rows), Status.OK, np.int8)
-    return Expectation(mean, np.zeros_like(mean), np.ones_like(mean)), presence
+    return Expectation(mean, mean - 1.0, np.zeros_like(mean), np.ones_like(mean)), presence
 
 
 def estimated(rows: Rows, gamma: Floats, second: Rows) -> tuple[Expectation, Codes]:
     """E_mu[w^gamma] from a second sample."""
     m = second.values.shape[1]
     with np.errstate(all="ignore"):
+        largest = second.values.max(axis=1)
         weights, top = over_largest(second.values, gamma)
-    largest = second.values.max(axis=1)
+        relative = gamma[:, None] * (second.values - largest[:, None])
+        less_one = np.where(weights > 0.0, np.expm1(relative), -1.0)
     presence = filled(len(rows), Status.OK, np.int8)
     presence[largest == -np.inf] = Status.NO_WEIGHT
     presence[np.isnan(largest) | (largest == np.inf)] = Status.NOT_FINITE
-    return Expectation(weights.mean(axis=1, keepdims=True), top, m / (rows.n[:, None] + m)), presence
+    mean, mean_less_one = weights.mean(axis=1, keepdims=True), less_one.mean(axis=1, keepdims=True)
+    return Expectation(mean, mean_less_one, top, m / (rows.n[:, None] + m)), presence
 
 
 def control_variate(
@@ -78,7 +83,7 @@ def control_variate(
 ) -> dict[str, Any]:
     """The fields of `ControlVariate`."""
     khat, status = tails.khat(rows, lengths, gamma)
-    given = units.standard(rows, values)
+    given = units.standard(rows, values, gamma)
     equal = (status == Status.FLAT) | (rows.n == 1)
     with np.errstate(all="ignore"):  # weights and h may hold anything
         table = _estimates(rows, gamma, equal, given, expectation)
@@ -95,8 +100,9 @@ def control_variate(
     off = statuses.of_mean_weight(
         np.where(expectation.share[:, 0] == 1.0, log_mean - known, 0.0), log_error, ess
     )
-    of_h = statuses.of_h(rows, values, numbers[3], numbers[1])
-    of_error = statuses.of_error(numbers[1], error_draws)
+    of_h = statuses.of_h(rows, values, gamma, numbers[3], numbers[1])
+    table[:, of_h == Status.NOT_FINITE_H] = np.nan
+    of_error = statuses.of_error(error_draws, of_h == Status.CONSTANT_H)
     names = ("estimate", "std_error", "std_error_plain", "plain", "coefficient")
     return dict(zip(names, numbers, strict=True)) | {
         "khat": khat,
@@ -124,6 +130,7 @@ def _weights(log_w: Floats, gamma: Floats, n: Ints, equal: Mask) -> _Weights:
         n=draws,
         zeros=zeros,
         mean=mean,
+        mean_less_one=mean_less_one,
         squares=(deviations**2).sum(axis=1, keepdims=True) + zeros * mean**2,
         top=top,
     )
@@ -180,11 +187,10 @@ def _regression(w: _Weights, h: Floats, origin: Floats, exponent: Ints, expectat
     whole_slope = np.where(w.flat, 0.0, slope + own)
     coefficient = expectation.share * whole_slope
     by_second = (1 - expectation.share) * whole_slope**2 * w.squares / np.maximum(w.n - 1, 1)
-    at_zero = units.scaled(plain - coefficient * w.mean, w.top, exponent)
     near = units.times_power_of_two(coefficient, exponent)
     return np.stack(
         [
-            at_zero + units.scaled(near * expectation.mean, expectation.top),
+            _at_expectation(w, plain, coefficient, near, exponent, expectation),
             units.scaled(np.sqrt((residual_variance + by_second) / w.n), w.top, exponent),
             units.scaled(np.sqrt(variance / w.n), w.top, exponent),
             units.scaled(plain, w.top, exponent),
@@ -192,3 +198,19 @@ def _regression(w: _Weights, h: Floats, origin: Floats, exponent: Ints, expectat
             np.where(fourths > 0.0, squares**2 / fourths, 0.0),
         ]
     )
+
+
+def _at_expectation(
+    w: _Weights, plain: Floats, coefficient: Floats, near: Floats, exponent: Ints, expectation: Expectation
+) -> Floats:
+    """The regression where w^gamma has its expectation.
+
+    Where both means are of one size their difference is taken of what each is more than the largest weight:
+    of nearly equal weights no digit of it is lost. Elsewhere either may be beyond float64.
+    """
+    rise = expectation.top - w.top
+    difference = w.mean_less_one - expectation.mean_less_one * np.exp(rise) - np.expm1(rise)
+    together = units.scaled(plain - coefficient * difference, w.top, exponent)
+    at_zero = units.scaled(plain - coefficient * w.mean, w.top, exponent)
+    apart = at_zero + units.scaled(near * expectation.mean, expectation.top)
+    return np.where(np.abs(rise) < 1.0, together, apart)

@@ -256,7 +256,11 @@ def _found(w: _Weights, found: _Estimate, of_tail: Floats) -> dict[str, Any]:
     error_draws = rows.n * mean_square**2 / fourths
     std_error = np.where(unknown | alone | np.isinf(estimate), np.nan, std_error)
     # Of equal weights the error is but rounding.
-    uncertain = np.where(status == Status.FLAT, status, statuses.of_error(std_error, error_draws))
+    uncertain = np.where(
+        status == Status.FLAT,
+        status,
+        statuses.of_error(error_draws, (std_error == 0.0) & ~(error_draws > 0.0)),
+    )
     return {
         "estimate": np.where(unknown, np.nan, estimate),
         "std_error": std_error,

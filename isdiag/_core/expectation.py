@@ -31,11 +31,11 @@ def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints) -> Comp
     """Khat of both tails of w^gamma (h - estimate), and how many draws it and its square rest on."""
     count, draws = rows.values.shape
     khat_weights, of_weights = tails.khat(rows, lengths, gamma)
-    given = units.standard(rows, values)
+    given = units.standard(rows, values, gamma)
     moments = moments_of(rows.values, gamma, given.values)
     d = moments.estimate.shape[1]
     cube = given.values.reshape(count, draws, d)
-    positive = rows.values > -np.inf
+    positive = weights.looked_at(rows.values, gamma)
     fields = {key: np.empty((count, d)) for key in ("khat", "khat_right", "khat_left", "ess", "error_draws")}
     of_h = moments.status_h.copy()
     one = np.ones(count)
@@ -68,7 +68,7 @@ def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints) -> Comp
     alone = rows.n == 1
     for numbers in (fields["ess"], fields["error_draws"], moments.std_error, moments.bias):
         numbers[alone] = np.nan
-    uncertain = statuses.of_error(moments.std_error, fields["error_draws"])
+    uncertain = statuses.of_error(fields["error_draws"], of_h == Status.CONSTANT_H)
     status = statuses.first_of(of_weights, of_h, uncertain)
     moments = moments._replace(
         estimate=given.place(moments.estimate),
@@ -107,7 +107,7 @@ def interval(
         chosen = np.full(found.status.shape, method)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         estimate = moments.estimate.copy()
-        half = half_width(moments.std_error, found.fields["error_draws"], level)
+        half = half_width(moments.std_error, found.fields["error_draws"], rows.n, level)
         half = np.where(moments.std_error == 0.0, 0.0, half)
         if (chosen == "chebyshev").any():
             log_weights = read_only(weights.truncated(rows, gamma))
@@ -116,7 +116,7 @@ def interval(
             half = np.where(chosen == "chebyshev", cut.std_error / np.sqrt(1.0 - level), half)
         half[rows.n == 1] = np.nan
         if bounds is not None:
-            _check_within(rows, values, bounds)
+            _check_within(rows, values, gamma, bounds)
             spread = (bounds[1] - bounds[0]) / np.sqrt(moments.ess[:, None] * (1.0 - level))
             half = np.where(chosen == "bounded", spread, half)
         low, high = estimate - half, estimate + half
@@ -133,10 +133,11 @@ def interval(
     }
 
 
-def _check_within(rows: Rows, values: Values, limits: tuple[float, float]) -> None:
+def _check_within(rows: Rows, values: Values, gamma: Floats, limits: tuple[float, float]) -> None:
     count, draws = rows.values.shape
     cube = values.reshape(count, draws, -1)
-    out = ((cube < limits[0]) | (cube > limits[1])) & (rows.values > -np.inf)[:, :, None]
+    out = ((cube < limits[0]) | (cube > limits[1])) & weights.looked_at(rows.values, gamma)[:, :, None]
+    out &= np.isfinite(cube)  # what is not has a status
     if out.any():
         msg = f"h must lie within bounds {limits}, got {cube[out].flat[0]:g}"
         raise ValueError(msg)

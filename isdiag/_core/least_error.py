@@ -11,6 +11,7 @@ from isdiag._core import statuses, tails, threads, units, weights
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Codes, Floats, Ints, Values
 from isdiag._kernels.records import BY_MAX, BY_MSE, BY_NONE
+from isdiag.status import Status
 
 # The rule "mse" looks at gamma_max times these, all in one of its 13 passes over a row.
 _EIGHTHS = np.arange(1, 9) / 8.0
@@ -42,6 +43,19 @@ def least_error(rows: Rows, values: Values, lengths: Ints, workers: int) -> Leas
     return LeastError(*found, presence)
 
 
+def _least_error_of(
+    rows: Rows, values: Values, lengths: Ints, workers: int
+) -> tuple[units.Standard, LeastError, Codes]:
+    """h in units of its own, its estimates of least error in them, and the codes of `statuses.of_h`."""
+    one = np.ones(len(rows))
+    given = units.standard(rows, values, one)
+    least = least_error(rows, given.values, lengths, workers)
+    of_h = statuses.of_h(rows, values, one, least.estimate, least.std_error)
+    for numbers in least[:4]:
+        numbers[of_h == Status.NOT_FINITE_H] = np.nan
+    return given, least, of_h
+
+
 def curve(rows: Rows, values: Values, least: LeastError, gammas: Floats) -> dict[str, Floats]:
     """The error of the plain tempered estimate at each gamma, `least` for the truth: (rows, d, gammas)."""
     shape = (*least.estimate.shape, gammas.size)
@@ -66,9 +80,10 @@ def curve(rows: Rows, values: Values, least: LeastError, gammas: Floats) -> dict
 
 def mse_curve(rows: Rows, values: Values, lengths: Ints, gammas: Floats) -> dict[str, Any]:
     """The fields of `MSECurve`, and the status of the weights."""
-    given = units.standard(rows, values)
-    least = least_error(rows, given.values, lengths, 1)
+    given, least, of_h = _least_error_of(rows, values, lengths, 1)
     found = curve(rows, given.values, least, gammas)
+    for of_component in found.values():
+        of_component[of_h == Status.NOT_FINITE_H] = np.nan
     for of_one_draw in ("std_error", "bias", "tempering_bias_std_error", "mse"):
         found[of_one_draw][rows.n == 1] = np.nan
     with np.errstate(over="ignore"):
@@ -78,9 +93,7 @@ def mse_curve(rows: Rows, values: Values, lengths: Ints, gammas: Floats) -> dict
             "mse": given.spread(given.spread(found["mse"])),
             "reference": given.place(least.estimate),
             "reference_std_error": given.spread(least.std_error),
-            "status": statuses.first_of(
-                least.presence, statuses.of_h(rows, values, least.estimate, least.std_error)
-            ),
+            "status": statuses.first_of(least.presence, of_h),
         }
 
 
@@ -89,13 +102,16 @@ def select_accurate(
 ) -> dict[str, Any]:
     """The fields of `AccurateSelection`."""
     gammas = gamma_max * _EIGHTHS
-    given = units.standard(rows, values)
-    least = least_error(rows, given.values, lengths, workers)
+    given, least, of_h = _least_error_of(rows, values, lengths, workers)
     mse = curve(rows, given.values, least, gammas)["mse"]
     # In the units of the row's largest component, which the others are added to.
     behind = given.exponent - given.exponent.max(axis=1, keepdims=True, initial=-2000)
-    total = units.times_power_of_two(mse, 2 * behind[:, :, None]).sum(axis=1)
-    known = np.isfinite(total).all(axis=1)
+    finite_h = of_h != Status.NOT_FINITE_H
+    with np.errstate(over="ignore"):
+        shifted = units.times_power_of_two(mse, 2 * behind[:, :, None])
+        total = shifted.sum(axis=1, where=finite_h[:, :, None])
+    total[~np.isfinite(total)] = np.inf
+    known = np.isfinite(total).any(axis=1) & finite_h.any(axis=1)
     # Of equals the largest: equal weights need no tempering.
     last = gammas.size - 1 - np.argmin(total[:, ::-1], axis=1)
     gamma = np.where(known, gammas[last], np.nan)
@@ -121,7 +137,7 @@ def select_accurate(
         "limited_by": limit,
         "status": statuses.first_of(
             status,
-            statuses.of_h(rows, values, least.estimate, least.std_error),
-            statuses.of_error(least.std_error, least.error_draws),
+            of_h,
+            statuses.of_error(least.error_draws, of_h == Status.CONSTANT_H),
         ),
     }

@@ -10,7 +10,7 @@ from isdiag import _kernels
 from isdiag._core import statuses, tails, units, weights
 from isdiag._core.boundary import Rows, read_only
 from isdiag._core.typing import Codes, Floats, Ints, Records, Smoothing, Values
-from isdiag._kernels.records import OK, SUMMED
+from isdiag._kernels.records import CONSTANT_H, NOT_FINITE_H, OK, SUMMED
 
 LEVEL = 0.95
 
@@ -79,15 +79,19 @@ def log_mean_weight(rows: Rows, gamma: Floats) -> tuple[Floats, Floats, Floats]:
     return value, std_error, moments.ess
 
 
-def half_width(std_error: Floats, error_draws: Floats, level: float) -> Floats:
+def half_width(std_error: Floats, error_draws: Floats, n: Ints, level: float) -> Floats:
     """Half the width of a t interval.
 
-    A variance that n_e draws carry, n_e = (sum f^2)^2 / sum f^4, varies as one of 2 n_e degrees of freedom
-    (Satterthwaite 1946).
+    Of n draws n_e = (sum f^2)^2 / sum f^4 carry a variance; it varies as one of 2 / (1 / n_e - 1 / n) degrees
+    of freedom (Satterthwaite 1946), of n - 1 for a normal f, and no more are claimed: n_e is itself seen.
     """
     from scipy.special import stdtrit  # noqa: PLC0415 -- scipy is not imported before it is used
 
-    return std_error * stdtrit(np.maximum(2.0 * error_draws, 1.0), 0.5 + 0.5 * level)
+    draws = n[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = 2.0 / (1.0 / np.maximum(error_draws, 0.5) - 1.0 / draws)
+    freedom = np.where(error_draws < draws, np.minimum(freedom, draws - 1.0), draws - 1.0)
+    return std_error * stdtrit(np.maximum(freedom, 1.0), 0.5 + 0.5 * level)
 
 
 def estimates(
@@ -100,7 +104,7 @@ def estimates(
         log_z, log_z_std_error = log_mean(moments, rows.n)
         log_z = log_z + origin
         if not normalize:
-            moments = _not_normalized(rows, log_weights, used, h, moments)
+            moments = _not_normalized(rows, log_weights, used, origin, h, moments)
             mean_weight = statuses.of_mean_weight(log_z, log_z_std_error, moments.ess)
             status = statuses.first_of(status, np.where(gamma == 1.0, mean_weight, OK))
         alone = rows.n == 1
@@ -108,15 +112,16 @@ def estimates(
             for errors in (moments.std_error, moments.bias, moments.error_draws, log_z_std_error):
                 errors[alone] = np.nan
         estimate, std_error, error_draws = moments.estimate, moments.std_error, moments.error_draws
-        half = half_width(std_error, error_draws, LEVEL)
+        half = half_width(std_error, error_draws, rows.n, LEVEL)
         low, high = estimate - half, estimate + half
+    uncertain = statuses.of_error(error_draws, moments.status_h == CONSTANT_H)
     return {
         "estimate": estimate,
         "std_error": std_error,
         "bias": moments.bias,
         "ess": moments.ess,
         "khat": khat,
-        "status": statuses.first_of(status, moments.status_h, statuses.of_error(std_error, error_draws)),
+        "status": statuses.first_of(status, moments.status_h, uncertain),
         "low": low,
         "high": high,
         "log_z": log_z,
@@ -149,15 +154,18 @@ def _weights_to_use(
     return read_only(weights.truncated(rows, gamma)), applied, origin, khat, status
 
 
-def _not_normalized(rows: Rows, log_weights: Floats, gamma: Floats, h: Values, moments: Moments) -> Moments:
+def _not_normalized(
+    rows: Rows, log_weights: Floats, gamma: Floats, log_origin: Floats, h: Values, moments: Moments
+) -> Moments:
     """The moments with mean(w h) and its error in place of the self-normalised ones."""
     count, draws = log_weights.shape
-    given = units.standard(rows, h)
+    given = units.standard(rows, h, gamma)
     cube = given.values.reshape(count, draws, -1) if h.size else given.values.reshape(count, draws, 0)
     estimate, std_error, error_draws = (np.empty_like(moments.estimate) for _ in range(3))
     n = rows.n.astype(np.float64)
     with np.errstate(all="ignore"):  # rows without weight, h of any kind
-        relative, top = weights.over_largest(log_weights, gamma)
+        relative, own_top = weights.over_largest(log_weights, gamma)
+        top = own_top[:, 0] + log_origin
         relative[np.isnan(moments.ess)] = np.nan
         positive = log_weights > -np.inf
         zeros = n - positive.sum(axis=1)
@@ -176,20 +184,29 @@ def _not_normalized(rows: Rows, log_weights: Floats, gamma: Floats, h: Values, m
             off = np.where(positive, off, 0.0)
             squares, fourths = square_sums(off)
             squares, fourths = squares + zeros * average**2, fourths + zeros * average**4
-            estimate[:, j] = units.scaled(average, top[:, 0], exponent)
-            std_error[:, j] = units.scaled(np.sqrt(squares / (n - 1.0) / n), top[:, 0], exponent)
+            estimate[:, j] = units.scaled(average, top, exponent)
+            std_error[:, j] = units.scaled(np.sqrt(squares / (n - 1.0) / n), top, exponent)
             error_draws[:, j] = np.where(fourths == 0.0, 0.0, squares**2 / fourths)
     if cube.shape[2] > 1:
         error_draws = moments.error_draws
+    not_finite = moments.status_h == NOT_FINITE_H
+    for numbers in (estimate, std_error):
+        numbers[not_finite] = np.nan
+    # What a mean is of is w h, which varies with the weights.
+    of_h = np.where((moments.status_h == CONSTANT_H) & (std_error > 0.0), OK, moments.status_h)
     return moments._replace(
-        estimate=estimate, std_error=std_error, bias=0.0 * moments.bias, error_draws=error_draws
+        estimate=estimate,
+        std_error=std_error,
+        bias=0.0 * moments.bias,
+        error_draws=error_draws,
+        status_h=of_h,
     )
 
 
 def kong_owen_bias(rows: Rows, h: Values, gamma: Floats, *, of_proposal: bool) -> tuple[Floats, Codes]:
     """Bias of self-normalising, by the covariance of w and h under the target or the proposal."""
     if of_proposal:
-        given = units.standard(rows, h)
+        given = units.standard(rows, h, gamma)
         moments = moments_of(rows.values, gamma, given.values)
         with np.errstate(all="ignore"):  # h may hold anything
             shift = mean(rows, given.values) - moments.estimate

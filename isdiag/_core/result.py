@@ -25,15 +25,17 @@ _STATUSES = tuple(Status)
 _WORDS = np.array(LIMITS)
 
 
-def warn_not_finite(codes: Codes, copies: int = 1, *, depth: int = 3) -> None:
+def warn_not_finite(
+    codes: Codes, copies: int = 1, *, depth: int = 3, words: str = "hold NaN or +inf"
+) -> None:
     """One warning for the call if any row, or its h, is not finite; depth is that of the caller's caller."""
     seen = codes.tobytes()  # a microsecond faster than to ask NumPy
     if _NOT_FINITE in seen or _NOT_FINITE_H in seen:
         of_row = codes.reshape(len(codes), -1)
-        causes = ((_NOT_FINITE, "hold NaN or +inf"), (_NOT_FINITE_H, "have an h that is not finite"))
-        counts = [(int((of_row == code).any(axis=1).sum()) // copies, words) for code, words in causes]
+        causes = ((_NOT_FINITE, words), (_NOT_FINITE_H, "have an h that is not finite"))
+        counts = [(int((of_row == code).any(axis=1).sum()) // copies, said) for code, said in causes]
         said = " and ".join(
-            f"{count} of {len(codes) // copies} rows {words}" for count, words in counts if count
+            f"{count} of {len(codes) // copies} rows {cause}" for count, cause in counts if count
         )
         warnings.warn(f"{said}: their results are NaN", NonFiniteWarning, stacklevel=depth)
 
@@ -117,6 +119,8 @@ class Tail:
 class Result:
     """Base of the result dataclasses: made of rows by one rule, with a repr that stays readable."""
 
+    _not_finite = "hold NaN or +inf"  # of rows whose status is NOT_FINITE
+
     @classmethod
     def of(cls, rows: Rows, own: tuple[int, ...] = (), **arrays: Any) -> Self:
         """The result for rows, from an array for each field.
@@ -136,7 +140,7 @@ class Result:
             Once, where rows have that status.
         """
         if "status" in arrays:
-            warn_not_finite(arrays["status"], rows.copies, depth=4)
+            warn_not_finite(arrays["status"], rows.copies, depth=4, words=cls._not_finite)
         return cls.part(rows, own, arrays)
 
     @classmethod
@@ -631,6 +635,8 @@ class LogZ(Result):
     status : Status or array of the batch shape
         What became of the worst set of draws.
     """
+
+    _not_finite = "hold NaN or +inf, a draw of zero weight at a gamma above 0, or sums beyond float64"
 
     estimate: PerRow
     std_error: PerRow

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Codes, Floats, Ints, Values
+from isdiag._core.weights import looked_at
 from isdiag.status import Status
 
 # From the one that says most against a result to the one that says nothing.
@@ -52,23 +55,23 @@ def rank(codes: Codes) -> Ints:
     return _RANKS[codes]
 
 
-def of_h(rows: Rows, values: Values, estimate: Floats, std_error: Floats) -> Codes:
+def of_h(rows: Rows, values: Values, gamma: Floats, estimate: Floats, std_error: Floats) -> Codes:
     """CONSTANT_H or NOT_FINITE_H of each component whose error is 0 or unknown, else OK; (rows, d)."""
     draws = rows.values.shape[1]
     found = np.full(estimate.shape, _OK)
     for r, j in np.argwhere(~(std_error > 0.0) | ~np.isfinite(estimate)):
-        h = values[r].reshape(draws, -1)[rows.values[r] > -np.inf, j]
-        if not np.isfinite(h).all():
+        h = values[r].reshape(draws, -1)[:, j]
+        positive = h[rows.values[r] > -np.inf]
+        if not np.isfinite(h[looked_at(rows.values[r : r + 1], gamma[r : r + 1])[0]]).all():
             found[r, j] = Status.NOT_FINITE_H
-        elif h.size and (h == h[0]).all():
+        elif positive.size and (positive == positive[0]).all():
             found[r, j] = Status.CONSTANT_H
     return found
 
 
-def of_error(std_error: Floats, error_draws: Floats) -> Codes:
-    """ERROR_UNCERTAIN where an error that is not 0 rests on few draws, else OK."""
-    few = (error_draws < LEAST_ERROR_DRAWS) & ((std_error != 0.0) | (error_draws > 0.0))
-    return np.where(few, _UNCERTAIN, _OK)
+def of_error(error_draws: Floats, constant: Any) -> Codes:
+    """ERROR_UNCERTAIN where an error rests on few draws and what it is of is not constant, else OK."""
+    return np.where((error_draws < LEAST_ERROR_DRAWS) & ~constant, _UNCERTAIN, _OK)
 
 
 def of_mean_weight(log_mean: Floats, std_error: Floats, ess: Floats) -> Codes:

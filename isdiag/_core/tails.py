@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 
 from isdiag import _kernels
 from isdiag._core import bands, threads
 from isdiag._core.boundary import Rows, filled
+from isdiag._core.check import whole
 from isdiag._core.typing import Codes, Floats, Ints, Records
 from isdiag._kernels.records import SMOOTHED
 
@@ -29,14 +30,11 @@ def lengths_of(rows: Rows, r_eff: Any = 1.0, tail_length: Any = None) -> Ints:
         efficiency = rows.per_row("r_eff", r_eff, 0.0, "()")
         lengths = bands.tail_length(np.maximum(rows.n, 1), efficiency).astype(np.int64)
         return np.where(rows.n > 0, lengths, 0)
-    if not isinstance(tail_length, SupportsIndex) or tail_length.__index__() < 1:
-        msg = f"tail_length must be a positive int, got {tail_length!r}"
-        raise ValueError(msg)
-    draws, length = rows.values.shape[1], tail_length.__index__()
+    draws, length = rows.values.shape[1], whole("tail_length", tail_length)
     if length >= draws > 1:
         msg = f"tail_length={length} must be smaller than the number of draws, {draws}"
         raise ValueError(msg)
-    return np.maximum(np.minimum(rows.n - 1, length), 0)
+    return np.maximum(np.minimum(rows.n - 1, min(length, draws)), 0)
 
 
 def khat(rows: Rows, lengths: Ints, gamma: Floats) -> tuple[Floats, Codes]:

@@ -8,10 +8,11 @@ import numpy as np
 
 from isdiag._core.boundary import Rows, read_only
 from isdiag._core.typing import Floats, Ints, Values
+from isdiag._core.weights import looked_at
 
 # Between these no fourth power of a value, nor a sum of them, comes near the ends of float64.
 _SMALL, _LARGE = 2.0**-100, 2.0**100
-_LEAST = -707.0  # log of a weight that is 0 next to one
+_LARGEST = np.finfo(np.float64).max
 _LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # ln 2 in two parts
 
 
@@ -35,8 +36,12 @@ class Standard(NamedTuple):
         return self.origin.reshape(self.origin.shape + (1,) * (x.ndim - 2)) + self.spread(x)
 
 
-def standard(rows: Rows, values: Values) -> Standard:
-    """The values about their origin; in other units only where theirs are very small or large."""
+def standard(rows: Rows, values: Values, gamma: Floats) -> Standard:
+    """The values about their origin; in other units only where theirs are very small or large.
+
+    Units are those of the values at which w^gamma is something; a value elsewhere may be held at the ends of
+    float64 by them.
+    """
     count, draws = rows.values.shape
     cube = values.reshape(count, draws, -1) if values.size else values.reshape(count, draws, 0)
     top = rows.values.argmax(axis=1)
@@ -46,13 +51,13 @@ def standard(rows: Rows, values: Values) -> Standard:
     largest = max(abs(values.max(initial=0.0)), abs(values.min(initial=0.0)))
     with np.errstate(all="ignore"):  # h may hold anything where there is no weight
         if not _SMALL < largest < _LARGE:
-            near = rows.values - rows.values.max(axis=1, keepdims=True) > _LEAST
+            near = looked_at(rows.values, gamma)
             size = np.where(near[:, :, None], np.abs(cube), 0.0).max(axis=1)
             odd = ((size < _SMALL) | (size > _LARGE)) & (size > 0.0) & np.isfinite(size)
             exponent[odd] = np.frexp(size[odd])[1]
-            shifted = (
-                times_power_of_two(cube, -exponent[:, None]) - times_power_of_two(origin, -exponent)[:, None]
-            )
+            own = times_power_of_two(cube, -exponent[:, None])
+            own = np.where(np.isfinite(cube), np.clip(own, -_LARGEST, _LARGEST), own)
+            shifted = own - times_power_of_two(origin, -exponent)[:, None]
         else:
             shifted = cube - origin[:, None]
     return Standard(read_only(shifted.reshape(values.shape)), origin, exponent)

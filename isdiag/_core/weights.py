@@ -6,16 +6,30 @@ import numpy as np
 
 from isdiag import _kernels
 from isdiag._core.boundary import Rows
-from isdiag._core.typing import Codes, Floats, Kind
+from isdiag._core.typing import Codes, Floats, Kind, Mask
+from isdiag._kernels.records import NEXT_TO_NOTHING
 
 
 def over_largest(log_w: Floats, gamma: Floats) -> tuple[Floats, Floats]:
     """Rows of w^gamma over the largest of the row, and that one's logarithm, (rows, 1)."""
-    largest = log_w.max(axis=1, keepdims=True)
-    exponent = gamma[:, None]
+    relative, top = _relative(log_w, gamma)
+    return np.where(_is_something(log_w, relative), np.exp(relative), 0.0), top
+
+
+def looked_at(log_w: Floats, gamma: Floats) -> Mask:
+    """Where w^gamma is something next to the largest of the row: elsewhere h may be anything."""
+    with np.errstate(all="ignore"):  # rows without weight, log-weights of any size
+        return _is_something(log_w, _relative(log_w, gamma)[0])
+
+
+def _relative(log_w: Floats, gamma: Floats) -> tuple[Floats, Floats]:
+    largest, exponent = log_w.max(axis=1, keepdims=True), gamma[:, None]
+    return exponent * (log_w - largest), exponent * largest
+
+
+def _is_something(log_w: Floats, relative: Floats) -> Mask:
     # 0 * -inf: a draw of zero weight keeps it at gamma = 0.
-    weights = np.where(log_w > -np.inf, np.exp(exponent * (log_w - largest)), 0.0)
-    return weights, exponent * largest
+    return (log_w > -np.inf) & (relative > NEXT_TO_NOTHING)
 
 
 def temper(rows: Rows, gamma: Floats, normalize: bool) -> tuple[Floats, Codes]:

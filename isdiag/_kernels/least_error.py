@@ -8,6 +8,7 @@ import numpy as np
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.functions import exp_of
 from isdiag._kernels.moments import effective_draws, finite_or_zero, first_at
+from isdiag._kernels.records import NEXT_TO_NOTHING
 from isdiag._kernels.sums import BLOCK, pad, pair_sums
 from isdiag._kernels.survey import extent_of
 
@@ -17,7 +18,6 @@ from isdiag._kernels.survey import extent_of
 # not contradict it.
 _STEPS = 4
 _MIDDLE_GAMMA = 0.4
-_LEAST = -707.0  # log of a weight that is 0 next to one: h, of whatever size, is not looked at
 _CONTRADICTION = 9.0  # squared standard errors of the difference from which a step is not believed
 
 
@@ -87,10 +87,10 @@ def _path_weights(part, high, cap, t, raw, capped, middle):
         positive = part[i] > -np.inf
         t[i] = part[i] - high if positive else 0.0
         value = exp_of(t[i])
-        raw[i] = value if positive & (t[i] > _LEAST) else 0.0
+        raw[i] = value if positive & (t[i] > NEXT_TO_NOTHING) else 0.0
         capped[i] = min(raw[i], cap)
         value = exp_of(_MIDDLE_GAMMA * t[i])
-        middle[i] = value if positive & (_MIDDLE_GAMMA * t[i] > _LEAST) else 0.0
+        middle[i] = value if positive & (_MIDDLE_GAMMA * t[i] > NEXT_TO_NOTHING) else 0.0
     pad(t, part.size)
     pad(raw, part.size)
     pad(capped, part.size)
@@ -135,6 +135,14 @@ def block_values(part, h, first, j, d, centre, value):
 
 
 @inner
+def _known_values(part, h, first, j, d, centre, raw, value):
+    """As `block_values`, and 0 too where w is next to nothing and h is not finite."""
+    block_values(part, h, first, j, d, centre, value)
+    for i in range(part.size):
+        value[i] = value[i] if (raw[i] != 0.0) | (abs(value[i]) < np.inf) else 0.0
+
+
+@inner
 def _path_means(row, high, path, h, j, d, centre, blocks):
     m_raw = m_cap = m_zero = m_middle = m_high = zero_1 = zero_2 = middle_1 = 0.0
     t, raw, capped, middle = blocks.t, blocks.raw, blocks.capped, blocks.middle
@@ -142,7 +150,7 @@ def _path_means(row, high, path, h, j, d, centre, blocks):
     for first in range(0, row.size, BLOCK):
         part = row[first : first + BLOCK]
         end = _path_weights(part, high, path.cap, t, raw, capped, middle)
-        block_values(part, h, first, j, d, centre, value)
+        _known_values(part, h, first, j, d, centre, raw, value)
         pad(value, part.size)
         _, a, _, _ = pair_sums(value, raw, end)
         m_raw += a
@@ -196,7 +204,7 @@ def _influences(part, high, path, means, h, first, j, d, centre, blocks):
     """
     t, raw, capped, middle, value = blocks.t, blocks.raw, blocks.capped, blocks.middle, blocks.value
     end = _path_weights(part, high, path.cap, t, raw, capped, middle)
-    block_values(part, h, first, j, d, centre, value)
+    _known_values(part, h, first, j, d, centre, raw, value)
     cut, plain, steps = blocks.cut, blocks.plain, blocks.steps
     first_order, second_order, at_middle, at_high = steps[0], steps[1], steps[2], steps[3]
     by_zero, by_middle, by_high = 1.0 / path.s_zero, 1.0 / path.s_middle, 1.0 / path.s_high

@@ -1,10 +1,15 @@
 """What kernels write: codes, and a record of named numbers for each row. NumPy alone reads this file."""
 
+import math
+
 import numpy as np
 
 # Codes of `isdiag.Status`, and of what set gamma; a test holds both to their names.
 OK, FLAT, TAIL_TOO_SHORT, DEGENERATE_TAIL, INFEASIBLE, NO_WEIGHT, NOT_FINITE = range(7)
 CONSTANT_H, NOT_FINITE_H, ONE_DRAW = 7, 10, 11
+# Log of a weight that is none next to one of 1, as kernels take powers of two: h is not looked at there.
+NEXT_TO_NOTHING = -1021.0 * math.log(2.0)
+
 BY_NONE, BY_PSIS, BY_ESS, BY_MAX, BY_MSE = range(5)
 
 

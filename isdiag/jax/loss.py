@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from isdiag._core.boundary import mask_array
-from isdiag._core.check import one_of
+from isdiag._core.check import of_kind, one_of
 from isdiag.jax.callback import default_float, on_host, real, shaped, widened
 from isdiag.rl.batch import Limits
 from isdiag.rl.layouts import Level, advantage_shape, check_padded, check_tokens, refuse_geometric
@@ -152,10 +152,9 @@ def is_reshape_loss(
     counting = jnp.ones(log_pi.shape, np.bool_) if mask is None else jnp.asarray(mask)
     one_of("level", level, Level)
     one_of("normalize", normalize, Normalize)
-    for given, kind in ((reshape, Reshape), (schedule, Schedule), (limits, Limits)):
-        if not isinstance(given, kind):  # pyright: ignore[reportUnnecessaryIsInstance]
-            msg = f"{kind.__name__.lower()} must be a {kind.__name__}, got {given!r}"
-            raise TypeError(msg)
+    of_kind("reshape", reshape, Reshape)
+    of_kind("schedule", schedule, Schedule)
+    of_kind("limits", limits, Limits)
     check_padded(log_pi.shape)
     check_tokens(log_pi.shape, log_mu.shape, counting.shape)
     if log_pi.ndim == 1:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from isdiag._core.bands import GOOD_KHAT
-from isdiag._core.check import number, one_of
+from isdiag._core.check import number, of_kind, one_of
 from isdiag._core.typing import Floats
 from isdiag.rl.batch import Batch, Draws, Limits, present
 from isdiag.rl.layouts import Level
@@ -88,6 +88,8 @@ class GammaController:
         self.limits = Limits(k_max, ess_min, gamma_max)
         self.reshape = Power(0.3, caution=3.0) if reshape is None else reshape
         self.schedule = Diagnosed() if schedule is None else schedule
+        of_kind("reshape", self.reshape, Reshape)
+        of_kind("schedule", self.schedule, Schedule)
         one_of("normalize", normalize, Normalize)
         start = min(self.reshape.exponent, gamma_max) if gamma_init is None else gamma_init
         if not 0.0 <= start <= gamma_max:

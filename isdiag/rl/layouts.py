@@ -10,6 +10,8 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
+from isdiag._core.boundary import real_array
+
 Level = Literal["sequence", "token", "geometric"]
 Shape = tuple[int, ...]
 
@@ -62,7 +64,7 @@ def check_padded(log_pi: Any) -> None:
 
 def check_cuts(cu_seqlens: Any, log_pi: Any) -> list[int]:
     """Where packed sequences start and the last one ends; ValueError if that does not cut `log_pi`."""
-    cuts = np.asarray(cu_seqlens)
+    cuts = real_array(cu_seqlens, "cu_seqlens")[0]
     fits = len(log_pi) == 1 and cuts.ndim == 1 and cuts.size > 1 and cuts.dtype.kind in "iu"
     if fits:
         starts = cuts.astype(np.int64)

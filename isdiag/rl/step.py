@@ -12,7 +12,7 @@ import numpy as np
 from isdiag._core import tails
 from isdiag._core.bands import GOOD_KHAT
 from isdiag._core.boundary import Rows
-from isdiag._core.check import one_of
+from isdiag._core.check import of_kind, one_of
 from isdiag._core.moments import mean_variance, moments_of
 from isdiag._core.result import Result
 from isdiag._core.statuses import LEAST_ERROR_DRAWS
@@ -256,6 +256,10 @@ def take_step(
     >>> step.coefficients.shape, step.alarm_offset, step.alarm_stall
     ((1024,), 0, 0)
     """
+    of_kind("reshape", reshape, Reshape)
+    of_kind("schedule", schedule, Schedule)
+    of_kind("state", state, State)
+    of_kind("limits", limits, Limits)
     batch = Batch(Draws.of(log_w, advantage, where), reshape, limits)
     state = schedule(state, batch.evidence(state.gamma))
     return state, step_of(batch, reshape.at(state.gamma), normalize, level)
