@@ -17,7 +17,7 @@ Errors
 ------
 A wrong argument raises ValueError with its value in the message: one outside of the range or the choices
 that its description names, shapes that do not fit, a sample axis that is empty. TypeError is for what is not
-real numbers, not in CPU memory, or, for `where`, not boolean. A row that cannot be computed raises nothing:
+real numbers, not in CPU memory, or, for `where`, neither boolean nor ints. A row that cannot be computed raises nothing:
 it has a `Status` that says why, and no other row feels it.
 
 Warnings

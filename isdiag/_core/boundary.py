@@ -68,6 +68,8 @@ def _to_numpy(x: Any, name: str) -> tuple[NDArray[Any], str]:
     try:
         array = np.asarray(x)
     except (TypeError, ValueError) as error:  # ragged lists, say
+        if type(error) not in (TypeError, ValueError):  # a library's own
+            raise
         msg = f"{name} must be an array of real numbers: {error}"
         raise type(error)(msg) from None
     dtype = array.dtype.name
@@ -459,7 +461,7 @@ def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
     Raises
     ------
     TypeError
-        If `log_w` does not hold real numbers or is not in CPU memory, or `where` numbers.
+        If `log_w` does not hold real numbers or is not in CPU memory, or `where` neither boolean nor ints.
     ValueError
         If `axis` does not fit, the sample axis is empty, or `where` does not broadcast or holds
         numbers other than 0 and 1.
@@ -495,7 +497,11 @@ def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
     if where is not None:
         if labels is not None:
             where = labels.mask(where, axes[-sample_axes:])
-        mask = mask_array(where, "where")
+        mask = _to_numpy(where, "where")[0]
+        if mask.dtype.kind == "f":
+            msg = f"where must be boolean or hold ints 0 and 1, got dtype {mask.dtype}"
+            raise TypeError(msg)
+        mask = mask_array(mask, "where")
         try:
             mask = np.broadcast_to(mask, full_shape)
         except ValueError:

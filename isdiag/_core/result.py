@@ -263,8 +263,8 @@ class SNIS(Tail, Result):
     status : Status or array of the batch shape
         What became of the row.
     low, high : float or array
-        Ends of a 95 % interval, in the shape of `estimate`: Student's t with ``2 * error_draws`` degrees of
-        freedom.
+        Ends of a 95 % interval, in the shape of `estimate`: Student's t with
+        ``2 / (1 / error_draws - 1 / n)`` degrees of freedom, n - 1 at most.
     log_z : float or array of the batch shape
         Log of the mean of ``w**gamma``: of the ratio of normalising constants if the log-weights are
         those of unnormalised densities, gamma being 1.
