@@ -17,15 +17,15 @@ Errors
 ------
 A wrong argument raises ValueError with its value in the message: one outside of the range or the choices
 that its description names, shapes that do not fit, a sample axis that is empty. TypeError is for what is not
-real numbers, not in CPU memory, or, for `where`, neither boolean nor ints. A row that cannot be computed raises nothing:
-it has a `Status` that says why, and no other row feels it.
+real numbers, not in CPU memory, or, for `where`, neither boolean nor ints. A row that cannot be computed
+raises nothing: it has a `Status` that says why, and no other row feels it.
 
 Warnings
 --------
 `NonFiniteWarning`, once for a call, if rows hold NaN or +inf: their results are NaN.
 """
 
-from isdiag import lognormal, rl
+from isdiag import lognormal, printed, rl
 from isdiag._control_variate import control_variate
 from isdiag._core.diagnosis import Diagnosis
 from isdiag._core.result import (
@@ -107,6 +107,7 @@ __all__ = [
     "mse_curve",
     "next_gamma",
     "pareto_khat",
+    "printed",
     "psis",
     "renyi_divergence",
     "rl",

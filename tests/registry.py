@@ -248,6 +248,7 @@ HELPERS = {
         "best_gamma": "s, n",
         "best_gamma_printed": "s, n, *, c1=1.0, c2=1.0",
     },
+    "isdiag.printed": {"khat": "excesses", "khat_threshold": "n"},
     "isdiag.rl": {
         "log_ratio": "log_pi, log_mu, mask=None, *, cu_seqlens=None, level='sequence'",
         "take_step": "log_w, advantage=1.0, *, reshape, schedule, state, "
@@ -429,8 +430,9 @@ EVERY_OBJECTIVE = tuple(instance for tried in OBJECTIVES for instance in tried.i
 
 # What they are is tested where they are used.
 OTHERS = {
-    "isdiag": {"NonFiniteWarning", "Status", "lognormal", "rl"},
+    "isdiag": {"NonFiniteWarning", "Status", "lognormal", "printed", "rl"},
     "isdiag.lognormal": set(),
+    "isdiag.printed": set(),
     "isdiag.rl": {"GammaController", "METRICS", "Objective", "Reshape", "Schedule"},
     "isdiag.jax": {"GammaSelection", "LossAux", "is_reshape_loss", "select_gamma"},
     "isdiag.torch": {

@@ -330,6 +330,8 @@ class Masked(Reshape):
 class CISPO(Reshape):
     """Clipped weights that keep every draw's gradient: f = clip(w, low, high).
 
+    ``CISPO(1 - e, 1 + e)`` is what is often printed for PPO's clip; `PPOClip` is PPO's gradient.
+
     Attributes
     ----------
     low, high : float, defaults 0 and 5

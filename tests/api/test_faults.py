@@ -9,7 +9,16 @@ from scipy import stats
 
 import isdiag
 from isdiag import Status
-from isdiag.rl import Diagnosed, GammaController, Power, RewardWeighted, State, log_ratio, take_step
+from isdiag.rl import (
+    CISPO,
+    Diagnosed,
+    GammaController,
+    Power,
+    RewardWeighted,
+    State,
+    log_ratio,
+    take_step,
+)
 from tests.helpers import assert_same, optional, quiet
 from tests.registry import CALLS, EVERY_RESHAPE, rows_of
 
@@ -913,3 +922,19 @@ def test_a_path_says_what_is_not_finite():
     with pytest.warns(isdiag.NonFiniteWarning, match="zero weight at a gamma above 0"):
         found = isdiag.thermodynamic(log_w, [0.0, 0.5, 1.0])
     assert found.status is Status.NOT_FINITE
+
+
+def test_printed_forms_beside_what_holds(rng):
+    excesses = rng.exponential(size=(3, 60))
+    expected = np.log(excesses).mean(axis=1) / np.log(excesses.mean(axis=1))
+    np.testing.assert_allclose(isdiag.printed.khat(excesses), expected)
+    assert isdiag.printed.khat(2.0 * excesses[0]) != pytest.approx(expected[0], rel=0.1)
+    n = np.array([1, 10, 2154, 2155, 10**6])
+    np.testing.assert_array_equal(np.minimum(isdiag.printed.khat_threshold(n), 0.7), isdiag.khat_threshold(n))
+    assert isdiag.printed.khat_threshold(10**6) == pytest.approx(5 / 6)
+    with pytest.raises(ValueError, match="excesses must not be empty"):
+        isdiag.printed.khat(np.empty((2, 0)))
+    w, e = np.array([0.5, 1.1, 1.5]), 0.2
+    np.testing.assert_allclose(
+        np.exp(CISPO(1 - e, 1 + e)(np.log(w), np.ones(3)).log_f), np.clip(w, 1 - e, 1 + e)
+    )

@@ -376,7 +376,7 @@ def of_twin(rng, function):
 MAKERS = [lambda rng, f=f: of_log_weights(rng, f) for f in FUNCTIONS]
 MAKERS += [
     lambda rng, m=module, name=name, s=signature: of_numbers(rng, m, name, s)
-    for module in ("isdiag", "isdiag.lognormal")
+    for module in ("isdiag", "isdiag.lognormal", "isdiag.printed")
     for name, signature in HELPERS[module].items()
 ]
 MAKERS += [of_log_ratio, of_take_step]

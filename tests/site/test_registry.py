@@ -17,7 +17,7 @@ from tests import registry
 from tests.helpers import optional
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
-each_module = pytest.mark.parametrize("module", ["isdiag", "isdiag.lognormal", "isdiag.rl"])
+each_module = pytest.mark.parametrize("module", ["isdiag", "isdiag.lognormal", "isdiag.printed", "isdiag.rl"])
 
 
 # ----------------------------------------------------------------------------------- what is listed
@@ -161,7 +161,7 @@ def test_the_reference_has_what_is_listed(module):
 
 DOCUMENTED = [
     f"{module}.{name}"
-    for module in ("isdiag", "isdiag.lognormal", "isdiag.rl")
+    for module in ("isdiag", "isdiag.lognormal", "isdiag.printed", "isdiag.rl")
     for name in sorted(registry.listed(module))
     if callable(getattr(import_module(module), name))
 ]

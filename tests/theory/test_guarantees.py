@@ -145,6 +145,19 @@ def test_claim_10_1_ppo_weight_is_that_of_its_objective(rng, epsilon):
     assert (np.abs(printed - slope)[outside] > 0.09 * epsilon * np.abs(a)[outside]).all()
 
 
+def test_claim_10_2_ess_and_khat_do_not_see_the_values(rng):
+    log_w, h = 0.1 * rng.normal(size=1000), np.where(np.arange(1000) == 7, 1.0, 0.0)
+    chosen, estimate = isdiag.select_gamma(log_w), isdiag.snis(log_w, h)
+    assert chosen.ess_ratio > 0.98
+    assert chosen.khat < 0.5
+    assert estimate.error_draws < 1.1
+    assert estimate.status is isdiag.Status.ERROR_UNCERTAIN
+
+
+def test_claim_10_2_a_schedule_that_does_not_look(rng):
+    assert isdiag.ess(3 * rng.normal(size=1000), gamma=rl.Linear(10).at(10)) < 50
+
+
 @pytest.mark.parametrize("seed", LAWS)
 @pytest.mark.parametrize("gamma", [0.0, 0.4, 1.0, 1.5])
 def test_claim_b_1_objective_of_the_unified_gradient(seed, gamma):

@@ -136,3 +136,40 @@ def test_claim_7_2_adaptive_step(ratio, gamma):
 def test_claim_7_2_adaptive_rises_below_two_thirds_only(rho, rises):
     state = rl.ESSAdaptive(ess_min=rho)(rl.State(0.5), rl.Evidence(1.0, nan))  # equal weights
     assert (state.gamma > 0.5) is rises
+
+
+def test_claim_7_3_1_one_sided_and_unbounded():
+    log_w = np.log([1e-6, 0.5, 2.0, 1e6])
+    clip, power = rl.PPOClip(0.2, 0.2), rl.Power(0.5)
+    np.testing.assert_array_equal(clip(log_w, np.ones(4)).log_f[:2], log_w[:2])
+    np.testing.assert_array_equal(clip(log_w, -np.ones(4)).log_f[2:], log_w[2:])
+    np.testing.assert_allclose(power(log_w, np.ones(4)).log_f, log_w / 2)
+    assert clip.bound == power.bound == np.inf
+    assert np.exp(rl.Defensive(0.5, 0.1)(log_w, np.ones(4)).log_f).max() <= rl.Defensive(0.5, 0.1).bound
+
+
+@pytest.mark.parametrize(("s", "rises"), [(0.1, True), (3.0, False)])
+def test_claim_7_3_2_gamma_follows_the_batch(rng, s, rises):
+    log_w = rng.normal(-(s**2) / 2, s, size=1000)
+    state, _ = rl.take_step(log_w, reshape=rl.Power(0.3), schedule=rl.Diagnosed(), state=rl.State(0.3))
+    assert (state.gamma > 0.3) is rises
+
+
+def test_claim_7_3_3_the_clip_does_not_bring_back():
+    outside = np.log([1.3, 5.0, 1e3])
+    assert (rl.PPOClip(0.2, 0.2)(outside, np.ones(3)).log_f == -np.inf).all()
+
+
+def test_claim_7_3_4_where_the_weight_is_zero():
+    log_w = np.linspace(-30, 30, 61)
+    for sign in (1.0, -1.0):
+        cut = rl.PPOClip(0.2, 0.2)(log_w, np.full(61, sign)).log_f == -np.inf
+        np.testing.assert_array_equal(cut, log_w > np.log(1.2) if sign > 0 else log_w < np.log(0.8))
+        assert np.isfinite(rl.Power(0.3)(log_w, np.full(61, sign)).log_f).all()
+
+
+def test_claim_7_3_5_the_limit_is_importance_sampling(rng):
+    log_w = rng.normal(size=50)
+    whole = rl.Reinforce()(log_w, np.ones(50)).log_f
+    np.testing.assert_array_equal(rl.Power(1.0)(log_w, np.ones(50)).log_f, whole)
+    assert (rl.PPOClip(0.2, 2.0)(log_w, np.ones(50)).log_f[log_w > np.log(3.0)] == -np.inf).all()
