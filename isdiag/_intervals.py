@@ -123,6 +123,8 @@ def confidence_interval(
     * "bounded": ``E[(estimate - mu)**2] <= 4 R**2 rho / n`` with R half the range of h and
       ``rho = E[w**2] / E[w]**2``, for which ``n / ESS`` stands. Wide, and right only as far as that
       plug-in is.
+    * A bounded h has no tail, but in a sample it may seem to have one: where `bounds` are given, khat and the
+      claim are those of the weights.
     * None of them sees what no draw shows.
     * Arrays, errors and warnings are those of every function, see `isdiag`.
 

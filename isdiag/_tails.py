@@ -48,7 +48,8 @@ def psis(
     out : ndarray, optional
         NumPy array of `log_w`'s shape and float dtype that takes the smoothed log-weights; may be `log_w`
         itself, which is then overwritten. Where it is float64, C-contiguous and the sample axis is the
-        last, no other memory of that size is used.
+        last, no other memory of that size is used, unless half of a row and more is tied at its top: then
+        up to twice that of the row.
 
     Returns
     -------

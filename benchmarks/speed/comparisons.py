@@ -34,6 +34,7 @@ SHAPES: Mapping[str, tuple[Shape, ...]] = {
     "snis, vectors": ((10_000,), (100_000,)),
     "select_gamma, mse": ((1000,), (1_000_000,), (400, 1000)),
     "kong_owen_bias": _FEW,
+    "gpd_fit": ((95,), (3000,), (4000, 95)),
 }
 
 ESS_MIN = 0.3  # the default of isdiag.select_gamma
@@ -138,6 +139,40 @@ def _psis_arviz(log_w: Floats) -> Call:
             return arviz.psislw(log_w)
 
     return call
+
+
+def _excesses(log_w: Floats) -> Floats:
+    """Positive and heavy-tailed, in no order."""
+    return np.expm1(np.abs(log_w))
+
+
+def _gpd_fit(log_w: Floats) -> Call:
+    excesses = _excesses(log_w)
+    return lambda: isdiag.gpd_fit(excesses).k
+
+
+def _gpd_fit_arviz_stats(log_w: Floats) -> Call:
+    from arviz_stats.base import array_stats
+
+    excesses = _excesses(log_w)
+    return lambda: array_stats._gpdfit(np.sort(excesses))[0]
+
+
+def _gpd_fit_arviz(log_w: Floats) -> Call:
+    from arviz.stats.stats import _gpdfit
+
+    excesses = _excesses(log_w)
+
+    def call() -> Any:
+        with np.errstate(over="ignore"):  # as in `_psis_arviz`
+            return _gpdfit(np.sort(excesses))[0]
+
+    return call
+
+
+def _sort(log_w: Floats) -> Call:
+    excesses = _excesses(log_w)
+    return lambda: np.sort(excesses, axis=-1)
 
 
 def _partition(log_w: Floats) -> Call:
@@ -286,6 +321,12 @@ COMPARISONS: Mapping[str, Mapping[str, Contestant]] = {
     "select_gamma, mse": {
         "isdiag": Contestant("isdiag", _accurate, remark="13 passes; gamma, estimate, error"),
         "np.exp(out=).sum()": Contestant("floor", _exp_sum),
+    },
+    "gpd_fit": {
+        "isdiag": Contestant("isdiag", _gpd_fit, remark="also the standard error of k"),
+        "arviz-stats": Contestant("peer", _gpd_fit_arviz_stats, ("arviz_stats.base",), batches=False),
+        "arviz": Contestant("peer", _gpd_fit_arviz, ("arviz",), batches=False),
+        "np.sort": Contestant("floor", _sort),
     },
     "kong_owen_bias": {
         "isdiag": Contestant("isdiag", _with_values(isdiag.kong_owen_bias)),

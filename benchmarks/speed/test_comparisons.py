@@ -48,6 +48,14 @@ def test_gamma_contestants_agree(name, shape):
 
 
 @both_layouts
+@pytest.mark.parametrize("name", [name for operation, name in SOLUTIONS if operation == "gpd_fit"])
+def test_fits_agree(name, shape):
+    excesses = np.expm1(np.abs(draw(shape)))
+    k = contestant_for("gpd_fit", name, shape)(draw(shape))
+    np.testing.assert_allclose(k, isdiag.gpd_fit(excesses).k, rtol=0, atol=1e-10)
+
+
+@both_layouts
 @pytest.mark.parametrize(("operation", "name"), CONTESTANTS)
 def test_contestants_leave_their_input_alone(operation, name, shape):
     contestant = contestant_for(operation, name, shape)

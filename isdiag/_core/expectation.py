@@ -100,6 +100,8 @@ def interval(
     """The fields of `ConfidenceInterval`."""
     found = components(rows, values, gamma, lengths)
     khat, moments = found.fields["khat"], found.moments
+    if bounds is not None:  # h has no tail of its own
+        khat = np.where(np.isfinite(moments.estimate), found.khat_weights[:, None], np.nan)
     if method == "auto":
         other = "chebyshev" if bounds is None else "bounded"
         chosen = np.where(khat < FINITE_VARIANCE, "delta", other)

@@ -478,7 +478,8 @@ class ConfidenceInterval(Tail, Result):
     method : str or NumPy array of str
         "delta", "chebyshev" or "bounded": see `confidence_interval`.
     khat : float or array
-        Largest tail shape of ``w**gamma * (h - estimate)`` and of the weights.
+        Largest tail shape of ``w**gamma * (h - estimate)`` and of the weights; of the weights alone where
+        bounds of h are given.
     status : Status or array
         As of `expectation_diagnostics`.
     """

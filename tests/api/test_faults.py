@@ -938,3 +938,13 @@ def test_printed_forms_beside_what_holds(rng):
     np.testing.assert_allclose(
         np.exp(CISPO(1 - e, 1 + e)(np.log(w), np.ones(3)).log_f), np.clip(w, 1 - e, 1 + e)
     )
+
+
+def test_bounded_h_under_harmless_weights_keeps_the_claim():
+    g = np.random.default_rng(0)
+    log_w = 0.3 * g.normal(size=(300, 1000))
+    h = np.cos(log_w)
+    found = isdiag.confidence_interval(log_w, h, bounds=(-1.0, 1.0))
+    assert (found.method == "delta").all()
+    np.testing.assert_array_equal(found.khat, isdiag.pareto_khat(log_w))
+    assert (isdiag.confidence_interval(log_w, h).method == "chebyshev").any()
