@@ -161,17 +161,19 @@ class Diagnosis(Tail, Result):
             for a in (self.khat, self.k_max, self.ess_ratio)
         )
         codes = np.asarray(self.status)
-        cases = {
-            "rough": codes == Status.ERROR_UNCERTAIN,
-            "unknown": ~np.isin(codes, (*_HARMLESS, Status.ERROR_UNCERTAIN, Status.DEGENERATE_TAIL)),
-            "no estimate": khat >= 1.0,
-            "too small an error": khat > k_max,
-            "not known": ~(khat <= k_max),
-            "noisy": ratio < self.ess_min,
-        }
-        order = ("unknown", "no estimate", "too small an error", "not known", "rough", "noisy")
-        words = [name if name != "not known" else "unknown" for name in order]
-        found = np.select([cases[name] for name in order], words, "sound")
+        known = np.isin(codes, (*_HARMLESS, Status.ERROR_UNCERTAIN, Status.DEGENERATE_TAIL))
+        found = np.select(
+            [
+                ~known,
+                khat >= 1.0,
+                khat > k_max,
+                np.isnan(khat),
+                codes == Status.ERROR_UNCERTAIN,
+                ratio < self.ess_min,
+            ],
+            ["unknown", "no estimate", "too small an error", "unknown", "rough", "noisy"],
+            "sound",
+        )
         return found.item() if shape == () else found
 
     def records(self) -> list[dict[str, Any]]:

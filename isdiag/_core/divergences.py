@@ -252,9 +252,9 @@ def _found(w: _Weights, found: _Estimate, of_tail: Floats) -> dict[str, Any]:
         std_error = np.where(none, 0.0, std_error)
         estimate = np.where(none, 0.0, estimate)
     unknown = np.isin(status, (Status.NO_WEIGHT, Status.NOT_FINITE)) | np.isnan(of_tail)
-    alone = rows.n == 1
     error_draws = rows.n * mean_square**2 / fourths
-    std_error = np.where(unknown | alone | np.isinf(estimate), np.nan, std_error)
+    std_error = np.where(unknown | np.isinf(estimate), np.nan, std_error)
+    statuses.erase_of_one_draw(rows.n, std_error)
     # Of equal weights the error is but rounding.
     uncertain = np.where(
         status == Status.FLAT,

@@ -37,9 +37,7 @@ def least_error(rows: Rows, values: Values, lengths: Ints, workers: int) -> Leas
     shape = (len(rows), values.shape[1] // draws)
     found = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty((*shape, draws))
     threads.spread(_kernels.least_error_rows, (rows.values, cap, values, *found), (), workers)
-    alone = rows.n == 1
-    for errors in found[1:4]:
-        errors[alone] = np.nan
+    statuses.erase_of_one_draw(rows.n, *found[1:4])
     return LeastError(*found, presence)
 
 
@@ -84,8 +82,8 @@ def mse_curve(rows: Rows, values: Values, lengths: Ints, gammas: Floats) -> dict
     found = curve(rows, given.values, least, gammas)
     for of_component in found.values():
         of_component[of_h == Status.NOT_FINITE_H] = np.nan
-    for of_one_draw in ("std_error", "bias", "tempering_bias_std_error", "mse"):
-        found[of_one_draw][rows.n == 1] = np.nan
+    errors = ("std_error", "bias", "tempering_bias_std_error", "mse")
+    statuses.erase_of_one_draw(rows.n, *(found[name] for name in errors))
     with np.errstate(over="ignore"):
         return {name: given.spread(part) for name, part in found.items()} | {
             "gamma": gammas,

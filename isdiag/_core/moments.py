@@ -107,10 +107,9 @@ def estimates(
             moments = _not_normalized(rows, log_weights, used, origin, h, moments)
             mean_weight = statuses.of_mean_weight(log_z, log_z_std_error, moments.ess)
             status = statuses.first_of(status, np.where(gamma == 1.0, mean_weight, OK))
-        alone = rows.n == 1
-        if alone.any():
-            for errors in (moments.std_error, moments.bias, moments.error_draws, log_z_std_error):
-                errors[alone] = np.nan
+        statuses.erase_of_one_draw(
+            rows.n, moments.std_error, moments.bias, moments.error_draws, log_z_std_error
+        )
         estimate, std_error, error_draws = moments.estimate, moments.std_error, moments.error_draws
         half = half_width(std_error, error_draws, rows.n, LEVEL)
         low, high = estimate - half, estimate + half
@@ -214,5 +213,5 @@ def kong_owen_bias(rows: Rows, h: Values, gamma: Floats, *, of_proposal: bool) -
     else:
         moments = moments_of(rows.values, gamma, h)
         bias = moments.bias
-    bias[rows.n == 1] = np.nan
+    statuses.erase_of_one_draw(rows.n, bias)
     return bias, statuses.first_of(moments.presence, moments.status_h)

@@ -69,6 +69,14 @@ def of_h(rows: Rows, values: Values, gamma: Floats, estimate: Floats, std_error:
     return found
 
 
+def erase_of_one_draw(n: Ints, *errors: Floats) -> None:
+    """NaN for what is said of the error of a row of one draw: (rows,) or (rows, ...) each."""
+    alone = n == 1
+    if alone.any():
+        for error in errors:
+            error[alone] = np.nan
+
+
 def of_error(error_draws: Floats, constant: Any) -> Codes:
     """ERROR_UNCERTAIN where an error rests on few draws and what it is of is not constant, else OK."""
     return np.where((error_draws < LEAST_ERROR_DRAWS) & ~constant, _UNCERTAIN, _OK)
