@@ -6,7 +6,7 @@ from typing import Any
 
 from isdiag._core import divergences
 from isdiag._core.boundary import rows_of
-from isdiag._core.check import one_of
+from isdiag._core.check import flag, one_of
 from isdiag._core.result import Divergence
 from isdiag._core.typing import Axis, Direction, Estimator
 
@@ -55,7 +55,9 @@ def log_moment(
     4.666667
     """
     rows = rows_of(log_w, axis, where)
-    return Divergence.of(rows, **divergences.log_moment(rows, rows.gamma(gamma), normalize=normalize))
+    return Divergence.of(
+        rows, **divergences.log_moment(rows, rows.gamma(gamma), normalize=flag("normalize", normalize))
+    )
 
 
 def renyi_divergence(
@@ -112,7 +114,7 @@ def renyi_divergence(
     0.0641 +- 0.0023
     """
     rows = rows_of(log_w, axis, where)
-    return Divergence.of(rows, **divergences.renyi(rows, alpha, normalize=normalize))
+    return Divergence.of(rows, **divergences.renyi(rows, alpha, normalize=flag("normalize", normalize)))
 
 
 def alpha_divergence(
@@ -169,7 +171,7 @@ def alpha_divergence(
     """
     rows = rows_of(log_w, axis, where)
     order = rows.per_row("alpha", alpha, 0.0, unknown=True)
-    return Divergence.of(rows, **divergences.amari(rows, order, normalize=normalize))
+    return Divergence.of(rows, **divergences.amari(rows, order, normalize=flag("normalize", normalize)))
 
 
 def kl_divergence(
@@ -242,7 +244,7 @@ def kl_divergence(
     one_of("direction", direction, Direction)
     one_of("estimator", estimator, Estimator)
     rows = rows_of(log_w, axis, where)
-    found = divergences.kullback_leibler(rows, direction, estimator, normalize=normalize)
+    found = divergences.kullback_leibler(rows, direction, estimator, normalize=flag("normalize", normalize))
     return Divergence.of(rows, **found)
 
 
@@ -291,4 +293,4 @@ def chi2_divergence(log_w: Any, *, normalize: bool = True, axis: Axis = -1, wher
     (0.166667, 0.166667)
     """
     rows = rows_of(log_w, axis, where)
-    return Divergence.of(rows, **divergences.chi2(rows, normalize=normalize))
+    return Divergence.of(rows, **divergences.chi2(rows, normalize=flag("normalize", normalize)))

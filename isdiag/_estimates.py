@@ -6,7 +6,7 @@ from typing import Any
 
 from isdiag._core import moments, tails
 from isdiag._core.boundary import rows_of
-from isdiag._core.check import one_of
+from isdiag._core.check import flag, one_of
 from isdiag._core.result import SNIS, bare
 from isdiag._core.typing import Axis, Covariance, Smoothing
 
@@ -86,7 +86,9 @@ def snis(
     exponent = rows.gamma(gamma)
     values, own = rows.trailing(h)
     lengths = tails.lengths_of(rows)
-    found = moments.estimates(rows, values, exponent, lengths, smooth=smooth, normalize=normalize)
+    found = moments.estimates(
+        rows, values, exponent, lengths, smooth=smooth, normalize=flag("normalize", normalize)
+    )
     return SNIS.of(rows, own, **found)
 
 

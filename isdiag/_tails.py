@@ -8,6 +8,7 @@ import numpy as np
 
 from isdiag._core import bands, tails, variance_test
 from isdiag._core.boundary import like_scalar, numbers, real_array, rows_of
+from isdiag._core.check import flag
 from isdiag._core.result import PSIS, FiniteVarianceTest, GPDFit, bare
 from isdiag._core.typing import Axis
 
@@ -87,7 +88,7 @@ def psis(
     rows = rows_of(log_w, axis, where)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     target = rows.target(out)
-    found = tails.smooth(rows, lengths, np.ones(len(rows)), bool(normalize), workers, target)
+    found = tails.smooth(rows, lengths, np.ones(len(rows)), flag("normalize", normalize), workers, target)
     return PSIS.of_records(rows, found, log_weights=rows.weights(target, out))
 
 
@@ -252,7 +253,7 @@ def gpd_fit(excesses: Any, *, prior: bool = True) -> GPDFit:
         msg = f"excesses must be finite and not negative, got {array[bad].flat[0]}"
         raise ValueError(msg)
     rows = rows_of(excesses, -1, None, "excesses")
-    return GPDFit.of(rows, **tails.fit_excesses(rows, bool(prior)))
+    return GPDFit.of(rows, **tails.fit_excesses(rows, flag("prior", prior)))
 
 
 def tail_length(n: Any, r_eff: Any = 1.0) -> Any:

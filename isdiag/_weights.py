@@ -6,7 +6,7 @@ from typing import Any
 
 from isdiag._core import weights
 from isdiag._core.boundary import rows_of
-from isdiag._core.check import one_of
+from isdiag._core.check import flag, one_of
 from isdiag._core.result import bare, warn_not_finite
 from isdiag._core.typing import Axis, Kind
 
@@ -60,7 +60,7 @@ def temper(
     array([0.2, 0.4, 0.4])
     """
     rows = rows_of(log_w, axis, where)
-    out, status = weights.temper(rows, rows.gamma(gamma), bool(normalize))
+    out, status = weights.temper(rows, rows.gamma(gamma), flag("normalize", normalize))
     warn_not_finite(status)
     return rows.weights(out)
 

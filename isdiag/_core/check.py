@@ -12,6 +12,8 @@ from isdiag._core.typing import Rule
 
 Ends = Literal["[]", "()", "[)", "(]"]
 
+_FLAGS: tuple[type, ...] = (bool, np.bool_, int, np.integer)
+
 
 def interval(low: float, high: float, ends: Ends) -> str:
     """In words; an open end at infinity reads "finite"."""
@@ -56,16 +58,24 @@ def number(name: str, value: Any, low: float, high: float = inf, ends: Ends = "[
     return found
 
 
-def whole(name: str, value: Any) -> int:
-    """The value as a positive int; ValueError if it is none."""
+def whole(name: str, value: Any, wanted: str = "a positive int") -> int:
+    """The value as a positive int; ValueError, with what is wanted in words, if it is none."""
     try:
         found = index(value)
     except TypeError:
         found = 0
     if found < 1:
-        msg = f"{name} must be a positive int, got {value!r}"
+        msg = f"{name} must be {wanted}, got {value!r}"
         raise ValueError(msg)
     return found
+
+
+def flag(name: str, value: Any) -> bool:
+    """The value as a bool; TypeError if it is neither one nor 0 or 1."""
+    if not isinstance(value, _FLAGS) or value not in (0, 1):
+        msg = f"{name} must be True or False, got {value!r}"
+        raise TypeError(msg)
+    return bool(value)
 
 
 def of_kind(name: str, value: Any, kind: type) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from isdiag import _kernels
+from isdiag._core.check import whole
 from isdiag._core.typing import Floats, Ints, Records
 
 # Below, the calls between the passes over a row would cost more than a tenth of them.
@@ -27,12 +28,9 @@ THREAD_DRAWS = 2**17
 
 def resolve_workers(workers: int) -> int:
     """The number of threads that `workers` asks for; -1 is one for each CPU this process may use."""
-    if workers == -1:
+    if isinstance(workers, int) and workers == -1:  # pyright: ignore[reportUnnecessaryIsInstance]
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not isinstance(workers, (int, np.integer)) or workers < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        msg = f"workers must be a positive int or -1, got {workers!r}"
-        raise ValueError(msg)
-    return int(workers)
+    return whole("workers", workers, "a positive int or -1")
 
 
 def spread(

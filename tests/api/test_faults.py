@@ -20,7 +20,7 @@ from isdiag.rl import (
     take_step,
 )
 from tests.helpers import assert_same, optional, quiet
-from tests.registry import CALLS, EVERY_RESHAPE, rows_of
+from tests.registry import CALLS, EVERY_RESHAPE, FUNCTIONS, rows_of
 
 # ------------------------------------------------------------------------- the units and origin of h
 
@@ -948,3 +948,31 @@ def test_bounded_h_under_harmless_weights_keeps_the_claim():
     assert (found.method == "delta").all()
     np.testing.assert_array_equal(found.khat, isdiag.pareto_khat(log_w))
     assert (isdiag.confidence_interval(log_w, h).method == "chebyshev").any()
+
+
+FLAGS = [
+    (function, name) for function in FUNCTIONS for name in ("normalize", "prior") if name in function.takes
+]
+
+
+@pytest.mark.parametrize(("function", "name"), FLAGS, ids=lambda each: getattr(each, "name", each))
+def test_flags_are_true_or_false(rng, function, name):
+    log_w, call = rng.normal(size=40), function.calls[-1]
+    for given in (1, np.bool_(True)):
+        assert_same(call(log_w, **{name: given}), call(log_w, **{name: True}))
+    for given in (float, "yes", 2, None, np.ones(40), 1.0j, [True]):
+        with pytest.raises(TypeError, match=f"{name} must be True or False"):
+            call(log_w, **{name: given})
+
+
+@pytest.mark.parametrize("workers", [np.ones(3), "2", 1.5, 1j, None, [2], 0, -2])
+def test_workers_are_a_number(workers):
+    with pytest.raises(ValueError, match="workers must be a positive int or -1"):
+        isdiag.psis(np.zeros((2, 40)), workers=workers)
+
+
+def test_smoothed_weights_do_not_go_into_a_masked_array():
+    with pytest.raises(TypeError, match="out must be a NumPy array without a mask"):
+        isdiag.psis(np.zeros(40), out=np.ma.zeros(40))
+    with pytest.raises(TypeError, match="prior must be True or False"):
+        isdiag.gpd_fit(np.ones(40), prior=float)
