@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf, nan
 from typing import Any, NamedTuple
 
@@ -114,8 +115,14 @@ class Constraints:
 
     def allowed_khat(self, n: Ints) -> Floats:
         """The largest khat allowed with n draws, for each row."""
-        if self.k_max is None:
+        if self.k_max is None and n.size > 1:
             return khat_threshold(np.maximum(n, 1))
         allowed = np.empty(n.shape)
-        allowed.fill(self.k_max)
+        allowed.fill(_threshold_of(n.item()) if self.k_max is None else self.k_max)
         return allowed
+
+
+@lru_cache
+def _threshold_of(n: int) -> float:
+    # A program asks for the same number of draws again and again.
+    return khat_threshold(max(n, 1)).item()

@@ -405,8 +405,8 @@ class Rows:
         """
         if out is None:
             return np.empty_like(self.values)
-        if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-            msg = f"out must be a NumPy array without a mask, got {type(out).__name__}"
+        if isinstance(out, np.ma.MaskedArray) or not isinstance(out, np.ndarray):
+            msg = "out must be a NumPy array without a mask"
             raise TypeError(msg)
         given = cast("NDArray[Any]", out)
         if given.shape != self._shape or given.dtype.name != self._dtype or not given.flags.writeable:

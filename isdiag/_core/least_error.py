@@ -10,8 +10,7 @@ from isdiag import _kernels
 from isdiag._core import statuses, tails, threads, units, weights
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Codes, Floats, Ints, Values
-from isdiag._kernels.records import BY_MAX, BY_MSE, BY_NONE
-from isdiag.status import Status
+from isdiag._kernels.records import BY_MAX, BY_MSE, BY_NONE, CONSTANT_H, NOT_FINITE_H
 
 # The rule "mse" looks at gamma_max times these, all in one of its 13 passes over a row.
 _EIGHTHS = np.arange(1, 9) / 8.0
@@ -50,7 +49,7 @@ def _least_error_of(
     least = least_error(rows, given.values, lengths, workers)
     of_h = statuses.of_h(rows, values, one, least.estimate, least.std_error)
     for numbers in least[:4]:
-        numbers[of_h == Status.NOT_FINITE_H] = np.nan
+        numbers[of_h == NOT_FINITE_H] = np.nan
     return given, least, of_h
 
 
@@ -58,7 +57,7 @@ def curve(rows: Rows, values: Values, least: LeastError, gammas: Floats) -> dict
     """The error of the plain tempered estimate at each gamma, `least` for the truth: (rows, d, gammas)."""
     shape = (*least.estimate.shape, gammas.size)
     estimate, std_error, bias, covariance = (np.empty(shape) for _ in range(4))
-    centre = np.nan_to_num(least.estimate, posinf=0.0, neginf=0.0)
+    centre = np.where(np.isfinite(least.estimate), least.estimate, 0.0)
     by_row = (estimate, std_error, bias, covariance)
     _kernels.curve_rows(rows.values, gammas, values, centre, least.influence, *by_row)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -81,7 +80,7 @@ def mse_curve(rows: Rows, values: Values, lengths: Ints, gammas: Floats) -> dict
     given, least, of_h = _least_error_of(rows, values, lengths, 1)
     found = curve(rows, given.values, least, gammas)
     for of_component in found.values():
-        of_component[of_h == Status.NOT_FINITE_H] = np.nan
+        of_component[of_h == NOT_FINITE_H] = np.nan
     errors = ("std_error", "bias", "tempering_bias_std_error", "mse")
     statuses.erase_of_one_draw(rows.n, *(found[name] for name in errors))
     with np.errstate(over="ignore"):
@@ -104,10 +103,11 @@ def select_accurate(
     mse = curve(rows, given.values, least, gammas)["mse"]
     # In the units of the row's largest component, which the others are added to.
     behind = given.exponent - given.exponent.max(axis=1, keepdims=True, initial=-2000)
-    finite_h = of_h != Status.NOT_FINITE_H
+    finite_h = of_h != NOT_FINITE_H
     with np.errstate(over="ignore"):
-        shifted = units.times_power_of_two(mse, 2 * behind[:, :, None])
-        total = shifted.sum(axis=1, where=finite_h[:, :, None])
+        if behind.any():
+            mse = units.times_power_of_two(mse, 2 * behind[:, :, None])
+        total = mse.sum(axis=1, where=finite_h[:, :, None])
     total[~np.isfinite(total)] = np.inf
     known = np.isfinite(total).any(axis=1) & finite_h.any(axis=1)
     # Of equals the largest: equal weights need no tempering.
@@ -136,6 +136,6 @@ def select_accurate(
         "status": statuses.first_of(
             status,
             of_h,
-            statuses.of_error(least.error_draws, of_h == Status.CONSTANT_H),
+            statuses.of_error(least.error_draws, of_h == CONSTANT_H),
         ),
     }

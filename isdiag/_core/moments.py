@@ -88,10 +88,10 @@ def half_width(std_error: Floats, error_draws: Floats, n: Ints, level: float) ->
     from scipy.special import stdtrit  # noqa: PLC0415 -- scipy is not imported before it is used
 
     draws = n[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = 2.0 / (1.0 / np.maximum(error_draws, 0.5) - 1.0 / draws)
-    freedom = np.where(error_draws < draws, np.minimum(freedom, draws - 1.0), draws - 1.0)
-    return std_error * stdtrit(np.maximum(freedom, 1.0), 0.5 + 0.5 * level)
+    with np.errstate(divide="ignore"):  # no draws behind an error, or one draw
+        variance = np.maximum(1.0 / error_draws - 1.0 / draws, 2.0 / (draws - 1))
+        freedom = np.maximum(2.0 / variance, 1.0)
+    return std_error * stdtrit(freedom, 0.5 + 0.5 * level)
 
 
 def estimates(

@@ -27,6 +27,7 @@ ORDER = (
     Status.FLAT,
     Status.OK,
 )
+_ALL_OK = bytes([Status.OK])
 _CODES = np.array(ORDER, np.int8)
 _RANKS = np.argsort(_CODES)
 _OK, _UNCERTAIN, _NOT_NORMALIZED = (
@@ -42,6 +43,8 @@ _ROUNDING = 1e-9
 
 def first_of(*codes: Codes) -> Codes:
     """Of codes that hold together the one to name; (rows,) goes with (rows, d)."""
+    if not any(code.tobytes().strip(_ALL_OK) for code in codes):  # most calls; three times as fast
+        return max(codes, key=np.ndim).copy()
     wide = max(code.ndim for code in codes)
     rank = np.int64(len(ORDER))
     for code in codes:
@@ -58,8 +61,11 @@ def rank(codes: Codes) -> Ints:
 def of_h(rows: Rows, values: Values, gamma: Floats, estimate: Floats, std_error: Floats) -> Codes:
     """CONSTANT_H or NOT_FINITE_H of each component whose error is 0 or unknown, else OK; (rows, d)."""
     draws = rows.values.shape[1]
-    found = np.full(estimate.shape, _OK)
-    for r, j in np.argwhere(~(std_error > 0.0) | ~np.isfinite(estimate)):
+    found = np.zeros(estimate.shape, np.int8)
+    odd = ~((std_error > 0.0) & np.isfinite(estimate))
+    if not odd.any():
+        return found
+    for r, j in np.argwhere(odd):
         h = values[r].reshape(draws, -1)[:, j]
         positive = h[rows.values[r] > -np.inf]
         if not np.isfinite(h[looked_at(rows.values[r : r + 1], gamma[r : r + 1])[0]]).all():
