@@ -115,7 +115,7 @@ class Constraints:
 
     def allowed_khat(self, n: Ints) -> Floats:
         """The largest khat allowed with n draws, for each row."""
-        if self.k_max is None and n.size > 1:
+        if self.k_max is None and n.size != 1:
             return khat_threshold(np.maximum(n, 1))
         allowed = np.empty(n.shape)
         allowed.fill(_threshold_of(n.item()) if self.k_max is None else self.k_max)
