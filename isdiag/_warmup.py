@@ -9,6 +9,7 @@ from isdiag import _kernels
 from isdiag._core import threads
 from isdiag._core.boundary import rows_of
 from isdiag._kernels.records import SELECTION
+from isdiag.rl import GammaController
 
 
 def warmup() -> str | None:
@@ -26,4 +27,6 @@ def warmup() -> str | None:
     for ess_min, k_max in ((0.9, one), (0.1, 1e-3 * one)):
         by_row = (rows.values, rows.n, np.array([30]), k_max, np.empty(1, SELECTION))
         threads.select_long(*by_row, ess_min, 1.0, rows.eps, 1)
+    many = np.tile(log_w, 200)  # so many that their quantiles are searched for
+    GammaController().step(many, many + 2.0)
     return _kernels.select_rows.stats.cache_path

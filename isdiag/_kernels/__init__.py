@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 _ENTRIES = {
+    "caution": ("cautious_ess", "cautious_rows"),
     "curve": ("curve_rows",),
     "ess_search": ("begin_ess_search", "ess_limit", "step_ess_search"),
     "gpd": ("gpd_fit_rows",),
@@ -23,6 +24,7 @@ _ENTRIES = {
     "power_sums": ("kish", "moments_part", "power_sums_part"),
     "psis": ("khat_rows", "psis_rows"),
     "selection": ("refit_rows", "searches_ess", "select_row", "select_rows", "store_ess"),
+    "steps": ("entries_between", "ratio_sums", "weight_sums"),
     "sums": ("SEGMENT", "segments_of", "total_of"),
     "survey": ("survey_of", "survey_part", "tail_bound"),
     "truncation": ("cap_rows",),

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isdiag._core import selection, tails, weights
+from isdiag._core import caution, selection, tails, weights
 from isdiag._core.bands import GOOD_KHAT, Constraints
 from isdiag._core.boundary import Rows, mask_array, real_array, rows_of
 from isdiag._core.typing import Floats, Ints, Mask
 from isdiag.rl.reshapes import Power, Reshape
-from isdiag.rl.schedules import Evidence
+from isdiag.rl.schedules import BY_GAMMA_ALONE, Evidence, Schedule, State
 
 # How close gamma comes to where the weights used just keep the least ESS, as a share of that ESS.
 _CLOSE = 0.01
@@ -113,7 +113,8 @@ class Batch:
     def __init__(self, draws: Draws, reshape: Reshape, limits: Limits) -> None:
         self.draws = draws
         # A reshape without an exponent says nothing of gamma: plain powers do.
-        self.tempered = Power() if reshape.at(0.0) is reshape else reshape
+        fixed = type(reshape) is not Power and reshape.at(0.0) is reshape
+        self.tempered = Power() if fixed else reshape
         self.gamma = self.khat = nan
         if self.n:
             self.rows = rows_of(draws.log_w, -1, None)
@@ -127,18 +128,24 @@ class Batch:
         """How many draws can be used."""
         return self.draws.log_w.size
 
-    def evidence(self, gamma: float) -> Evidence:
-        """What a schedule may go by, where gamma is in use."""
-        return Evidence(self.ess_ratio(gamma) if self.n else nan, self.gamma)
+    def following(self, schedule: Schedule, state: State) -> State:
+        """The state that comes next."""
+        looked_at = self.n and type(schedule) not in BY_GAMMA_ALONE
+        return schedule(state, Evidence(self.ess_ratio(state.gamma) if looked_at else nan, self.gamma))
 
     def ess_ratio(self, gamma: float) -> float:
         """ESS / n of the weights used at this gamma."""
-        log_f, _ = self.tempered.at(gamma)(self.draws.log_w, self.draws.advantage)
+        reshape = self.tempered
+        if type(reshape) is Power and reshape.log_z is None and gamma > 0.0:
+            return caution.ess(self.draws.log_w, self.draws.advantage, gamma, reshape.caution) / self.n
+        log_f, _ = reshape.at(gamma).of_draws(self.draws.log_w, self.draws.advantage)
         ess, _ = weights.ess(self.rows.holding(log_f[None]), _ONE)
         return ess.item() / self.n
 
     def accepts(self, gamma: float) -> bool:
         """Whether the reshape can have this exponent; that of `AlphaDivergence` is below 1."""
+        if type(self.tempered) is Power:
+            return True
         try:
             self.tempered.at(gamma)
         except ValueError:
@@ -149,6 +156,8 @@ class Batch:
         """The gamma up to this one at which the weights used keep the least ESS, by regula falsi."""
         if not (gamma > 0.0 and least > 0.0 and self.accepts(gamma)):
             return gamma
+        if type(self.tempered) is Power and self.tempered.caution == 1.0:
+            return gamma  # f is w^gamma
         aim = min(log(least), 0.0) - 1e-9  # w itself may lie on the limit
 
         def above(g: float) -> float:

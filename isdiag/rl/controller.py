@@ -247,7 +247,7 @@ class GammaController:
             As `take_step` does.
         """
         batch = Batch(Draws.of(log_w, advantage, where), self.reshape, self.limits)
-        state = self.schedule(self.state, batch.evidence(self.state.gamma))
+        state = batch.following(self.schedule, self.state)
         return state, self._applied(batch, state.gamma, reshape, normalize, level)
 
     def accept(self, state: State, step: Step) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from isdiag._core import caution
 from isdiag._core.boundary import real_array
 from isdiag._core.check import number
 from isdiag._core.typing import Floats
@@ -38,17 +39,6 @@ def _power(gamma: float, log_w: Floats) -> Floats:
     if gamma > 0.0:
         return gamma * log_w
     return np.where(log_w > -inf, 0.0, log_w)  # a draw of zero weight keeps it
-
-
-def _log_power_mean(gamma: float, log_w: Floats) -> Any:
-    """Log of ``mean(w**gamma)**(1 / gamma)`` along the last axis, over weights that are known and not 0."""
-    known = np.isfinite(log_w)
-    count = np.count_nonzero(known, axis=-1, keepdims=True)
-    top = np.max(log_w, axis=-1, keepdims=True, where=known, initial=-inf)
-    # expm1 and log1p: for a small gamma, whose limit is the geometric mean, all powers are nearly 1.
-    below = np.expm1(gamma * (log_w - top))
-    mean = np.sum(below, axis=-1, keepdims=True, where=known) / np.maximum(count, 1)
-    return np.where(count > 0, top + np.log1p(mean) / gamma, 0.0)
 
 
 @dataclass(frozen=True)
@@ -105,6 +95,22 @@ class Reshape(ABC):
         with np.errstate(all="ignore"):  # exp of a large log-weight may overflow to its limit
             log_f = self.log_f(np.atleast_1d(w), np.atleast_1d(a)).reshape(w.shape)
         return Reshaped(np.where(w < inf, log_f, np.nan), self.signal(a))
+
+    def of_draws(self, log_w: Floats, advantage: Floats) -> Reshaped:
+        """As a call, without its checks.
+
+        Parameters
+        ----------
+        log_w, advantage : ndarray of float64
+            Of one shape with an axis at least; log_w below inf.
+
+        Returns
+        -------
+        Reshaped
+            log f and the signal.
+        """
+        with np.errstate(all="ignore"):
+            return Reshaped(self.log_f(log_w, advantage), self.signal(advantage.copy()))
 
     @abstractmethod
     def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
@@ -408,14 +414,9 @@ class Power(_Tempered):
             number("log_z", self.log_z, -inf, ends="()")
 
     def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
-        powered = _power(self.gamma, log_w)
-        if self.caution != 1.0 and self.gamma > 0.0:
-            log_z = _log_power_mean(self.gamma, log_w) if self.log_z is None else self.log_z
-            # A product: to choose by a mask as random as signs are takes ten times as long.
-            more = (self.caution - 1.0) * ((advantage < 0.0) & (log_w < log_z))
-            powered *= 1.0 + more
-            powered -= self.gamma * log_z * more  # f has no jump at log_z
-        return powered
+        if self.caution == 1.0 or self.gamma == 0.0:
+            return _power(self.gamma, log_w)
+        return caution.log_f(log_w, advantage, self.gamma, self.caution, self.log_z)
 
     @property
     def bound(self) -> float:

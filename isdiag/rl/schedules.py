@@ -183,3 +183,7 @@ class Diagnosed(Schedule):
         if not isnan(evidence.gamma):  # a batch without one, all masked or not finite, teaches nothing
             gamma = (1.0 - self.rate) * gamma + self.rate * evidence.gamma
         return State(gamma, state.step + 1)
+
+
+# They do not look at the ESS, which then need not be found; a subclass of them may.
+BY_GAMMA_ALONE: tuple[type[Schedule], ...] = (Fixed, Linear, Cosine, Diagnosed)

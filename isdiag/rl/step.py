@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from math import copysign, exp, inf, isfinite, log, nan, sqrt
-from typing import Any, Literal, NamedTuple
+from math import copysign, exp, expm1, inf, isfinite, log, nan, sqrt
+from typing import Any, Literal
 
 import numpy as np
 
-from isdiag._core import tails
+from isdiag._core import steps, tails
 from isdiag._core.bands import GOOD_KHAT
-from isdiag._core.boundary import Rows
 from isdiag._core.check import of_kind, one_of
-from isdiag._core.moments import mean_variance, moments_of
+from isdiag._core.moments import mean_variance
 from isdiag._core.result import Result
 from isdiag._core.statuses import LEAST_ERROR_DRAWS
 from isdiag._core.typing import Floats
@@ -35,6 +34,14 @@ STALL = 0.05
 # With fewer draws than these behind it, or one that has more than this share, a step is that of single draws.
 FEW_DRAWS = 5.0
 ONE_DRAW = 0.5
+
+# Negative advantages are silenced where a reshape leaves them less than this part of the share that w gives
+# them, if that was one to speak of.
+SILENCED = 0.1
+HEARD = 0.05
+
+# A weight is at its bound if it is less than 1 % below.
+NEAR_BOUND = 0.01
 
 # Weights by count stop at e^600, so that a coefficient is finite; no gradient survives such a one either.
 LARGEST = 600.0
@@ -76,9 +83,25 @@ class Step(Result):
         Share of draws with f other than w.
     fraction_zero : float
         Share of draws with f = 0: masked.
+    fraction_saturated : float
+        Share of draws whose f is at its bound, `Reshape.bound`, or less than 1 % below: clipped. 0 where a
+        reshape has none.
+    negative_share : float
+        Share of the negative coefficients in the sum of ``abs(coefficients)``: how much of a step pushes
+        down.
+    negative_share_raw : float
+        What it would be with w for the weights.
     log_w_q01, log_w_q50, log_w_q99, log_w_max : float
         Quantiles of the log-ratios, and the largest (order statistics, nothing interpolated: of two draws
         the lower two quantiles are the one, the upper is the other).
+    kl : float
+        KL(mu || pi) in nats by its estimator k1, the mean of ``-log w``; inf where a weight is 0.
+    kl_k3 : float
+        The same by k3, the mean of ``w - 1 - log w``: never negative, and less noisy where w is near 1.
+    chi2 : float
+        The chi-square divergence of pi from mu, the mean of w**2 less 1; at most e^600. These three are over
+        draws, sequences or tokens, as `isdiag.kl_divergence` and `isdiag.chi2_divergence` have them with
+        ``normalize=False``.
     offset : float
         Log of the mean of w, which is 0 if both laws are normalised over the same actions.
     offset_z : float
@@ -96,6 +119,9 @@ class Step(Result):
         1 if nearly all draws are masked or weigh nothing, so that little is learnt without an error.
     alarm_one_draw : int
         1 if the weights used have an ESS below 5 draws, or one draw has more than half of them.
+    alarm_silenced : int
+        1 if `negative_share` is below a tenth of `negative_share_raw`, where that is at least 0.05 and rests
+        on an ESS of w of 25 draws: the reshape learns from what went well only.
     """
 
     coefficients: Floats
@@ -111,10 +137,16 @@ class Step(Result):
     bias_proxy: float
     fraction_modified: float
     fraction_zero: float
+    fraction_saturated: float
+    negative_share: float
+    negative_share_raw: float
     log_w_q01: float
     log_w_q50: float
     log_w_q99: float
     log_w_max: float
+    kl: float
+    kl_k3: float
+    chi2: float
     offset: float
     offset_z: float
     n: int
@@ -122,6 +154,7 @@ class Step(Result):
     alarm_offset: int
     alarm_stall: int
     alarm_one_draw: int
+    alarm_silenced: int
 
     def metrics(self, prefix: str | None = None) -> dict[str, float]:
         """The numbers by their names.
@@ -261,7 +294,7 @@ def take_step(
     of_kind("state", state, State)
     of_kind("limits", limits, Limits)
     batch = Batch(Draws.of(log_w, advantage, where), reshape, limits)
-    state = schedule(state, batch.evidence(state.gamma))
+    state = batch.following(schedule, state)
     return state, step_of(batch, reshape.at(state.gamma), normalize, level)
 
 
@@ -272,16 +305,19 @@ def step_of(batch: Batch, reshape: Reshape, normalize: Normalize, level: Level) 
     draws, n = batch.draws, batch.n
     if n == 0:
         return _empty_step(draws, reshape.exponent)
-    log_f, signal = reshape(draws.log_w, draws.advantage)
-    reshaped = batch.rows.holding(log_f[None])
-    khat_used, _ = tails.khat(reshaped, batch.lengths, _ONE)
-    raw, used = _Weights.of(batch.rows, signal), _Weights.of(reshaped, signal)
-    zero = int(np.count_nonzero(log_f == -inf)) / n
-    thin = normalize == "count" and used.log_mean < log(STALL)
+    log_f, signal = reshape.of_draws(draws.log_w, draws.advantage)
+    khat_used, _ = tails.khat(batch.rows.holding(log_f[None]), batch.lengths, _ONE)
+    log_bound = log(reshape.bound) if reshape.bound > 0.0 else -inf
+    raw = steps.of_ratios(draws.log_w, signal)
+    used, shares = steps.of_weights(log_f, draws.log_w, signal, log_bound - NEAR_BOUND)
+    log_mean = used.log_total - log(n)
+    offset, offset_z = _offset(raw, n)
+    zero = used.zero / n
+    thin = normalize == "count" and log_mean < log(STALL)
     q01, q50, q99, top = _quantiles(draws.log_w)
-    shares, largest = _shares(log_f)
     factors = shares if normalize == "batch" else np.exp(np.minimum(log_f, LARGEST)) / n
-    offset = level != "geometric" and raw.has_offset and batch.khat < GOOD_KHAT
+    known = raw.ess >= LEAST_ERROR_DRAWS
+    measured = known and batch.khat < GOOD_KHAT and level != "geometric"
     return Step(
         coefficients=draws.spread(factors * signal),
         weights=draws.spread(factors),
@@ -291,81 +327,50 @@ def step_of(batch: Batch, reshape: Reshape, normalize: Normalize, level: Level) 
         pareto_k=batch.khat,
         pareto_k_used=khat_used.item(),
         gamma_batch=batch.gamma,
-        max_weight=largest,
-        mean_weight=exp(min(used.log_mean, LARGEST)),
+        max_weight=used.largest,
+        mean_weight=exp(min(log_mean, LARGEST)),
         bias_proxy=used.bias,
-        fraction_modified=int(np.count_nonzero(log_f != draws.log_w)) / n,
+        fraction_modified=used.modified / n,
         fraction_zero=zero,
+        fraction_saturated=used.saturated / n,
+        negative_share=used.negative,
+        negative_share_raw=raw.negative,
         log_w_q01=q01,
         log_w_q50=q50,
         log_w_q99=q99,
         log_w_max=top,
-        offset=raw.log_mean,
-        offset_z=raw.offset_z,
+        kl=raw.kl,
+        kl_k3=raw.kl_k3,
+        chi2=expm1(min(raw.log_total_squared - log(n), LARGEST)),
+        offset=offset,
+        offset_z=offset_z,
         n=n,
         n_nonfinite=draws.left_out,
-        alarm_offset=int(offset),
+        alarm_offset=int(measured and abs(offset) > OFFSET and abs(offset_z) > OFFSET_Z),
         alarm_stall=int(1.0 - zero < STALL or thin),
-        alarm_one_draw=int(used.ess < FEW_DRAWS or largest > ONE_DRAW),
+        alarm_one_draw=int(used.ess < FEW_DRAWS or used.largest > ONE_DRAW),
+        alarm_silenced=int(known and raw.negative >= HEARD and used.negative < SILENCED * raw.negative),
     )
 
 
-class _Weights(NamedTuple):
-    """What sums over the draws tell of one set of weights."""
-
-    n: int
-    ess: float
-    log_total: float
-    bias: float
-
-    @classmethod
-    def of(cls, rows: Rows, signal: Floats) -> _Weights:
-        moments = moments_of(rows.values, _ONE, signal[None])
-        return cls(signal.size, moments.ess.item(), moments.log_total.item(), moments.bias.item())
-
-    @property
-    def log_mean(self) -> float:
-        return self.log_total - log(self.n)
-
-    @property
-    def offset_z(self) -> float:
-        """Log of the mean weight in standard errors."""
-        variance = mean_variance(self.ess, self.n)
-        if self.log_mean == 0.0 or not variance > 0.0:
-            return copysign(inf, self.log_mean) if self.log_mean else 0.0
-        return self.log_mean / sqrt(variance)
-
-    @property
-    def has_offset(self) -> bool:
-        """Whether the mean weight is not 1, beyond chance."""
-        far = abs(self.log_mean) > OFFSET and abs(self.offset_z) > OFFSET_Z
-        return far and self.ess >= LEAST_ERROR_DRAWS
-
-
-def _shares(log_f: Floats) -> tuple[Floats, float]:
-    """Weights over their sum, and the largest; all 0 if that is."""
-    largest = log_f.max()
-    if largest == -inf:
-        return np.zeros_like(log_f), nan
-    # By their sum, not its logarithm, which loses all digits where log-weights are large.
-    weights = log_f - largest
-    np.exp(weights, out=weights)
-    share = 1.0 / weights.sum().item()
-    weights *= share
-    return weights, share
+def _offset(raw: Any, n: int) -> tuple[float, float]:
+    """Log of the mean weight, and the same in standard errors."""
+    log_mean = raw.log_total - log(n)
+    variance = mean_variance(raw.ess, n)
+    if log_mean == 0.0 or not variance > 0.0:
+        return log_mean, copysign(inf, log_mean) if log_mean else 0.0
+    return log_mean, log_mean / sqrt(variance)
 
 
 def _quantiles(log_w: Floats) -> list[float]:
     """The order statistics at 1, 50 and 99 %, outwards where a rank falls between two, and the largest."""
     last = log_w.size - 1
     low = int(0.01 * last)
-    ranks = [low, last // 2, last - low, last]
-    ordered = log_w.copy()
-    ordered.partition(ranks)
-    return [ordered.item(rank) for rank in ranks]
+    return steps.order_statistics(log_w, [low, last // 2, last - low, last])
 
 
 def _empty_step(draws: Draws, gamma: float) -> Step:
     numbers: dict[str, Any] = dict.fromkeys(METRICS, nan) | {"gamma": gamma, "n": 0}
-    counts = {"n_nonfinite": draws.left_out, "alarm_offset": 0, "alarm_stall": 1, "alarm_one_draw": 0}
-    return Step(draws.spread(draws.log_w), draws.spread(draws.log_w), **numbers | counts)
+    numbers |= {name: 0 for name in METRICS if name.startswith("alarm")}
+    numbers |= {"n_nonfinite": draws.left_out, "alarm_stall": 1}
+    return Step(draws.spread(draws.log_w), draws.spread(draws.log_w), **numbers)

@@ -11,6 +11,7 @@ from llvmlite.binding import get_host_cpu_features
 from numba import njit
 
 import isdiag
+from isdiag._core import steps
 from isdiag._kernels import survey as survey_module
 from tests import naive
 from tests.kernels import compiled as k
@@ -320,6 +321,11 @@ def test_excesses(rng, gamma):
         ("add_draw", "f8, f8[::1], f8[::1]" + 3 * ", f8[::1]"),
         ("_vector_moments", "f8[::1], f8, f8" + 5 * ", f8[::1]"),
         ("_path_weights", "f8[::1], f8, f8" + 4 * ", f8[::1]"),
+        ("_block_below", "f8[::1], f8, f8, f8[::1]"),
+        ("_fill_cautious", "f8[::1], f8[::1], f8, f8, f8, f8[::1]"),
+        ("_block_cautious", "f8[::1], f8[::1], f8, f8, f8, f8, f8[::1]"),
+        ("_block_gaps", "f8[::1], f8[::1], f8[::1]"),
+        ("_block_weights", "f8[::1], f8, f8[::1]"),
         ("_block_power_sums", "f8[::1], f8, f8, f8, f8, f8[::1]"),
         ("_weights_and_logs", "f8[::1], f8, f8, f8, f8[::1], f8[::1]"),
         ("excesses", "f8[::1], f8, f8, f8[::1]"),
@@ -427,3 +433,149 @@ def test_mpmath_ess(rng):
 def test_unequal_weights_are_not_flat_where_tempering_overflows():
     log_w = 1.7e308 * np.array([0.3, 0.3, 0.3, 0.2])
     assert isdiag.log_moment(log_w, 5.0).status != isdiag.Status.FLAT
+
+
+def cautious(log_w, advantage, gamma, caution, z=None):
+    """log f as Python has it, one draw after the other."""
+    known = [x for x in log_w if math.isfinite(x)]
+    if z is None:
+        with mpmath.workdps(60):
+            mean = mpmath.fsum(mpmath.exp(gamma * mpmath.mpf(x)) for x in known) / len(known)
+            z = float(mpmath.log(mean) / gamma)
+    return [
+        gamma * (z + caution * (x - z) if a < 0 and x < z else x)
+        for x, a in zip(log_w.tolist(), advantage.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("shift", [0.0, -700.0])
+@pytest.mark.parametrize("caution", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("gamma", [1e-6, 0.3, 1.7])
+def test_cautious_powers(rng, gamma, caution, shift):
+    log_w, advantage = shift + rng.normal(scale=3.0, size=2500), rng.normal(size=2500)
+    log_w[::9] = -np.inf
+    expected = np.array(cautious(log_w, advantage, gamma, caution))
+    out = np.empty((1, 2500))
+    k.cautious_rows(log_w[None], advantage[None], gamma, caution, np.nan, out)
+    np.testing.assert_allclose(out[0], expected, rtol=2e-14, atol=1e-13 * gamma)
+    found = k.cautious_ess(log_w, advantage, gamma, caution)
+    assert found == pytest.approx(naive.ess(expected, 1.0), rel=1e-9)
+    k.cautious_rows(log_w[None], advantage[None], gamma, caution, 1.5, out)
+    np.testing.assert_allclose(out[0], cautious(log_w, advantage, gamma, caution, 1.5), rtol=1e-15)
+
+
+def test_cautious_powers_at_their_ends(rng):
+    log_w, advantage = rng.normal(size=40), rng.choice([-1.0, 1.0], size=40)
+    out = np.empty((1, 42))
+    strange = np.r_[log_w, np.nan, np.inf][None]
+    k.cautious_rows(strange, np.r_[advantage, -1.0, -1.0][None], 0.5, 2.0, np.nan, out)
+    np.testing.assert_array_equal(out[0, :40], k_cautious(log_w, advantage))  # the others have no part in z
+    nothing = np.full(5, -np.inf)
+    assert np.isnan(k.cautious_ess(nothing, -np.ones(5), 0.5, 3.0))
+    k.cautious_rows(nothing[None], -np.ones((1, 5)), 0.5, 0.5, np.nan, out[:, :5])
+    assert (out[0, :5] == -np.inf).all()
+    equal = np.full(7, 0.1)
+    assert k.cautious_ess(equal, -np.ones(7), 0.7, 3.0) == pytest.approx(7.0, rel=1e-15)
+    huge = 1.7e308 * np.array([1.0, -1.0, 0.5])
+    assert k.cautious_ess(huge, -np.ones(3), 1.0, 3.0) == 1.0
+
+
+def k_cautious(log_w, advantage):
+    out = np.empty((1, log_w.size))
+    k.cautious_rows(log_w[None], advantage[None], 0.5, 2.0, np.nan, out)
+    return out[0]
+
+
+@pytest.mark.parametrize("n", [1, 5, 1024, 3001])
+@pytest.mark.parametrize("scale", [1e-9, 0.1, 3.0])
+def test_sums_over_log_ratios(rng, n, scale):
+    x, signal = rng.normal(scale=scale, size=n), rng.normal(size=n)
+    found = k.ratio_sums(x, signal)
+    with mpmath.workdps(40):
+        exact = [mpmath.mpf(value) for value in x.tolist()]
+        k3 = float(mpmath.fsum(mpmath.expm1(value) - value for value in exact) / n)
+    assert found.kl == pytest.approx(-x.mean(), rel=1e-12, abs=1e-15 * scale)
+    assert found.kl_k3 == pytest.approx(k3, rel=1e-12, abs=1e-16 * scale)
+    assert found.ess == pytest.approx(naive.ess(x, 1.0), rel=1e-13)
+    assert found.log_total == pytest.approx(np.log(np.exp(x).sum()), rel=1e-13, abs=1e-15)
+    assert found.log_total_squared == pytest.approx(np.log(np.exp(2 * x).sum()), rel=1e-13, abs=1e-15)
+    terms = np.exp(x) * signal
+    negative = np.where(terms < 0, -terms, 0.0).sum() / np.abs(terms).sum()
+    assert found.negative == pytest.approx(negative, rel=1e-13, abs=1e-15)
+
+
+def test_sums_over_extreme_log_ratios():
+    def sums(*x):
+        return tuple(k.ratio_sums(np.array(x), np.ones(len(x))))
+
+    assert sums(0.0, -np.inf) == (1.0, 0.0, 0.0, np.inf, np.inf, 0.0)
+    assert sums(800.0)[3:5] == (-800.0, np.inf)
+    assert sums(-800.0)[3:5] == (800.0, 799.0)
+    assert sums(700.0)[4] == pytest.approx(math.exp(700.0), rel=1e-13)
+    nothing = sums(-np.inf, -np.inf)
+    assert nothing[1:5] == (-np.inf, -np.inf, np.inf, np.inf)
+    assert np.isnan([nothing[0], nothing[5]]).all()
+
+
+@pytest.mark.parametrize("n", [1, 5, 1024, 3001])
+@pytest.mark.parametrize("unit", [1e-300, 1.0, 1e300])
+def test_sums_over_weights(rng, n, unit):
+    x, signal = rng.normal(scale=2.0, size=n), unit * rng.normal(size=n)
+    log_f = np.minimum(x, 1.0)
+    log_f[3::4] = -np.inf
+    shares = np.empty(n)
+    found = k.weight_sums(log_f, x, signal, 0.99, shares)
+    weights = np.exp(log_f) / np.exp(log_f).sum()
+    np.testing.assert_allclose(shares, weights, rtol=1e-14)
+    assert found.ess == pytest.approx(1 / np.sum(weights**2), rel=1e-13)
+    assert found.log_total == pytest.approx(np.log(np.exp(log_f).sum()), rel=1e-14, abs=1e-14)
+    assert found.largest == pytest.approx(weights.max(), rel=1e-15)
+    relative = signal / unit
+    bias = -np.sum(weights**2 * (relative - np.sum(weights * relative)))
+    assert found.bias / unit == pytest.approx(bias, rel=1e-9, abs=1e-15)
+    assert (found.zero, found.modified) == ((log_f == -np.inf).sum(), (log_f != x).sum())
+    assert found.saturated == (log_f >= 0.99).sum()
+    negative = np.where(relative < 0, -relative, 0.0)
+    size = np.sum(weights * np.abs(relative))
+    assert found.negative == pytest.approx(np.sum(weights * negative) / size, rel=1e-13, abs=1e-15)
+
+
+def test_sums_over_weights_that_are_none():
+    shares = np.empty(3)
+    found = k.weight_sums(np.full(3, -np.inf), np.zeros(3), np.ones(3), np.inf, shares)
+    assert (shares == 0.0).all()
+    assert (found.zero, found.modified, found.saturated) == (3, 3, 0)
+    assert np.isnan([found.ess, found.bias, found.largest, found.negative]).all()
+    assert found.log_total == -np.inf
+    constant = k.weight_sums(np.array([0.0, -1.0, -9.0]), np.zeros(3), np.full(3, 0.3), np.inf, shares)
+    assert constant.bias == 0.0
+    assert constant.negative == 0.0
+    assert np.isnan(k.weight_sums(np.zeros(3), np.zeros(3), np.zeros(3), np.inf, shares).negative)
+
+
+ORDERS = {
+    "chance": lambda rng, n: rng.normal(size=n),
+    "ascending": lambda _, n: np.arange(n) - 5.0,
+    "lattice": lambda rng, n: rng.integers(3, size=n) * 1.0,
+    "equal": lambda _, n: np.zeros(n),
+    "period of the sample": lambda rng, n: np.where(np.arange(n) % (n // 1024), rng.normal(size=n), 50.0),
+    "mostly of no weight": lambda rng, n: np.where(rng.uniform(size=n) < 0.9, -np.inf, rng.normal(size=n)),
+}
+
+
+@pytest.mark.parametrize("kind", ORDERS)
+@pytest.mark.parametrize("n", [1, 2, 1000, 16_385, 60_000])
+def test_order_statistics(rng, n, kind):
+    row = ORDERS[kind](rng, max(n, 1025))[:n]
+    before = row.copy()
+    ranks = [int(0.01 * (n - 1)), (n - 1) // 2, n - 1 - int(0.01 * (n - 1)), n - 1]
+    assert steps.order_statistics(row, ranks) == np.sort(row)[ranks].tolist()
+    np.testing.assert_array_equal(row, before)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.5, 0.7), (-np.inf, 0.0), (0.0, np.inf), (3.0, 2.0)])
+def test_entries_between(rng, low, high):
+    row, out = rng.normal(size=300), np.empty(301)
+    count, below = k.entries_between(row, low, high, out)
+    np.testing.assert_array_equal(out[:count], row[(row >= low) & (row <= high)])
+    assert below == (row < low).sum()

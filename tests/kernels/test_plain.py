@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import isdiag
-from isdiag import _kernels
+from isdiag import _kernels, rl
 from tests.registry import rows_of
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +35,7 @@ def numbers():
         "ess": isdiag.ess(x),
         "perplexity": isdiag.ess(x, kind="perplexity"),
         "gpd_fit": isdiag.gpd_fit(np.exp(x[0])),
+        "step": rl.GammaController().step(x[1], h[1, :, 0]),
     }
     found = {}
     for call, result in results.items():

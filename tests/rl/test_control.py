@@ -19,7 +19,7 @@ from tests.registry import EVERY_SCHEDULE, ONE_OF_EACH_RESHAPE
 
 START = State(0.3)
 POWER = Power()
-COUNTS = ("n", "n_nonfinite", "alarm_offset", "alarm_stall", "alarm_one_draw")
+COUNTS = ("n", "n_nonfinite", "alarm_offset", "alarm_stall", "alarm_one_draw", "alarm_silenced")
 RESHAPES = (*ONE_OF_EACH_RESHAPE, rl.RewardWeighted(), rl.PPOClip())
 each = pytest.mark.parametrize("reshape", RESHAPES, ids=repr)
 each_normalize = pytest.mark.parametrize("normalize", ["batch", "count"])
@@ -79,10 +79,16 @@ def naive_step(log_w, advantage, reshape, gamma, normalize):
         "bias_proxy": naive.snis(log_f, signal)[2],
         "fraction_modified": np.mean(~np.isclose(f, w, rtol=1e-14)),
         "fraction_zero": zero,
+        "fraction_saturated": np.mean(f >= np.exp(-0.01) * reshape.at(gamma).bound),
+        "negative_share": down(f * signal),
+        "negative_share_raw": down(w * signal),
         "log_w_q01": np.quantile(log_w, 0.01, method="lower"),
         "log_w_q50": np.quantile(log_w, 0.5, method="lower"),
         "log_w_q99": np.quantile(log_w, 0.99, method="higher"),
         "log_w_max": log_w.max(),
+        "kl": -log_w.mean(),
+        "kl_k3": np.mean(w - 1 - log_w),
+        "chi2": np.mean(w**2) - 1,
         "offset": offset,
         "offset_z": offset_z,
         "n": n,
@@ -90,7 +96,13 @@ def naive_step(log_w, advantage, reshape, gamma, normalize):
         "alarm_offset": int(abs(offset) > 0.02 and abs(offset_z) > 5 and khat < 0.7),
         "alarm_stall": int(1 - zero < 0.05 or (normalize == "count" and f.mean() < 0.05)),
         "alarm_one_draw": int(f.sum() ** 2 / (f**2).sum() < 5 or f.max() > 0.5 * f.sum()),
+        "alarm_silenced": int(down(w * signal) > 0.05 and down(f * signal) < 0.1 * down(w * signal)),
     }
+
+
+def down(terms):
+    """Share of the negative ones in the sum of sizes."""
+    return -terms[terms < 0].sum() / np.abs(terms).sum()
 
 
 @each
@@ -184,7 +196,7 @@ def test_a_constant_in_all_ratios_divides_out(rng, shift):
     )
     assert there_state.gamma == pytest.approx(state.gamma, rel=1e-9)
     quantiles = ("log_w_q01", "log_w_q50", "log_w_q99", "log_w_max")
-    shifted = ("mean_weight", *quantiles, "offset", "offset_z", "alarm_offset")
+    shifted = ("mean_weight", *quantiles, "kl", "kl_k3", "chi2", "offset", "offset_z", "alarm_offset")
     assert_same_step(there, here, rtol=1e-8, but=shifted)
     assert there.offset == pytest.approx(here.offset + shift)
 
@@ -348,6 +360,39 @@ def test_fractions_count_what_a_reshape_changed():
     assert (masked.fraction_modified, masked.fraction_zero) == (3 / 8, 3 / 8)
     full = step_of(np.append(log_w, -np.inf), reshape=rl.Reinforce())
     assert (full.fraction_modified, full.fraction_zero) == (0.0, 1 / 9)
+
+
+def test_draws_at_a_bound_are_counted():
+    log_w = np.log([0.1, 0.4, 0.6, 1.0, 1.9, 2.1, 4.0, 6.0])
+    assert step_of(log_w, reshape=rl.Truncated(2.0)).fraction_saturated == 3 / 8
+    assert step_of(log_w, reshape=rl.Power()).fraction_saturated == 0.0
+    assert step_of(50 + log_w, gamma=1.0, reshape=rl.Defensive(alpha=0.2)).fraction_saturated == 1.0
+
+
+def test_divergences_are_those_of_the_core(rng):
+    log_w = log_normal(rng, 500, 0.4)
+    step = step_of(log_w)
+    for name, estimator in (("kl", "k1"), ("kl_k3", "k3")):
+        core = isdiag.kl_divergence(log_w, direction="proposal", estimator=estimator, normalize=False)
+        assert getattr(step, name) == pytest.approx(float(core), rel=1e-10)
+    assert step.chi2 == pytest.approx(float(isdiag.chi2_divergence(log_w, normalize=False)), rel=1e-10)
+    no_weight = step_of(np.append(log_w, -np.inf)).metrics(prefix="")
+    assert not {"kl", "kl_k3"} & no_weight.keys()
+
+
+def test_negative_advantages_that_a_reshape_silences(rng):
+    # Weights that a sampler's top-p has made small throughout, and a caution about 1, not about their mean.
+    log_w, advantage = rng.normal(-3.0, 0.05, size=512), rng.choice([-1.0, 1.0], size=512)
+    about_one = step_of(log_w, advantage, gamma=1.0, reshape=Power(caution=3.0, log_z=0.0))
+    assert about_one.negative_share < 0.01
+    assert about_one.negative_share_raw == pytest.approx(0.5, abs=0.05)
+    assert about_one.alarm_silenced == 1
+    about_the_mean = step_of(log_w, advantage, gamma=1.0, reshape=Power(caution=3.0))
+    assert about_the_mean.negative_share == pytest.approx(0.5, abs=0.05)
+    assert about_the_mean.alarm_silenced == 0
+    # What w silences itself is no fault of the reshape.
+    unlikely = step_of(np.where(advantage < 0, -9.0, 0.0), advantage, gamma=1.0)
+    assert (unlikely.negative_share < 0.01, unlikely.alarm_silenced) == (True, 0)
 
 
 def test_ess_is_over_sequences_and_both_before_and_after_truncation(rng):
@@ -969,7 +1014,8 @@ def test_a_step_takes_anything(reshape, normalize, draws, repeats, gamma):
         assert np.abs(step.coefficients).sum() <= signal * (1 + 1e-9)
     metrics = step.metrics()
     assert all(metrics[name] >= 0 for name in COUNTS)
-    for name in ("ess_ratio", "ess_ratio_raw", "max_weight", "fraction_modified", "fraction_zero"):
-        assert math.isnan(metrics[name]) or 0 <= metrics[name] <= 1 + 1e-12, name
+    shares = [name for name in METRICS if name.startswith(("ess_ratio", "fraction", "negative"))]
+    for name in (*shares, "max_weight"):
+        assert math.isnan(metrics[name]) or -1e-12 <= metrics[name] <= 1 + 1e-12, name
     assert step.alarm_stall == 1 or step.coefficients.size == 0 or step.fraction_zero <= 0.95
     assert json.loads(json.dumps(metrics)).keys() == metrics.keys()

@@ -79,7 +79,7 @@ CORE = (
     ("boundary",),
     ("weights",),
     ("result", "threads", "statuses", "units"),
-    ("tails", "selection"),
+    ("tails", "selection", "caution", "steps"),
     ("moments", "variance_test"),
     ("least_error", "expectation", "divergences", "paths", "control_variate"),
     ("diagnosis",),
@@ -220,9 +220,11 @@ def test_warmup_leaves_nothing_to_compile(copy):
     assert str(package / "_kernels" / "__pycache__") in said
     script = (
         "import numpy as np, isdiag; from isdiag import _kernels; from isdiag._core import threads\n"
+        "from isdiag.rl import GammaController\n"
         "x = np.random.default_rng(0).normal(size=(3, 400)); h = x[..., None]\n"
         "isdiag.diagnose(x, x, rule='refit'); isdiag.psis(x, out=x.copy())\n"
         "isdiag.pareto_khat(x, gamma=0.5)\n"
+        "c = GammaController(); c.step(x, x); c.step(*np.tile(x, (2, 1, 20)))\n"
         "isdiag.snis(x, h, smooth=True); isdiag.temper(x, 0.5); isdiag.gpd_fit(np.exp(x)); isdiag.ess(x)\n"
         "isdiag.ess(x, kind='perplexity'); isdiag.kong_owen_bias(x, h)\n"
         "threads.LONG = 1; isdiag.select_gamma(x, workers=2); isdiag.select_gamma(x[0], k_max=1e-3)\n"
