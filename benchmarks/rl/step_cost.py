@@ -1,4 +1,4 @@
-"""What a step of the controller costs: `python benchmarks/rl/step_cost.py`."""
+"""What a step of the controller costs, and a loss over tokens: `python benchmarks/rl/step_cost.py`."""
 
 import timeit
 
@@ -28,6 +28,31 @@ def main():
             f"PPOClip {microseconds(lambda: ppo.step(log_w, advantage))}  "  # noqa: B023
             f"select_gamma {microseconds(lambda: isdiag.select_gamma(log_w))}"  # noqa: B023
         )
+    tokens()
+
+
+def tokens():
+    """Half a million tokens in torch, each a draw, all of them and three quarters."""
+    try:
+        import torch
+    except ImportError:
+        return
+    from isdiag.torch import is_reshape_loss
+
+    rng = torch.Generator().manual_seed(0)
+    log_pi = (-torch.rand(1024, 512, generator=rng)).requires_grad_()
+    log_mu = log_pi.detach() + 0.2 * torch.randn(1024, 512, generator=rng)
+    advantages = torch.randn(1024, generator=rng)
+    ends = torch.randint(256, 512, (1024, 1), generator=rng)
+    for name, mask in (("all", None), ("masked", torch.arange(512) < ends)):
+        controller = GammaController()
+
+        def call(mask=mask, controller=controller):
+            is_reshape_loss(log_pi, log_mu, advantages, mask, level="token", controller=controller)
+
+        call()
+        times = 1e3 * np.array(timeit.repeat(call, number=1, repeat=ROUNDS))
+        print(f"1024 x 512 tokens, {name}: {np.median(times):.1f} ms (best {times.min():.1f})")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from isdiag._core.check import one_of
-from isdiag._core.typing import Floats
+from isdiag._core.typing import Floats, Values
 from isdiag.rl.controller import GammaController
 from isdiag.rl.layouts import Level
 from isdiag.rl.reshapes import Power, Reshape
@@ -29,14 +29,15 @@ OnBad = Literal["raise", "skip"]
 
 
 class _Batch(NamedTuple):
-    """What the CPU gets of the draws of all ranks, one number a draw each."""
+    """What the CPU gets of the draws of all ranks: a number for each that is present, in their order."""
 
     log_w: Floats
-    likelihood: Floats
+    likelihood: Values
     advantage: Floats
     present: NDArray[np.bool_]
     start: int
     world: int
+    plain: bool = False  # whether log_pi is known to be finite throughout, where the mask has holes too
 
 
 def _batch(
@@ -47,6 +48,9 @@ def _batch(
     level: Level,
     group: distributed.ProcessGroup | None,
 ) -> _Batch:
+    if level == "token" and group is None and log_pi.device.type == "cpu":
+        local: Any = torch.compiler.disable(_tokens_here) if torch.compiler.is_compiling() else _tokens_here
+        return local(log_pi, log_mu, advantages, layout)
     wide = torch.float32 if log_pi.device.type == "mps" else torch.float64  # MPS has no double
     pi = log_pi.detach().to(wide)
     mu = log_mu.detach().to(device=pi.device, dtype=wide)
@@ -61,8 +65,34 @@ def _batch(
     )
     columns = torch.stack([column.reshape(-1) for column in draws])
     columns, start, world = gather(columns, group)
-    log_w, likelihood, advantage, present = columns.cpu().numpy().astype(np.float64)
-    return _Batch(log_w, likelihood, advantage, present > 0, start, world)
+    rows = columns.cpu().numpy().astype(np.float64, copy=False)
+    present = rows[3] > 0
+    log_w, likelihood, advantage = rows[:3] if present.all() else rows[:3, present]
+    return _Batch(log_w, likelihood, advantage, present, start, world)
+
+
+def _tokens_here(log_pi: Tensor, log_mu: Tensor, advantages: Tensor | float, layout: Layout) -> _Batch:
+    """Tokens in CPU memory, each a draw: what the mask leaves out is left out before anything is widened."""
+    kept = layout.kept.numpy()
+    every = bool(kept.all())
+    whole = _numpy(log_pi)
+    pi, mu = (array.ravel() if every else array[kept] for array in (whole, _numpy(log_mu)))
+    with np.errstate(invalid="ignore"):  # -inf under both
+        log_w = np.subtract(pi, mu, dtype=np.float64)
+    if mu.size and not mu.max() < np.inf:
+        log_w[mu == np.inf] = np.nan  # as `_batch` has it
+    signs = layout.spread(
+        torch.as_tensor(advantages, device=log_pi.device).detach().double(), "token"
+    ).numpy()
+    advantage = signs.ravel() if every else signs[kept]
+    return _Batch(log_w, pi, advantage, kept.ravel(), 0, 1, bool(np.isfinite(whole).all()))
+
+
+def _numpy(tokens: Tensor) -> Values:
+    tokens = tokens.detach().cpu()
+    if tokens.dtype not in (torch.float32, torch.float64):
+        tokens = tokens.to(torch.float32 if tokens.dtype.itemsize < 4 else torch.float64)
+    return tokens.numpy()
 
 
 def reshape_coefficients(
@@ -117,11 +147,15 @@ def reshape_coefficients(
 
 
 class _Weighed(NamedTuple):
-    """Coefficients of this rank's draws, metrics, and whether log_pi can pass a gradient on any rank."""
+    """Coefficients of this rank's draws, metrics, and what is known of log_pi.
+
+    `finite` is whether it can pass a gradient on any rank, `plain` whether it is finite under the mask too.
+    """
 
     coefficients: Tensor
     metrics: dict[str, float]
     finite: bool
+    plain: bool
 
 
 def _weighed(
@@ -140,9 +174,13 @@ def _weighed(
     step: Any = torch.compiler.disable(_step) if torch.compiler.is_compiling() else _step
     values, metrics, finite = step(batch, take, on_bad, torch.finfo(dtype).max)
     shape = layout.kept.shape if level == "token" else (layout.count,)
-    mine = values[batch.start : batch.start + prod(shape)] * batch.world
+    mine = values[batch.start : batch.start + prod(shape)]
+    if batch.world > 1:
+        mine = mine * batch.world
+    if dtype == torch.float32:
+        mine = mine.astype(np.float32)  # one thread at once: those of torch would have to be woken first
     coefficients = torch.from_numpy(mine).to(device=policy.device, dtype=dtype).reshape(shape)
-    return _Weighed(coefficients, metrics, finite)
+    return _Weighed(coefficients, metrics, finite, batch.plain)
 
 
 # A step, and what makes it one of the controller once nothing is wrong with it.
@@ -194,16 +232,18 @@ def _nothing() -> None:
 
 def _step(batch: _Batch, take: Taker, on_bad: OnBad, largest: float) -> tuple[Floats, dict[str, float], bool]:
     """Coefficients of all ranks' draws, metrics, and whether log_pi is finite; bad draws raise or go."""
-    log_w, likelihood, advantage = (column[batch.present] for column in batch[:3])
+    log_w, likelihood, advantage = batch[:3]
     # Of such a draw not even a coefficient of 0 keeps NaN from the parameters.
-    broken = int(np.count_nonzero(~(likelihood < np.inf)))
+    whole = likelihood.size == 0 or (-np.inf < likelihood.min() and likelihood.max() < np.inf)
+    broken = 0 if whole else int(np.count_nonzero(~(likelihood < np.inf)))
     if on_bad == "raise":
         _raise_if_bad(log_w, advantage, broken)
     step, accept = take(np.full_like(log_w, np.nan) if broken else log_w, advantage)
     coefficients = step.coefficients
-    impossible = (coefficients != 0.0) & (likelihood == -np.inf)
-    overflows = not (np.abs(coefficients) <= largest).all()
-    if on_bad == "raise" and impossible.any():
+    impossible = None if whole else (coefficients != 0.0) & (likelihood == -np.inf)
+    in_range = coefficients.size == 0 or (coefficients.min() >= -largest and coefficients.max() <= largest)
+    overflows = not in_range
+    if on_bad == "raise" and impossible is not None and impossible.any():
         msg = f"log_pi is -inf for {np.count_nonzero(impossible)} draws that have weight"
         raise ValueError(msg)
     if on_bad == "raise" and overflows:
@@ -211,11 +251,16 @@ def _step(batch: _Batch, take: Taker, on_bad: OnBad, largest: float) -> tuple[Fl
         raise ValueError(msg)
     accept()
     skipped = broken > 0 or overflows or not step.n
-    values = np.zeros(batch.present.size)
-    values[batch.present] = np.where(impossible | skipped, 0.0, coefficients)
-    bad = ~(log_w < np.inf) | ~np.isfinite(advantage) | impossible
-    metrics = step.metrics() | {"n_nonfinite": float(np.count_nonzero(bad)), "skipped": float(skipped)}
-    return values, metrics, broken == 0
+    nonfinite = step.n_nonfinite
+    if impossible is not None:
+        coefficients = np.where(impossible, 0.0, coefficients)
+        nonfinite = int(np.count_nonzero(~(log_w < np.inf) | ~np.isfinite(advantage) | impossible))
+    values = coefficients
+    if skipped or coefficients.size < batch.present.size:
+        values = np.zeros(batch.present.size)
+        if not skipped:
+            values[batch.present] = coefficients
+    return values, step.metrics() | {"n_nonfinite": float(nonfinite), "skipped": float(skipped)}, broken == 0
 
 
 def _raise_if_bad(log_w: Floats, advantage: Floats, broken: int) -> None:
@@ -283,7 +328,12 @@ def weighted_loss(
     return _loss(Layout.of(log_pi, mask, cu_seqlens=cu_seqlens), joined(log_pi), coefficients, level)
 
 
-def _loss(layout: Layout, policy: Tensor, coefficients: Tensor, level: Level) -> Tensor:
+def _loss(
+    layout: Layout, policy: Tensor, coefficients: Tensor, level: Level, *, plain: bool = False
+) -> Tensor:
+    """The loss; `plain` says that log_pi is finite throughout, so that a coefficient of 0 is enough."""
+    if plain and level == "token":
+        return -torch.dot(policy.reshape(-1).to(coefficients.dtype), coefficients.reshape(-1))
     likelihood = layout.draws(policy.to(torch.promote_types(policy.dtype, torch.float32)), level)
     if coefficients.shape != likelihood.shape:
         msg = f"coefficients must have shape {tuple(likelihood.shape)}, got {tuple(coefficients.shape)}"
@@ -403,4 +453,4 @@ def is_reshape_loss(
     weighed = _weighed(layout, policy, joined(log_mu), advantages, level, take, on_bad, group)
     if not weighed.finite:
         return weighed.coefficients.new_zeros((), requires_grad=True), weighed.metrics
-    return _loss(layout, policy, weighed.coefficients, level), weighed.metrics
+    return _loss(layout, policy, weighed.coefficients, level, plain=weighed.plain), weighed.metrics

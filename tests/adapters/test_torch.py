@@ -140,6 +140,35 @@ def test_layouts_agree(level, device):
         torch.testing.assert_close(other[2], gradient, rtol=1e-11, atol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("hole", [None, 0.0, float("nan"), float("-inf")])
+def test_tokens_are_those_of_numpy(dtype, hole):
+    generator = torch.Generator().manual_seed(2)
+    log_pi = (-torch.rand(6, 40, generator=generator) - 0.1).to(dtype)
+    log_mu = log_pi + 0.3 * torch.randn(6, 40, generator=generator).to(dtype)
+    log_mu[0, :3] = torch.tensor([torch.inf, -torch.inf, torch.nan])
+    advantages = torch.randn(6, generator=generator)
+    mask = None
+    if hole is not None:
+        mask = torch.rand(6, 40, generator=generator) < 0.7
+        log_pi[~mask] = hole
+    log_pi.requires_grad_()
+    loss, metrics = is_reshape_loss(log_pi, log_mu, advantages, mask, level="token", on_bad="skip")
+    loss.backward()
+    log_w = rl.log_ratio(*(t.detach().double().numpy() for t in (log_pi, log_mu)), mask, level="token")
+    how = {"reshape": rl.Power(), "schedule": rl.Fixed(), "state": rl.State(1.0), "where": mask}
+    _, step = rl.take_step(log_w, advantages.numpy(), level="token", **how)
+    expected = torch.from_numpy(-step.coefficients)
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-2}[dtype]
+    torch.testing.assert_close(log_pi.grad.double(), expected, rtol=tolerance, atol=0.0)
+    assert metrics["n_nonfinite"] == step.n_nonfinite > 0
+    assert metrics["ess_ratio"] == step.ess_ratio
+    likelihood = torch.where(expected != 0, log_pi.detach().double(), 0.0)
+    assert loss.item() == pytest.approx(
+        (likelihood * expected).sum().item(), rel=1e-2 * tolerance**0.5 + 1e-6
+    )
+
+
 def test_advantages_of_tokens_are_for_tokens():
     log_pi, log_mu, rewards, mask = padded()
     by_token = rewards[:, None].expand(mask.shape)
@@ -538,6 +567,7 @@ def ddp_worker(rank, store, results):
     ]
     torch.save(runs, f"{results}.{rank}")
     torch.save(skip_alone(rank), f"{results}.alone.{rank}")
+    distributed.barrier()  # threads of one that ends first may abort the other
     distributed.destroy_process_group()
 
 
