@@ -411,11 +411,14 @@ def is_reshape_loss(
     * With ``on_bad="skip"``, draws whose log-ratio is NaN or +inf or whose advantage is not finite are left
       out, and ``n_nonfinite`` counts them. A batch is skipped, with a loss of 0, if nothing is left of it,
       if a coefficient overflows, or if `log_pi` itself is NaN or +inf at a token that counts.
-    * The loss of a skipped batch has a graph, with gradients of 0, so that a rank does not stay away from
-      DistributedDataParallel's reduction. Only where `log_pi` is not finite it has none: even a gradient
-      of 0 through it is NaN. With a `group` all ranks then skip alike. Without one the others would wait
-      for this rank: name the group, or use ``on_bad="raise"``. A GradScaler needs gradients: leave out its
-      step too.
+    * The loss of a skipped batch has gradients of 0 for every parameter that `log_pi` comes from, so that no
+      rank stays away from DistributedDataParallel's reduction, with a `group` or without. Where `log_pi` is
+      not finite even a gradient of 0 through the model is NaN; the graph of the loss then leads to the
+      parameters past the model. It finds them from `log_pi`, and so does not where that hides them: behind
+      a checkpoint with ``use_reentrant=True``, or in a model with parameters that are sharded. There name the
+      group, or use ``on_bad="raise"``.
+    * A gradient of 0 is one to an optimizer with momentum or weight decay: where ``skipped`` is 1 on every
+      rank leave out its step.
     * With gradients disabled, in an evaluation, the controller's gamma is applied as it is: neither gamma nor
       the history moves. `reshape_coefficients` always steps.
     * An error leaves the controller as it was.
@@ -452,5 +455,32 @@ def is_reshape_loss(
     take = _taker(controller, reshape, normalize, level, evaluate=not torch.is_grad_enabled())
     weighed = _weighed(layout, policy, joined(log_mu), advantages, level, take, on_bad, group)
     if not weighed.finite:
-        return weighed.coefficients.new_zeros((), requires_grad=True), weighed.metrics
+        zero: Any = torch.compiler.disable(_zero) if torch.compiler.is_compiling() else _zero
+        return zero(policy, weighed.coefficients.dtype), weighed.metrics
     return _loss(layout, policy, weighed.coefficients, level, plain=weighed.plain), weighed.metrics
+
+
+def _zero(policy: Tensor, dtype: torch.dtype) -> Tensor:
+    """A loss of 0 whose gradient is 0 for whatever log_pi was computed from, and not by way of it."""
+    total = torch.zeros((), dtype=dtype, device=policy.device, requires_grad=True)
+    for leaf in _leaves(policy):
+        total = total + leaf.reshape(-1)[:0].sum().to(total)  # of no entry: its value may be NaN
+    return total
+
+
+def _leaves(tensor: Tensor) -> list[Tensor]:
+    """The tensors that a gradient of this one is for."""
+    if tensor.grad_fn is None:
+        return [tensor] if tensor.requires_grad else []
+    found: list[Tensor] = []
+    waiting: list[Any] = [tensor.grad_fn]
+    seen: set[Any] = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if hasattr(node, "variable"):  # it adds up the gradient of a leaf
+            found.append(node.variable)
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+    return found

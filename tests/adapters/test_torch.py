@@ -413,6 +413,43 @@ def test_a_skipped_batch_has_a_graph_where_the_policy_is_finite(spoil):
         assert not parameter.grad.any()
 
 
+@pytest.mark.parametrize("spoil", ["an input", "a parameter"])
+def test_a_policy_that_is_nan_has_gradients_of_zero(spoil):
+    _, x, actions, log_mu, rewards = bandit()
+    policy = transformer_like()
+    with torch.no_grad():
+        (x if spoil == "an input" else policy[0].weight)[1, 0] = math.nan
+    log_pi = log_prob(policy, x, actions)
+    for each in (
+        (log_pi, log_mu),
+        (log_pi[:, None], log_mu[:, None]),
+        (list(log_pi[:, None]), list(log_mu[:, None])),
+    ):
+        policy.zero_grad()
+        loss, metrics = is_reshape_loss(*each, rewards, on_bad="skip")
+        loss.backward(retain_graph=True)
+        assert (loss.item(), metrics["skipped"]) == (0.0, 1)
+        for parameter in policy.parameters():
+            assert torch.equal(parameter.grad, torch.zeros_like(parameter))
+    frozen, _ = is_reshape_loss(log_pi.detach(), log_mu, rewards, on_bad="skip")
+    frozen.backward()  # nothing to train, and no error
+    leaf = log_pi.detach().requires_grad_()
+    is_reshape_loss(leaf, log_mu, rewards, on_bad="skip")[0].backward()
+    assert torch.equal(leaf.grad, torch.zeros_like(leaf))
+
+
+def test_parameters_are_found_behind_a_checkpoint():
+    # Whose reentrant kind hides them, as the docs say.
+    from torch.utils.checkpoint import checkpoint
+
+    _, x, actions, log_mu, rewards = bandit()
+    policy = transformer_like()
+    x[0, 0] = math.nan
+    log_pi = log_prob(lambda inputs: checkpoint(policy, inputs, use_reentrant=False), x, actions)
+    is_reshape_loss(log_pi, log_mu, rewards, on_bad="skip")[0].backward()
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in policy.parameters())
+
+
 def test_an_error_leaves_the_controller_as_it_was():
     controller = rl.GammaController(normalize="count")
     for log_pi, log_mu, how in (
@@ -540,17 +577,19 @@ def train_on_a_rank(rank, cut, group, *, by_halves):
 
 
 def skip_alone(rank):
-    """Without a group: rank 1 has nothing to learn from in the first of two steps, and yet takes part."""
+    """Without a group: rank 1 has nothing to learn from in two of three steps, and yet takes part."""
     _, x, actions, log_mu, rewards = bandit(96)
     policy = torch.nn.parallel.DistributedDataParallel(transformer_like())
-    for step in range(2):
+    gradients = []
+    for step in range(3):
         theirs = torch.full_like(log_mu, math.nan) if (step, rank) == (0, 1) else log_mu
+        inputs = torch.full_like(x, math.nan) if (step, rank) == (1, 1) else x
         policy.zero_grad()
-        loss, metrics = is_reshape_loss(log_prob(policy, x, actions), theirs, rewards, on_bad="skip")
+        loss, metrics = is_reshape_loss(log_prob(policy, inputs, actions), theirs, rewards, on_bad="skip")
         loss.backward()
-        if step == 0:
-            assert metrics["skipped"] == rank
-    return [p.grad.clone() for p in policy.module.parameters()]
+        assert metrics["skipped"] == (rank if step < 2 else 0)
+        gradients += [p.grad.clone() for p in policy.module.parameters()]
+    return gradients
 
 
 def ddp_worker(rank, store, results):
@@ -577,6 +616,9 @@ def test_two_ranks_are_one_process_on_the_joined_batch(tmp_path):
     skipped = [torch.load(f"{tmp_path / 'result'}.alone.{rank}") for rank in range(2)]
     for ours, theirs in zip(*skipped, strict=True):
         assert torch.equal(ours, theirs)
+    for of_skipped in (skipped[0][:4], skipped[0][4:8]):  # rank 1 added nothing
+        for half, whole in zip(of_skipped, skipped[0][8:], strict=True):
+            torch.testing.assert_close(2.0 * half, whole)
     for rank in range(2):
         for parameters, metrics in torch.load(f"{tmp_path / 'result'}.{rank}", weights_only=False):
             for ours, theirs in zip(parameters, expected, strict=True):
