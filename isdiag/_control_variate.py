@@ -18,8 +18,11 @@ def control_variate(
     gamma: Any = 1.0,
     expected_weight: Any = None,
     second_log_w: Any = None,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
+    workers: int = 1,
 ) -> ControlVariate:
     """Estimate ``E_mu[w**gamma h]`` by importance sampling with the weights as control variate.
 
@@ -39,10 +42,16 @@ def control_variate(
         Log-weights of draws from the same proposal, independent of the first, that estimate
         ``E_mu[w**gamma]`` where it is not known. `axis` names their sample axes too; those may be of any
         length, the others are those of `log_w`.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries of `log_w` to count, broadcast to it. All of `second_log_w` counts.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -101,6 +110,6 @@ def control_variate(
     else:
         expectation, presence = regression.known(rows, exponent, expected_weight)
     values, own = rows.trailing(h)
-    lengths = tails.lengths_of(rows)
-    found = regression.control_variate(rows, values, exponent, lengths, expectation, presence)
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    found = regression.control_variate(rows, values, exponent, lengths, expectation, presence, workers)
     return ControlVariate.of(rows, own, **found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isdiag._core import divergences
+from isdiag._core import divergences, tails
 from isdiag._core.boundary import rows_of
 from isdiag._core.check import flag, one_of
 from isdiag._core.result import Divergence
@@ -12,7 +12,15 @@ from isdiag._core.typing import Axis, Direction, Estimator
 
 
 def log_moment(
-    log_w: Any, gamma: Any, *, normalize: bool = False, axis: Axis = -1, where: Any = None
+    log_w: Any,
+    gamma: Any,
+    *,
+    normalize: bool = False,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
+    axis: Axis = -1,
+    where: Any = None,
+    workers: int = 1,
 ) -> Divergence:
     """Logarithm of a moment of the weights, ``log mean(w**gamma)``.
 
@@ -24,10 +32,16 @@ def log_moment(
         Exponent, >= 0. NaN in an array gives a NaN row.
     normalize : bool, default False
         Take the weights over their mean: the moment is then ``mean(w**gamma) / mean(w)**gamma``.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -55,13 +69,23 @@ def log_moment(
     4.666667
     """
     rows = rows_of(log_w, axis, where)
-    return Divergence.of(
-        rows, **divergences.log_moment(rows, rows.gamma(gamma), normalize=flag("normalize", normalize))
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    found = divergences.log_moment(
+        rows, rows.gamma(gamma), lengths, normalize=flag("normalize", normalize), workers=workers
     )
+    return Divergence.of(rows, **found)
 
 
 def renyi_divergence(
-    log_w: Any, alpha: Any, *, normalize: bool = True, axis: Axis = -1, where: Any = None
+    log_w: Any,
+    alpha: Any,
+    *,
+    normalize: bool = True,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
+    axis: Axis = -1,
+    where: Any = None,
+    workers: int = 1,
 ) -> Divergence:
     """Renyi divergence of the target from the proposal, ``log E_mu[w**alpha] / (alpha - 1)``.
 
@@ -75,10 +99,16 @@ def renyi_divergence(
     normalize : bool, default True
         Take the weights over their mean, the log-weights being known up to a constant. If False they must be
         those of normalised densities.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -114,11 +144,23 @@ def renyi_divergence(
     0.0641 +- 0.0023
     """
     rows = rows_of(log_w, axis, where)
-    return Divergence.of(rows, **divergences.renyi(rows, alpha, normalize=flag("normalize", normalize)))
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    return Divergence.of(
+        rows,
+        **divergences.renyi(rows, alpha, lengths, normalize=flag("normalize", normalize), workers=workers),
+    )
 
 
 def alpha_divergence(
-    log_w: Any, alpha: Any, *, normalize: bool = True, axis: Axis = -1, where: Any = None
+    log_w: Any,
+    alpha: Any,
+    *,
+    normalize: bool = True,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
+    axis: Axis = -1,
+    where: Any = None,
+    workers: int = 1,
 ) -> Divergence:
     """Amari divergence of the target from the proposal, ``(1 - E_mu[w**alpha]) / (alpha (1 - alpha))``.
 
@@ -132,10 +174,16 @@ def alpha_divergence(
     normalize : bool, default True
         Take the weights over their mean, the log-weights being known up to a constant. If False they must be
         those of normalised densities.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -171,7 +219,11 @@ def alpha_divergence(
     """
     rows = rows_of(log_w, axis, where)
     order = rows.per_row("alpha", alpha, 0.0, unknown=True)
-    return Divergence.of(rows, **divergences.amari(rows, order, normalize=flag("normalize", normalize)))
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    return Divergence.of(
+        rows,
+        **divergences.amari(rows, order, lengths, normalize=flag("normalize", normalize), workers=workers),
+    )
 
 
 def kl_divergence(
@@ -180,8 +232,11 @@ def kl_divergence(
     direction: Direction = "target",
     estimator: Estimator = "k1",
     normalize: bool = True,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
+    workers: int = 1,
 ) -> Divergence:
     """Kullback-Leibler divergence between target and proposal, from draws of the proposal.
 
@@ -198,10 +253,16 @@ def kl_divergence(
     normalize : bool, default True
         Take the weights over their mean, the log-weights being known up to a constant. If False they must be
         those of normalised densities, as log-ratios of policies are.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -244,11 +305,23 @@ def kl_divergence(
     one_of("direction", direction, Direction)
     one_of("estimator", estimator, Estimator)
     rows = rows_of(log_w, axis, where)
-    found = divergences.kullback_leibler(rows, direction, estimator, normalize=flag("normalize", normalize))
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    found = divergences.kullback_leibler(
+        rows, direction, estimator, lengths, normalize=flag("normalize", normalize), workers=workers
+    )
     return Divergence.of(rows, **found)
 
 
-def chi2_divergence(log_w: Any, *, normalize: bool = True, axis: Axis = -1, where: Any = None) -> Divergence:
+def chi2_divergence(
+    log_w: Any,
+    *,
+    normalize: bool = True,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
+    axis: Axis = -1,
+    where: Any = None,
+    workers: int = 1,
+) -> Divergence:
     """Chi-squared divergence of the target from the proposal, ``E_mu[w**2] - 1``.
 
     Parameters
@@ -258,10 +331,16 @@ def chi2_divergence(log_w: Any, *, normalize: bool = True, axis: Axis = -1, wher
     normalize : bool, default True
         Take the weights over their mean, the log-weights being known up to a constant. If False they must be
         those of normalised densities.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -293,4 +372,7 @@ def chi2_divergence(log_w: Any, *, normalize: bool = True, axis: Axis = -1, wher
     (0.166667, 0.166667)
     """
     rows = rows_of(log_w, axis, where)
-    return Divergence.of(rows, **divergences.chi2(rows, normalize=flag("normalize", normalize)))
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    return Divergence.of(
+        rows, **divergences.chi2(rows, lengths, normalize=flag("normalize", normalize), workers=workers)
+    )

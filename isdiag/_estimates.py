@@ -20,8 +20,11 @@ def snis(
     gamma: Any = 1.0,
     smooth: Smoothing = False,
     normalize: bool = True,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
+    workers: int = 1,
 ) -> SNIS:
     """Importance sampling estimate of ``E[h]`` with its error and bias, self-normalised unless told not to.
 
@@ -40,10 +43,16 @@ def snis(
     normalize : bool, default True
         Divide by the sum of the weights. If False the estimate is ``mean(w**gamma * h)``, for which the
         log-weights must be those of normalised densities.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
         The sample axis or axes of `log_w`; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -85,9 +94,15 @@ def snis(
     rows = rows_of(log_w, axis, where)
     exponent = rows.gamma(gamma)
     values, own = rows.trailing(h)
-    lengths = tails.lengths_of(rows)
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
     found = moments.estimates(
-        rows, values, exponent, lengths, smooth=smooth, normalize=flag("normalize", normalize)
+        rows,
+        values,
+        exponent,
+        lengths,
+        smooth=smooth,
+        normalize=flag("normalize", normalize),
+        workers=workers,
     )
     return SNIS.of(rows, own, **found)
 

@@ -162,8 +162,11 @@ def mse_curve(
     h: Any,
     gammas: Any = None,
     *,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
+    workers: int = 1,
 ) -> MSECurve:
     """Estimated bias, variance and mean squared error of the tempered estimate of ``E[h]``, by gamma.
 
@@ -175,10 +178,16 @@ def mse_curve(
         Values at the draws. Where the weight is zero h is not looked at.
     gammas : array_like, shape (gammas,), default 0, 0.1, ..., 1
         Exponents, >= 0.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
         The sample axis or axes of `log_w`; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -212,4 +221,5 @@ def mse_curve(
     rows = rows_of(log_w, axis, where)
     path = np.linspace(0.0, 1.0, 11) if gammas is None else exponents(gammas)
     values, own = rows.trailing(h)
-    return MSECurve.of(rows, own, **least_error.mse_curve(rows, values, tails.lengths_of(rows), path))
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    return MSECurve.of(rows, own, **least_error.mse_curve(rows, values, lengths, path, workers))

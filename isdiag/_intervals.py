@@ -16,8 +16,11 @@ def expectation_diagnostics(
     h: Any,
     *,
     gamma: Any = 1.0,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
+    workers: int = 1,
 ) -> ExpectationDiagnostics:
     """Tail shape and effective sample size of ``w * (h - estimate)``, which is what the error is made of.
 
@@ -29,10 +32,16 @@ def expectation_diagnostics(
         Values at the draws. Where the weight is zero h is not looked at.
     gamma : float or array_like of the batch shape, default 1
         Exponent, >= 0.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
         The sample axis or axes of `log_w`; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -65,7 +74,8 @@ def expectation_diagnostics(
     rows = rows_of(log_w, axis, where)
     exponent = rows.gamma(gamma)
     values, own = rows.trailing(h)
-    found = expectation.components(rows, values, exponent, tails.lengths_of(rows))
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    found = expectation.components(rows, values, exponent, lengths, workers)
     return ExpectationDiagnostics.of(
         rows, own, **found.fields, khat_weights=found.khat_weights, status=found.status
     )
@@ -79,8 +89,11 @@ def confidence_interval(
     method: IntervalMethod = "auto",
     bounds: tuple[float, float] | None = None,
     gamma: Any = 1.0,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
+    workers: int = 1,
 ) -> ConfidenceInterval:
     """Confidence interval for ``E[h]`` by a method that the tail of ``w * (h - estimate)`` permits.
 
@@ -101,10 +114,16 @@ def confidence_interval(
         Numbers between which h always lies.
     gamma : float or array_like of the batch shape, default 1
         Exponent, >= 0. Below 1 the interval is for the mean under the tempered target.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
         The sample axis or axes of `log_w`; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -155,6 +174,8 @@ def confidence_interval(
     rows = rows_of(log_w, axis, where)
     exponent = rows.gamma(gamma)
     values, own = rows.trailing(h)
-    lengths = tails.lengths_of(rows)
-    found = expectation.interval(rows, values, exponent, lengths, level=level, method=method, bounds=limits)
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    found = expectation.interval(
+        rows, values, exponent, lengths, level=level, method=method, bounds=limits, workers=workers
+    )
     return ConfidenceInterval.of(rows, own, **found)

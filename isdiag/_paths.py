@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isdiag._core import paths
+from isdiag._core import paths, tails
 from isdiag._core.boundary import exponents, rows_of
 from isdiag._core.check import number, one_of
 from isdiag._core.result import GeometricPath, LogZ, bare
@@ -16,8 +16,11 @@ def geometric_path(
     log_target: Any,
     gammas: Any,
     *,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
+    workers: int = 1,
 ) -> GeometricPath:
     """The path ``p_g`` proportional to ``mu**(1 - g) target**g``, seen from draws of mu.
 
@@ -29,10 +32,16 @@ def geometric_path(
         Log-density of the target at the same draws, up to a constant. -inf is a draw of zero weight.
     gammas : array_like, shape (gammas,)
         Exponents g, finite and >= 0, in any order; 0 is mu, 1 the target, more is a sharper target.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_mu`; the others come back as -inf.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -73,7 +82,8 @@ def geometric_path(
     path = exponents(gammas)
     rows = paths.difference(log_mu, log_target, axis, where)
     along = rows.along(path.size)
-    found = paths.geometric_path(rows, path)
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    found = paths.geometric_path(rows, path, lengths, workers)
     return GeometricPath.of(along, **found | {"log_weights": along.weights(found["log_weights"])})
 
 
@@ -139,7 +149,15 @@ def next_gamma(
     return bare(rows, after, status)
 
 
-def stepping_stone(log_w: Any, gammas: Any, *, where: Any = None) -> LogZ:
+def stepping_stone(
+    log_w: Any,
+    gammas: Any,
+    *,
+    r_eff: Any = 1.0,
+    tail_length: int | None = None,
+    where: Any = None,
+    workers: int = 1,
+) -> LogZ:
     """Log of the target's normalising constant over mu's, by importance sampling from gamma to gamma.
 
     Parameters
@@ -150,8 +168,14 @@ def stepping_stone(log_w: Any, gammas: Any, *, where: Any = None) -> LogZ:
     gammas : array_like, shape (gammas,)
         Where the draws are from, increasing from 0. The last step is to 1; a set of draws at 1 itself is not
         used.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
+    tail_length : int, optional
+        Pin the tail length; default `tail_length(n, r_eff)`.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`: sets may differ in size.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -168,6 +192,7 @@ def stepping_stone(log_w: Any, gammas: Any, *, where: Any = None) -> LogZ:
     * ``sum_k log mean(w_k**(gammas[k + 1] - gammas[k]))``. With ``gammas = [0]`` it is plain importance
       sampling. Z is unbiased; its logarithm is biased by about ``-std_error**2 / 2``.
     * The standard error is that of independent draws; for those of MCMC it is too small.
+    * The batch shape of `r_eff` is ``(..., gammas)``: each set of draws may have its own.
     * `next_gamma` finds steps that keep the ESS.
     * If no draw of a set has positive weight the estimate is -inf: `Status.NO_WEIGHT`.
     * Arrays, errors and warnings are those of every function, see `isdiag`.
@@ -188,7 +213,8 @@ def stepping_stone(log_w: Any, gammas: Any, *, where: Any = None) -> LogZ:
     17.935 +- 0.079, khat 0.38
     """
     rows, path = paths.sets_of(log_w, gammas, where)
-    return LogZ.of(paths.by_path(rows), **paths.stepping_stone(rows, path))
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    return LogZ.of(paths.by_path(rows), **paths.stepping_stone(rows, path, lengths, workers))
 
 
 def thermodynamic(log_w: Any, gammas: Any, *, rule: TrapezoidRule = "corrected", where: Any = None) -> LogZ:

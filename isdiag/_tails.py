@@ -100,6 +100,7 @@ def pareto_khat(
     tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
+    workers: int = 1,
 ) -> Any:
     """The shape khat of the tail of the weights ``w**gamma``, without smoothing.
 
@@ -117,6 +118,8 @@ def pareto_khat(
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -142,7 +145,8 @@ def pareto_khat(
     (0.688952, 0.321681)
     """
     rows = rows_of(log_w, axis, where)
-    found, status = tails.khat(rows, tails.lengths_of(rows, r_eff, tail_length), rows.gamma(gamma))
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    found, status = tails.khat(rows, lengths, rows.gamma(gamma), workers)
     return bare(rows, found, status)
 
 
@@ -150,9 +154,11 @@ def finite_variance_test(
     log_w: Any,
     *,
     gamma: Any = 1.0,
+    r_eff: Any = 1.0,
     tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
+    workers: int = 1,
 ) -> FiniteVarianceTest:
     """Test whether the weights ``w**gamma`` have a finite variance: H0 is k <= 1/2.
 
@@ -162,12 +168,16 @@ def finite_variance_test(
         Log importance weights up to a constant; -inf is a draw of zero weight.
     gamma : float or array_like of the batch shape, default 1
         Exponent, >= 0.
+    r_eff : float or array_like of the batch shape, default 1
+        Relative efficiency of draws from MCMC; sets the tail length only.
     tail_length : int, optional
-        How many of the largest weights make the tail; default `tail_length(n)`.
+        Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
         The sample axis or axes of `log_w`; the others are a batch.
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
+    workers : int, default 1
+        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
 
     Returns
     -------
@@ -198,8 +208,9 @@ def finite_variance_test(
     [0.22 0.93] [0.994 0.   ]
     """
     rows = rows_of(log_w, axis, where)
-    lengths = tails.lengths_of(rows, tail_length=tail_length)
-    return FiniteVarianceTest.of(rows, **variance_test.finite_variance(rows, rows.gamma(gamma), lengths))
+    lengths = tails.lengths_of(rows, r_eff, tail_length)
+    found = variance_test.finite_variance(rows, rows.gamma(gamma), lengths, workers)
+    return FiniteVarianceTest.of(rows, **found)
 
 
 def gpd_fit(excesses: Any, *, prior: bool = True) -> GPDFit:

@@ -132,6 +132,7 @@ def rows_of(result):
 
 _BATCH = "axis=-1, where=None"
 _TAIL = "r_eff=1.0, tail_length=None"
+_KHAT = f"{_TAIL}, {_BATCH}, workers=1"  # of what returns a khat
 _LIMITS = "k_max=0.7, ess_min=0.3, gamma_max=1.0, rule='joint'"
 ORDERS = (0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 5.0)
 
@@ -151,13 +152,13 @@ FUNCTIONS = (
         "ess", f"log_w, *, gamma=1.0, kind='kish', {_BATCH}",
         options=tuple({"kind": kind} for kind in ("kish", "perplexity", "max")),
     ),
-    Function("pareto_khat", f"log_w, *, gamma=1.0, {_TAIL}, {_BATCH}"),
+    Function("pareto_khat", f"log_w, *, gamma=1.0, {_KHAT}"),
     Function(
         "psis", f"log_w, *, {_TAIL}, normalize=True, {_BATCH}, workers=1, out=None", isdiag.PSIS,
         options=({}, {"normalize": False}),
     ),
     Function(
-        "snis", f"log_w, h, *, gamma=1.0, smooth=False, normalize=True, {_BATCH}", isdiag.SNIS, (X, X),
+        "snis", f"log_w, h, *, gamma=1.0, smooth=False, normalize=True, {_KHAT}", isdiag.SNIS, (X, X),
         ({}, {"smooth": "psis"}, {"smooth": "truncate"}, {"normalize": False}),
     ),
     Function(
@@ -165,60 +166,62 @@ FUNCTIONS = (
         ({}, {"covariance": "proposal"}),
     ),
     Function(
-        "select_gamma", f"log_w, *, {_LIMITS}, h=None, {_TAIL}, {_BATCH}, workers=1",
+        "select_gamma", f"log_w, *, {_LIMITS}, h=None, {_KHAT}",
         isdiag.GammaSelection, options=({}, {"rule": "refit"}, {"rule": "mse", "h": X}),
         by_mse=isdiag.AccurateSelection,
     ),
     Function(
-        "diagnose", f"log_w, h=None, *, {_LIMITS.replace('0.7', 'None')}, {_TAIL}, {_BATCH}, workers=1",
+        "diagnose", f"log_w, h=None, *, {_LIMITS.replace('0.7', 'None')}, {_KHAT}",
         isdiag.Diagnosis,
         options=({}, {"h": X}, {"rule": "refit"}, {"rule": "mse", "h": X}),
     ),
-    Function("mse_curve", f"log_w, h, gammas=None, *, {_BATCH}", isdiag.MSECurve, (X, X)),
+    Function("mse_curve", f"log_w, h, gammas=None, *, {_KHAT}", isdiag.MSECurve, (X, X)),
     Function(
-        "expectation_diagnostics", f"log_w, h, *, gamma=1.0, {_BATCH}", isdiag.ExpectationDiagnostics, (X, X)
+        "expectation_diagnostics", f"log_w, h, *, gamma=1.0, {_KHAT}", isdiag.ExpectationDiagnostics, (X, X)
     ),
     Function(
         "confidence_interval",
-        f"log_w, h, *, level=0.95, method='auto', bounds=None, gamma=1.0, {_BATCH}",
+        f"log_w, h, *, level=0.95, method='auto', bounds=None, gamma=1.0, {_KHAT}",
         isdiag.ConfidenceInterval, (X, X), ({}, {"method": "delta"}, {"method": "chebyshev"}),
     ),
     Function(
-        "finite_variance_test", f"log_w, *, gamma=1.0, tail_length=None, {_BATCH}", isdiag.FiniteVarianceTest
+        "finite_variance_test", f"log_w, *, gamma=1.0, {_KHAT}", isdiag.FiniteVarianceTest
     ),
     Function(
-        "control_variate", f"log_w, h, *, gamma=1.0, expected_weight=None, second_log_w=None, {_BATCH}",
+        "control_variate", f"log_w, h, *, gamma=1.0, expected_weight=None, second_log_w=None, {_KHAT}",
         isdiag.ControlVariate, (X, X), ({}, {"gamma": 0.5, "expected_weight": 0.9}),
     ),
     Function(
-        "geometric_path", f"log_mu, log_target, gammas, *, {_BATCH}", isdiag.GeometricPath,
+        "geometric_path", f"log_mu, log_target, gammas, *, {_KHAT}", isdiag.GeometricPath,
         (ZEROS, X, STEPS), lead=1,
     ),
     Function("next_gamma", f"log_w, gamma=0.0, *, ess_min=0.5, {_BATCH}"),
-    Function("stepping_stone", "log_w, gammas, *, where=None", isdiag.LogZ, (SETS, STEPS)),
+    Function(
+        "stepping_stone", f"log_w, gammas, *, {_TAIL}, where=None, workers=1", isdiag.LogZ, (SETS, STEPS)
+    ),
     Function(
         "thermodynamic", "log_w, gammas, *, rule='corrected', where=None", isdiag.LogZ, (SETS, STEPS),
         ({}, {"rule": "trapezoid"}), no_weight=Status.NOT_FINITE,  # only mu may draw where the target is zero
     ),
     Function(
-        "log_moment", f"log_w, gamma, *, normalize=False, {_BATCH}", isdiag.Divergence,
+        "log_moment", f"log_w, gamma, *, normalize=False, {_KHAT}", isdiag.Divergence,
         options=_either({"gamma": g} for g in (0.0, 0.5, 1.0, 2.5)),
     ),
     Function(
-        "renyi_divergence", f"log_w, alpha, *, normalize=True, {_BATCH}", isdiag.Divergence,
+        "renyi_divergence", f"log_w, alpha, *, normalize=True, {_KHAT}", isdiag.Divergence,
         options=_either({"alpha": a} for a in (*ORDERS, np.inf)),
     ),
     Function(
-        "alpha_divergence", f"log_w, alpha, *, normalize=True, {_BATCH}", isdiag.Divergence,
+        "alpha_divergence", f"log_w, alpha, *, normalize=True, {_KHAT}", isdiag.Divergence,
         options=_either({"alpha": a} for a in ORDERS),
     ),
     Function(
-        "kl_divergence", f"log_w, *, direction='target', estimator='k1', normalize=True, {_BATCH}",
+        "kl_divergence", f"log_w, *, direction='target', estimator='k1', normalize=True, {_KHAT}",
         isdiag.Divergence, options=_either(
         {"direction": d, "estimator": e} for d in ("target", "proposal") for e in ("k1", "k2", "k3") ),
     ),
     Function(
-        "chi2_divergence", f"log_w, *, normalize=True, {_BATCH}", isdiag.Divergence, options=_either([{}])
+        "chi2_divergence", f"log_w, *, normalize=True, {_KHAT}", isdiag.Divergence, options=_either([{}])
     ),
 )
 # fmt: on

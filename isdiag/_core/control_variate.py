@@ -80,9 +80,10 @@ def control_variate(
     lengths: Ints,
     expectation: Expectation,
     presence: Codes,
+    workers: int,
 ) -> dict[str, Any]:
     """The fields of `ControlVariate`."""
-    khat, status = tails.khat(rows, lengths, gamma)
+    khat, status = tails.khat(rows, lengths, gamma, workers)
     given = units.standard(rows, values, gamma)
     equal = (status == Status.FLAT) | (rows.n == 1)
     with np.errstate(all="ignore"):  # weights and h may hold anything
@@ -94,7 +95,7 @@ def control_variate(
     for numbers_of_rows in table:
         numbers_of_rows[unknown] = np.nan
     khat[unknown] = np.nan
-    log_mean, log_error, ess = log_mean_weight(rows, gamma)
+    log_mean, log_error, ess = log_mean_weight(rows, gamma, workers)
     with np.errstate(invalid="ignore", divide="ignore"):
         known = np.log(expectation.mean[:, 0]) + expectation.top[:, 0]
     off = statuses.of_mean_weight(

@@ -52,9 +52,10 @@ def diagnose(
     raw = np.ones(len(rows))
     estimate = tempered = None
     if h is not None:
-        estimate = moments.estimates(rows, h, raw, lengths)
-        tempered = moments.estimates(rows, h, np.ascontiguousarray(chosen["gamma"]), lengths)
-    by_kish, by_max, _ = weights.ess_and_share(rows, raw)
+        gamma = np.ascontiguousarray(chosen["gamma"])
+        estimate = moments.estimates(rows, h, raw, lengths, workers=workers)
+        tempered = moments.estimates(rows, h, gamma, lengths, workers=workers)
+    by_kish, by_max, _ = weights.ess_and_share(rows, raw, workers)
     return {
         "n": rows.n,
         "ess": by_kish,

@@ -12,7 +12,7 @@ import numpy as np
 from isdiag._core import statuses, tails
 from isdiag._core.boundary import Rows
 from isdiag._core.moments import log_mean_weight, mean
-from isdiag._core.typing import Direction, Estimator, Floats, Mask
+from isdiag._core.typing import Direction, Estimator, Floats, Ints, Mask
 from isdiag.status import Status
 
 _LARGEST = float(np.finfo(np.float64).max)
@@ -36,13 +36,15 @@ class _Weights(NamedTuple):
     below: Floats  # log less its largest
     top: Floats  # that largest, (rows, 1)
     normalized: bool
+    lengths: Ints  # of the tails
+    workers: int
 
 
-def log_moment(rows: Rows, gamma: Floats, *, normalize: bool) -> dict[str, Any]:
+def log_moment(rows: Rows, gamma: Floats, lengths: Ints, *, normalize: bool, workers: int) -> dict[str, Any]:
     """Log of the mean of w^gamma."""
     order = gamma[:, None]
     with np.errstate(all="ignore"):  # rows without weight, weights of any size
-        w = _weights_of(rows, normalize)
+        w = _weights_of(rows, lengths, normalize, workers)
         if not normalize:
             found = _found(w, _log_mean_power(w, order), gamma)
             found["estimate"][found["status"] == Status.NO_WEIGHT] = -np.inf
@@ -51,12 +53,12 @@ def log_moment(rows: Rows, gamma: Floats, *, normalize: bool) -> dict[str, Any]:
         return _found(w, ((order - 1.0) * value, (order - 1.0) * influence), np.maximum(gamma, 1.0))
 
 
-def renyi(rows: Rows, alpha: Any, *, normalize: bool) -> dict[str, Any]:
+def renyi(rows: Rows, alpha: Any, lengths: Ints, *, normalize: bool, workers: int) -> dict[str, Any]:
     """Renyi's divergence, the order inf included."""
     orders, infinite = _orders(rows, alpha)
     order = orders[:, None]
     with np.errstate(all="ignore"):
-        w = _weights_of(rows, normalize)
+        w = _weights_of(rows, lengths, normalize, workers)
         value, influence = _renyi(w, order) if normalize else _renyi_as_given(w, order)
         value = np.where(infinite, w.top, value)
         influence = np.where(infinite, np.nan, influence)
@@ -64,22 +66,22 @@ def renyi(rows: Rows, alpha: Any, *, normalize: bool) -> dict[str, Any]:
         return _as_given(w, _found(w, (value, influence), of_tail))
 
 
-def amari(rows: Rows, alpha: Floats, *, normalize: bool) -> dict[str, Any]:
+def amari(rows: Rows, alpha: Floats, lengths: Ints, *, normalize: bool, workers: int) -> dict[str, Any]:
     """Amari's divergence."""
     with np.errstate(all="ignore"):
-        w = _weights_of(rows, normalize)
+        w = _weights_of(rows, lengths, normalize, workers)
         of_tail = np.maximum(alpha, 1.0) if normalize else np.where(alpha == 0.0, 1.0, alpha)
         return _as_given(w, _found(w, _amari(w, alpha[:, None]), of_tail))
 
 
 def kullback_leibler(
-    rows: Rows, direction: Direction, estimator: Estimator, *, normalize: bool
+    rows: Rows, direction: Direction, estimator: Estimator, lengths: Ints, *, normalize: bool, workers: int
 ) -> dict[str, Any]:
     """Kullback and Leibler's divergence in either direction."""
     one = np.ones(len(rows))
     order = (one if direction == "target" else np.zeros(len(rows)))[:, None]
     with np.errstate(all="ignore"):
-        w = _weights_of(rows, normalize)
+        w = _weights_of(rows, lengths, normalize, workers)
         if estimator == "k2":
             found = _half_square(w, direction)
         elif estimator == "k3":
@@ -89,11 +91,11 @@ def kullback_leibler(
         return _as_given(w, _found(w, found, one))
 
 
-def chi2(rows: Rows, *, normalize: bool) -> dict[str, Any]:
+def chi2(rows: Rows, lengths: Ints, *, normalize: bool, workers: int) -> dict[str, Any]:
     """The chi-squared divergence, twice Amari's of order 2."""
     two = np.full(len(rows), 2.0)
     with np.errstate(all="ignore"):
-        w = _weights_of(rows, normalize)
+        w = _weights_of(rows, lengths, normalize, workers)
         half, influence = _amari(w, two[:, None])
         return _as_given(w, _found(w, (2.0 * half, 2.0 * influence), two))
 
@@ -105,7 +107,7 @@ def _orders(rows: Rows, alpha: Any) -> tuple[Floats, Mask]:
     return np.where(infinite, 1.0, orders), infinite[:, None]
 
 
-def _weights_of(rows: Rows, normalize: bool) -> _Weights:
+def _weights_of(rows: Rows, lengths: Ints, normalize: bool, workers: int) -> _Weights:
     positive = rows.values > -np.inf
     # Draws without weight and entries left out look the same here: only n knows how many are draws.
     some_zero = rows.n[:, None] > positive.sum(axis=1, keepdims=True)
@@ -118,7 +120,7 @@ def _weights_of(rows: Rows, normalize: bool) -> _Weights:
     log = np.where(positive, log, 0.0)
     values = np.where(positive, np.exp(log), 0.0)
     less_one = np.where(positive, np.expm1(log), -1.0)
-    return _Weights(rows, positive, some_zero, values, less_one, log, below, top, normalize)
+    return _Weights(rows, positive, some_zero, values, less_one, log, below, top, normalize, lengths, workers)
 
 
 def _log_mean_exp(rows: Rows, positive: Mask, x: Floats) -> Floats:
@@ -239,7 +241,7 @@ def _renyi(w: _Weights, order: Floats) -> _Estimate:
 def _found(w: _Weights, found: _Estimate, of_tail: Floats) -> dict[str, Any]:
     """The fields of `Divergence` for an estimate whose tail is that of ``w**of_tail``."""
     rows, (value, influence) = w.rows, found
-    khat, status = tails.khat(rows, tails.lengths_of(rows), of_tail)
+    khat, status = tails.khat(rows, w.lengths, of_tail, w.workers)
     largest = np.abs(influence).max(axis=1, keepdims=True)
     scale = np.where(largest > 0.0, largest, 1.0)
     squares = (influence / scale) ** 2
@@ -272,6 +274,6 @@ def _found(w: _Weights, found: _Estimate, of_tail: Floats) -> dict[str, Any]:
 def _as_given(w: _Weights, found: dict[str, Any]) -> dict[str, Any]:
     """The fields, where weights that are used as they are must have mean 1."""
     if not w.normalized:
-        off = statuses.of_mean_weight(*log_mean_weight(w.rows, np.ones(len(w.rows))))
+        off = statuses.of_mean_weight(*log_mean_weight(w.rows, np.ones(len(w.rows)), w.workers))
         found["status"] = statuses.first_of(found["status"], off)
     return found

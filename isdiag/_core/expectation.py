@@ -27,19 +27,19 @@ class Components(NamedTuple):
     moments: Moments
 
 
-def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints) -> Components:
+def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints, workers: int) -> Components:
     """Khat of both tails of w^gamma (h - estimate), and how many draws it and its square rest on."""
     count, draws = rows.values.shape
-    khat_weights, of_weights = tails.khat(rows, lengths, gamma)
+    khat_weights, of_weights = tails.khat(rows, lengths, gamma, workers)
     given = units.standard(rows, values, gamma)
-    moments = moments_of(rows.values, gamma, given.values)
+    moments = moments_of(rows.values, gamma, given.values, workers)
     d = moments.estimate.shape[1]
     cube = given.values.reshape(count, draws, d)
     positive = weights.looked_at(rows.values, gamma)
     fields = {key: np.empty((count, d)) for key in ("khat", "khat_right", "khat_left", "ess", "error_draws")}
     of_h = moments.status_h.copy()
     one = np.ones(count)
-    tempered, _ = weights.temper(rows, gamma, False)
+    tempered, _ = weights.temper(rows, gamma, False, workers)
     with np.errstate(all="ignore"):  # rows without weight, h of any kind
         for j in range(d):
             h = np.where(positive, cube[:, :, j], np.nan)
@@ -55,7 +55,7 @@ def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints) -> Comp
             for key, on_side in (("khat_right", off > 0.0), ("khat_left", off < 0.0)):
                 side = np.where(on_side, log_f, -np.inf)
                 of_side = replace(rows, values=read_only(side), eps=EPS_FLOAT64)
-                khat, _ = tails.khat(of_side, lengths, one)
+                khat, _ = tails.khat(of_side, lengths, one, workers)
                 # Ties at the top are levels of a bounded h: that is no tail, and not a bad one.
                 tied = (side >= side.max(axis=1, keepdims=True) - _SAME_LEVEL).sum(axis=1) > 1
                 khat = np.where(two_valued | (tied & np.isinf(khat)), np.nan, khat)
@@ -94,9 +94,10 @@ def interval(
     level: float,
     method: IntervalMethod,
     bounds: tuple[float, float] | None,
+    workers: int,
 ) -> dict[str, Any]:
     """The fields of `ConfidenceInterval`."""
-    found = components(rows, values, gamma, lengths)
+    found = components(rows, values, gamma, lengths, workers)
     khat, moments = found.fields["khat"], found.moments
     if bounds is not None:  # h has no tail of its own
         khat = np.where(np.isfinite(moments.estimate), found.khat_weights[:, None], np.nan)
@@ -110,8 +111,8 @@ def interval(
         half = half_width(moments.std_error, found.fields["error_draws"], rows.n, level)
         half = np.where(moments.std_error == 0.0, 0.0, half)
         if (chosen == "chebyshev").any():
-            log_weights = read_only(weights.truncated(rows, gamma))
-            cut = moments_of(log_weights, np.ones(len(rows)), values)
+            log_weights = read_only(weights.truncated(rows, gamma, workers))
+            cut = moments_of(log_weights, np.ones(len(rows)), values, workers)
             estimate = np.where(chosen == "chebyshev", cut.estimate, estimate)
             half = np.where(chosen == "chebyshev", cut.std_error / np.sqrt(1.0 - level), half)
         statuses.erase_of_one_draw(rows.n, half)

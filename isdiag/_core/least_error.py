@@ -53,13 +53,13 @@ def _least_error_of(
     return given, least, of_h
 
 
-def curve(rows: Rows, values: Values, least: LeastError, gammas: Floats) -> dict[str, Floats]:
+def curve(rows: Rows, values: Values, least: LeastError, gammas: Floats, workers: int) -> dict[str, Floats]:
     """The error of the plain tempered estimate at each gamma, `least` for the truth: (rows, d, gammas)."""
     shape = (*least.estimate.shape, gammas.size)
     estimate, std_error, bias, covariance = (np.empty(shape) for _ in range(4))
     centre = np.where(np.isfinite(least.estimate), least.estimate, 0.0)
-    by_row = (estimate, std_error, bias, covariance)
-    _kernels.curve_rows(rows.values, gammas, values, centre, least.influence, *by_row)
+    by_row = (rows.values, values, centre, least.influence, estimate, std_error, bias, covariance)
+    threads.spread(_kernels.curve_rows, by_row, (gammas,), workers)
     with np.errstate(invalid="ignore", over="ignore"):
         own_variance = (least.influence**2).sum(axis=-1)[..., None]
         difference = estimate - least.estimate[..., None]
@@ -75,10 +75,10 @@ def curve(rows: Rows, values: Values, least: LeastError, gammas: Floats) -> dict
     }
 
 
-def mse_curve(rows: Rows, values: Values, lengths: Ints, gammas: Floats) -> dict[str, Any]:
+def mse_curve(rows: Rows, values: Values, lengths: Ints, gammas: Floats, workers: int) -> dict[str, Any]:
     """The fields of `MSECurve`, and the status of the weights."""
-    given, least, of_h = _least_error_of(rows, values, lengths, 1)
-    found = curve(rows, given.values, least, gammas)
+    given, least, of_h = _least_error_of(rows, values, lengths, workers)
+    found = curve(rows, given.values, least, gammas, workers)
     for of_component in found.values():
         of_component[of_h == NOT_FINITE_H] = np.nan
     errors = ("std_error", "bias", "tempering_bias_std_error", "mse")
@@ -100,7 +100,7 @@ def select_accurate(
     """The fields of `AccurateSelection`."""
     gammas = gamma_max * _EIGHTHS
     given, least, of_h = _least_error_of(rows, values, lengths, workers)
-    mse = curve(rows, given.values, least, gammas)["mse"]
+    mse = curve(rows, given.values, least, gammas, workers)["mse"]
     # In the units of the row's largest component, which the others are added to.
     behind = given.exponent - given.exponent.max(axis=1, keepdims=True, initial=-2000)
     finite_h = of_h != NOT_FINITE_H
@@ -114,9 +114,9 @@ def select_accurate(
     last = gammas.size - 1 - np.argmin(total[:, ::-1], axis=1)
     gamma = np.where(known, gammas[last], np.nan)
     limit = np.where(known, np.where(last == gammas.size - 1, BY_MAX, BY_MSE), BY_NONE)
-    khat, status = tails.khat(rows, lengths, np.ones(len(rows)))
-    khat_tempered, _ = tails.khat(rows, lengths, gamma)
-    ess, _ = weights.ess(rows, gamma)
+    khat, status = tails.khat(rows, lengths, np.ones(len(rows)), workers)
+    khat_tempered, _ = tails.khat(rows, lengths, gamma, workers)
+    ess, _, _ = weights.ess_and_share(rows, gamma, workers)
     with np.errstate(over="ignore"):
         std_error, bias = given.spread(least.std_error), given.spread(least.bias)
         squared = std_error**2 + bias**2

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import statuses, tails, units, weights
+from isdiag._core import statuses, tails, threads, units, weights
 from isdiag._core.boundary import Rows, read_only
 from isdiag._core.typing import Codes, Floats, Ints, Records, Smoothing, Values
 from isdiag._kernels.records import CONSTANT_H, NOT_FINITE_H, OK, SUMMED
@@ -32,13 +32,13 @@ class Moments(NamedTuple):
     presence: Codes
 
 
-def moments_of(log_weights: Floats, gamma: Floats, h: Values) -> Moments:
+def moments_of(log_weights: Floats, gamma: Floats, h: Values, workers: int = 1) -> Moments:
     """Moments of `Rows.trailing` values under w^gamma."""
     rows, draws = log_weights.shape
     shape = (rows, h.shape[1] // draws)
     numbers = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape, np.int8)
     summed = cast("Records", np.empty(rows, SUMMED))
-    _kernels.moment_rows(log_weights, gamma, h, *numbers, summed)
+    threads.spread(_kernels.moment_rows, (log_weights, gamma, h, *numbers, summed), (), workers)
     of_row = ("ess", "log_total", "variance", "n_finite", "status")
     return Moments(*numbers, *(summed[name] for name in of_row))
 
@@ -70,9 +70,9 @@ def log_mean(moments: Moments, n: Ints) -> tuple[Floats, Floats]:
     return moments.log_total - np.log(n), np.sqrt(variance)
 
 
-def log_mean_weight(rows: Rows, gamma: Floats) -> tuple[Floats, Floats, Floats]:
+def log_mean_weight(rows: Rows, gamma: Floats, workers: int = 1) -> tuple[Floats, Floats, Floats]:
     """Log of the mean of w^gamma, its standard error (of one draw unknown but at gamma = 0), and the ESS."""
-    moments = moments_of(rows.values, gamma, rows.values)  # h is not looked at here
+    moments = moments_of(rows.values, gamma, rows.values, workers)  # h is not looked at here
     with np.errstate(invalid="ignore", divide="ignore"):
         value, std_error = log_mean(moments, rows.n)
     std_error[(rows.n == 1) & (gamma > 0.0)] = np.nan
@@ -95,11 +95,18 @@ def half_width(std_error: Floats, error_draws: Floats, n: Ints, level: float) ->
 
 
 def estimates(
-    rows: Rows, h: Values, gamma: Floats, lengths: Ints, *, smooth: Smoothing = False, normalize: bool = True
+    rows: Rows,
+    h: Values,
+    gamma: Floats,
+    lengths: Ints,
+    *,
+    smooth: Smoothing = False,
+    normalize: bool = True,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """The fields of `SNIS`."""
-    log_weights, used, origin, khat, status = _weights_to_use(rows, gamma, lengths, smooth)
-    moments = moments_of(log_weights, used, h)
+    log_weights, used, origin, khat, status = _weights_to_use(rows, gamma, lengths, smooth, workers)
+    moments = moments_of(log_weights, used, h, workers)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         log_z, log_z_std_error = log_mean(moments, rows.n)
         log_z = log_z + origin
@@ -130,12 +137,12 @@ def estimates(
 
 
 def _weights_to_use(
-    rows: Rows, gamma: Floats, lengths: Ints, smooth: Smoothing
+    rows: Rows, gamma: Floats, lengths: Ints, smooth: Smoothing, workers: int
 ) -> tuple[Floats, Floats, Floats, Floats, Codes]:
     """(log-weights less an origin, exponent still to be applied, the origin, raw khat, status code)."""
     origin = np.zeros(len(rows))
     if not smooth:
-        return rows.values, gamma, origin, *tails.khat(rows, lengths, gamma)
+        return rows.values, gamma, origin, *tails.khat(rows, lengths, gamma, workers)
     with np.errstate(invalid="ignore", over="ignore"):
         high = rows.values.max(axis=1)
         beyond = np.isfinite(high) & (np.abs(gamma * high) > _LARGE)
@@ -147,10 +154,10 @@ def _weights_to_use(
     applied = np.ones(len(rows))
     if smooth != "truncate":
         log_weights = rows.target()
-        found = tails.smooth(rows, lengths, gamma, False, 1, log_weights)
+        found = tails.smooth(rows, lengths, gamma, False, workers, log_weights)
         return read_only(log_weights), applied, origin, found["khat"], found["status"]
-    khat, status = tails.khat(rows, lengths, gamma)
-    return read_only(weights.truncated(rows, gamma)), applied, origin, khat, status
+    khat, status = tails.khat(rows, lengths, gamma, workers)
+    return read_only(weights.truncated(rows, gamma, workers)), applied, origin, khat, status
 
 
 def _not_normalized(

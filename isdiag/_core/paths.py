@@ -12,7 +12,7 @@ from isdiag._core.bands import Constraints
 from isdiag._core.boundary import Rows, exponents, filled, read_only, rows_of
 from isdiag._core.moments import log_mean_weight, moments_of
 from isdiag._core.statuses import LEAST_ERROR_DRAWS
-from isdiag._core.typing import Axis, Codes, Floats
+from isdiag._core.typing import Axis, Codes, Floats, Ints
 from isdiag.status import Status
 
 # Two rules of integration that differ by more standard errors than this differ by more than chance.
@@ -49,18 +49,17 @@ def by_path(rows: Rows) -> Rows:
     return replace(rows, batch_shape=rows.batch_shape[:-1])
 
 
-def geometric_path(rows: Rows, gammas: Floats) -> dict[str, Any]:
+def geometric_path(rows: Rows, gammas: Floats, lengths: Ints, workers: int) -> dict[str, Any]:
     """The fields of `GeometricPath`, gamma by gamma."""
-    lengths = tails.lengths_of(rows)
     shape = (gammas.size, len(rows))
     ess, khat, log_z, std_error = (np.empty(shape) for _ in range(4))
     status = np.empty(shape, np.int8)
     log_weights = np.empty((*shape, rows.values.shape[1]))
     for g, exponent in enumerate(gammas):
         gamma = filled(len(rows), exponent)
-        log_weights[g] = weights.temper(rows, gamma, True)[0]
-        khat[g], status[g] = tails.khat(rows, lengths, gamma)
-        log_z[g], std_error[g], ess[g] = log_mean_weight(rows, gamma)
+        log_weights[g] = weights.temper(rows, gamma, True, workers)[0]
+        khat[g], status[g] = tails.khat(rows, lengths, gamma, workers)
+        log_z[g], std_error[g], ess[g] = log_mean_weight(rows, gamma, workers)
     return {
         "gammas": gammas,
         "log_weights": log_weights.reshape(-1, rows.values.shape[1]),
@@ -93,13 +92,13 @@ def _worst(codes: Codes) -> Codes:
     return worst
 
 
-def stepping_stone(rows: Rows, path: Floats) -> dict[str, Any]:
+def stepping_stone(rows: Rows, path: Floats, lengths: Ints, workers: int) -> dict[str, Any]:
     """The fields of `LogZ`, by importance sampling from gamma to gamma."""
     steps = np.diff(path, append=1.0)
     used = np.count_nonzero(steps)
     step = np.tile(steps, len(rows) // path.size)
-    log_mean, std_error, _ = log_mean_weight(rows, step)
-    khat, codes = tails.khat(rows, tails.lengths_of(rows), step)
+    log_mean, std_error, _ = log_mean_weight(rows, step, workers)
+    khat, codes = tails.khat(rows, lengths, step, workers)
     log_mean, std_error, khat, codes = (
         a.reshape(-1, path.size)[:, :used] for a in (log_mean, std_error, khat, codes)
     )

@@ -37,10 +37,11 @@ def lengths_of(rows: Rows, r_eff: Any = 1.0, tail_length: Any = None) -> Ints:
     return np.maximum(np.minimum(rows.n - 1, min(length, draws)), 0)
 
 
-def khat(rows: Rows, lengths: Ints, gamma: Floats) -> tuple[Floats, Codes]:
+def khat(rows: Rows, lengths: Ints, gamma: Floats, workers: int = 1) -> tuple[Floats, Codes]:
     """khat of w^gamma."""
     found, status = rows.floats(), rows.codes()
-    _kernels.khat_rows(rows.values, rows.n, lengths, gamma, rows.eps, found, status)
+    by_row = (rows.values, rows.n, lengths, gamma, found, status)
+    threads.spread(_kernels.khat_rows, by_row, (rows.eps,), workers)
     return found, status
 
 

@@ -38,6 +38,9 @@ def spread(
 ) -> None:
     """Call ``kernel(*by_row, *shared)``, the rows of the arrays in `by_row` spread over `workers` threads."""
     rows, draws = by_row[0].shape
+    if type(workers) is int and workers == 1:  # half a microsecond less
+        kernel(*by_row, *shared)
+        return
     threads = min(resolve_workers(workers), rows, rows * draws // THREAD_DRAWS)
     if threads <= 1:
         kernel(*by_row, *shared)

@@ -12,11 +12,11 @@ from isdiag._core.typing import Floats, Ints
 from isdiag.status import Status
 
 
-def finite_variance(rows: Rows, gamma: Floats, lengths: Ints) -> dict[str, Any]:
+def finite_variance(rows: Rows, gamma: Floats, lengths: Ints, workers: int) -> dict[str, Any]:
     """The fields of `FiniteVarianceTest`."""
     from scipy.special import ndtr  # noqa: PLC0415 -- scipy is not imported before it is used
 
-    _, status = tails.khat(rows, lengths, gamma)
+    _, status = tails.khat(rows, lengths, gamma, workers)
     statistic, k = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
     for r in np.flatnonzero((status == Status.OK) & ~np.isnan(gamma)):
         statistic[r], k[r] = _signed_root(rows.values[r], int(lengths[r]), gamma[r])

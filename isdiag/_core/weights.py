@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from isdiag import _kernels
+from isdiag._core import threads
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Codes, Floats, Kind, Mask
 from isdiag._kernels.records import NEXT_TO_NOTHING
@@ -32,17 +33,17 @@ def _is_something(log_w: Floats, relative: Floats) -> Mask:
     return (log_w > -np.inf) & (relative > NEXT_TO_NOTHING)
 
 
-def temper(rows: Rows, gamma: Floats, normalize: bool) -> tuple[Floats, Codes]:
+def temper(rows: Rows, gamma: Floats, normalize: bool, workers: int = 1) -> tuple[Floats, Codes]:
     """Log-weights of w^gamma."""
     out, status = rows.target(), rows.codes()
-    _kernels.temper_rows(rows.values, gamma, normalize, out, status)
+    threads.spread(_kernels.temper_rows, (rows.values, gamma, out, status), (normalize,), workers)
     return out, status
 
 
-def ess_and_share(rows: Rows, gamma: Floats) -> tuple[Floats, Floats, Codes]:
+def ess_and_share(rows: Rows, gamma: Floats, workers: int = 1) -> tuple[Floats, Floats, Codes]:
     """ESS of w^gamma of the kinds kish and max; the latter is one over the largest share."""
     by_kish, by_max, status = rows.floats(), rows.floats(), rows.codes()
-    _kernels.ess_rows(rows.values, gamma, by_kish, by_max, status)
+    threads.spread(_kernels.ess_rows, (rows.values, gamma, by_kish, by_max, status), (), workers)
     return by_kish, by_max, status
 
 
@@ -56,11 +57,11 @@ def ess(rows: Rows, gamma: Floats, kind: Kind = "kish") -> tuple[Floats, Codes]:
     return (by_kish if kind == "kish" else by_max), status
 
 
-def truncated(rows: Rows, gamma: Floats) -> Floats:
+def truncated(rows: Rows, gamma: Floats, workers: int = 1) -> Floats:
     """Log-weights of w^gamma cut at sqrt(n) times their mean (Ionides 2008)."""
-    _, total, _ = ess_and_share(rows, gamma)  # the sum of the weights over the largest
+    _, total, _ = ess_and_share(rows, gamma, workers)  # the sum of the weights over the largest
     with np.errstate(invalid="ignore", divide="ignore"):
         high = gamma * rows.values.max(axis=1)
         cap = high + np.log(total) - 0.5 * np.log(rows.n)
-    tempered, _ = temper(rows, gamma, False)
+    tempered, _ = temper(rows, gamma, False, workers)
     return np.fmin(tempered, cap[:, None])  # no cap without weight

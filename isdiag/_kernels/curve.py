@@ -26,7 +26,7 @@ def _add_to_curve(total, e, a, f, end):
 
 
 @entry
-def curve_rows(rows, gammas, h, centre, influence, estimate, std_error, bias, covariance):
+def curve_rows(rows, h, centre, influence, estimate, std_error, bias, covariance, gammas):
     """Self-normalised estimates at each gamma, their delta-method error and bias: (rows, d, gammas).
 
     covariance is that of each with what has that influence. Sums are taken about the centre, (rows, d):

@@ -46,7 +46,7 @@ def fit_tail(ws, tail, length, gamma):
 
 
 @entry
-def khat_rows(rows, n, length, gamma, eps, khat, status):
+def khat_rows(rows, n, length, gamma, khat, status, eps):
     ws = new_workspace(rows.shape[1], length)
     for r in range(rows.shape[0]):
         row = rows[r]

@@ -25,7 +25,7 @@ def less(value, shift):
 
 
 @entry
-def temper_rows(rows, gamma, normalize, out, status):
+def temper_rows(rows, gamma, out, status, normalize):
     e = np.empty(BLOCK)
     for r in range(rows.shape[0]):
         row, g = rows[r], gamma[r]

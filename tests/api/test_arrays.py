@@ -237,6 +237,62 @@ def test_nothing_left_of_a_row_is_no_weight(rng, call):
     assert_row(call, result, (0,), call(log_w[0]))
 
 
+# -------------------------------------------------------------------------------- the tail's length
+
+
+@calls_with("r_eff")
+def test_r_eff_sets_the_tail_length(heavy, call):
+    pinned = isdiag.tail_length(1000, 0.2)
+    assert_same(call(heavy, r_eff=0.2), call(heavy, tail_length=pinned))
+    assert_same(call(heavy, r_eff=0.2, tail_length=50), call(heavy, tail_length=50))
+
+
+# Every khat of w itself.
+KHATS = {
+    "pareto_khat": isdiag.pareto_khat,
+    "snis": lambda x, **o: isdiag.snis(x, x, **o).khat,
+    "snis, smoothed": lambda x, **o: isdiag.snis(x, x, smooth="psis", **o).khat,
+    "snis, truncated": lambda x, **o: isdiag.snis(x, x, smooth="truncate", **o).khat,
+    "select_gamma": lambda x, **o: isdiag.select_gamma(x, **o).khat,
+    "select_gamma, mse": lambda x, **o: isdiag.select_gamma(x, rule="mse", h=x, **o).khat,
+    "diagnose": lambda x, **o: isdiag.diagnose(x, **o).khat,
+    "diagnose, estimate": lambda x, **o: isdiag.diagnose(x, x, **o).estimate.khat,
+    "expectation_diagnostics": lambda x, **o: isdiag.expectation_diagnostics(x, x, **o).khat_weights,
+    "control_variate": lambda x, **o: isdiag.control_variate(x, x, **o).khat,
+    "geometric_path": lambda x, **o: isdiag.geometric_path(0 * x, x, [1.0], **o).khat[0],
+    "stepping_stone": lambda x, **o: isdiag.stepping_stone(x[None], [0.0], **o).khat,
+    "log_moment": lambda x, **o: isdiag.log_moment(x, 1.0, **o).khat,
+    "renyi_divergence": lambda x, **o: isdiag.renyi_divergence(x, 0.5, **o).khat,
+    "alpha_divergence": lambda x, **o: isdiag.alpha_divergence(x, 0.5, **o).khat,
+    "kl_divergence": lambda x, **o: isdiag.kl_divergence(x, **o).khat,
+}
+
+
+@pytest.mark.parametrize("options", [{"r_eff": 0.2}, {"r_eff": 3.0}, {"tail_length": 40}], ids=str)
+@pytest.mark.parametrize("name", KHATS)
+def test_any_two_functions_agree_on_khat(heavy, name, options):
+    khat = KHATS[name](heavy, **options)
+    assert khat == isdiag.psis(heavy, **options).khat
+    assert khat != KHATS[name](heavy)
+
+
+def test_other_khats_go_by_the_same_tail(heavy):
+    options = {"r_eff": 0.2}
+    assert isdiag.chi2_divergence(heavy, **options).khat == isdiag.pareto_khat(heavy, gamma=2.0, **options)
+    interval = isdiag.confidence_interval(heavy, heavy, **options)
+    assert interval.khat == isdiag.expectation_diagnostics(heavy, heavy, **options).khat
+    best = isdiag.select_gamma(heavy, rule="mse", h=heavy, **options)
+    assert isdiag.mse_curve(heavy, heavy, **options).reference == best.estimate
+    assert isdiag.finite_variance_test(heavy, **options).k != isdiag.finite_variance_test(heavy).k
+
+
+def test_r_eff_of_each_set_of_draws(rng):
+    rows, efficiency = rng.normal(scale=2.0, size=(3, 400)), np.array([1.0, 0.5, 0.1])
+    of_sets = isdiag.stepping_stone(rows, [0.0, 0.4, 0.7], r_eff=efficiency).khat
+    steps = np.array([0.4, 0.7 - 0.4, 1.0 - 0.7])
+    assert of_sets == isdiag.pareto_khat(rows, gamma=steps, r_eff=efficiency).max()
+
+
 # --------------------------------------------------------------------------------- wrong arguments
 
 NOT_A_NUMBER = ("0.5", [0.5])
@@ -362,7 +418,7 @@ def test_gamma_of_each_row(rng, call):
 @calls_with("r_eff")
 def test_r_eff_of_each_row(rng, call):
     log_w, r_eff = rng.normal(scale=2.0, size=(2, 3, 400)), np.array([0.3, 1.0, 2.0])
-    result = call(log_w, r_eff=r_eff)
+    result = call(log_w, r_eff=r_eff[:, None] if call.function.args[0] is registry.SETS else r_eff)
     for index in np.ndindex(2, 3):
         assert_row(call, result, index, call(log_w[index], r_eff=r_eff[index[1]]))
     lengths = isdiag.tail_length(400, r_eff)

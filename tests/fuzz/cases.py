@@ -174,7 +174,8 @@ def fill_options(rng, case, names, batch, n):
         taken = RULES[case.function.name] if name == "rule" else TAKEN[name]
         value = taken[rng.integers(len(taken))]
         if value is PER_ROW:
-            value = per_row(rng, name, batch)
+            sets = case.function.args[0] is SETS
+            value = per_row(rng, name, (*batch, 1) if sets else batch)
         if case.function.name == "next_gamma" and name == "gamma":
             value = float(rng.choice([0.0, 0.3, 0.5, 1.0]))
         if choice > 0.98:
@@ -513,7 +514,7 @@ def _check_alone(case, result, rng):
     options = {key: value for key, value in case.options.items() if key not in ("axis", "out")}
     for key in ("gamma", "r_eff", "alpha"):
         if np.ndim(options.get(key, 0.0)):
-            options[key] = float(np.asarray(options[key])[index])
+            options[key] = np.asarray(options[key])[index].item()
     if case.kept is not None:
         options["where"] = np.broadcast_to(case.kept, case.rows.shape)[index]
 

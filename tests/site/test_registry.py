@@ -182,6 +182,17 @@ def test_docstrings_are_complete_numpydoc(name):
     assert [error for error in errors if error[0] not in ignored] == []
 
 
+@pytest.mark.parametrize("parameter", ["r_eff", "tail_length"])
+def test_a_parameter_is_described_in_one_way(parameter):
+    texts = {}
+    for function in registry.FUNCTIONS:
+        if parameter in function.takes:
+            text = inspect.getdoc(getattr(isdiag, function.name))
+            block = re.search(rf"^{parameter} : .*\n(?:    .*\n)+", text, re.MULTILINE)
+            texts.setdefault(block[0], []).append(function.name)
+    assert len(texts) == 1, texts
+
+
 @pytest.mark.parametrize("name", registry.signatures()["isdiag"])
 def test_functions_name_their_source(name):
     text = inspect.getdoc(getattr(isdiag, name))
