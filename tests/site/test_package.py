@@ -75,10 +75,10 @@ def imports(path):
 CORE = (
     ("typing", "labels"),
     ("check",),
-    ("bands",),
+    ("bands", "threads"),
     ("boundary",),
     ("weights",),
-    ("result", "threads", "statuses", "units"),
+    ("result", "statuses", "units"),
     ("tails", "selection", "caution", "steps"),
     ("moments", "variance_test"),
     ("least_error", "expectation", "divergences", "paths", "control_variate"),
