@@ -73,7 +73,8 @@ def _block_signals(signal, scale, signed, size):
 @inner
 def _negative(total, size):
     """Where x adds up to the total and abs(x) to the size, the share in the latter of what is below 0."""
-    return 0.5 - 0.5 * total / size
+    share = 0.5 - 0.5 * total / size
+    return min(max(share, 0.0), 1.0) if share == share else share  # signals may be denormal next to another
 
 
 @inner

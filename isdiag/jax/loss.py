@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,14 @@ from isdiag._core.boundary import mask_array
 from isdiag._core.check import of_kind, one_of
 from isdiag.jax.callback import default_float, on_host, real, shaped, widened
 from isdiag.rl.batch import Limits
-from isdiag.rl.layouts import Level, advantage_shape, check_padded, check_tokens, refuse_geometric
+from isdiag.rl.layouts import (
+    Level,
+    advantage_shape,
+    check_padded,
+    check_tokens,
+    one_a_sequence,
+    refuse_geometric,
+)
 from isdiag.rl.ratios import log_ratio
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Fixed, Schedule, State
@@ -72,8 +79,9 @@ def is_reshape_loss(
         through these does a gradient flow.
     log_mu : array_like of log_pi's shape
         The same under the policy that sampled.
-    advantages : array_like, shape (), (B,) or (B, 1), or (B, T) for the level "token"
-        Advantages or rewards; that of a sequence is that of all its tokens.
+    advantages : array_like, shape (), (B,), (B, 1) or (B, T)
+        Advantages or rewards; that of a sequence is that of all its tokens. Those of tokens must be the same
+        at all of a sequence that count, but for the level "token".
     mask : array_like of log_pi's shape, optional
         Tokens that count, bool or 0 and 1. What the others hold has no effect.
     state : State
@@ -116,9 +124,9 @@ def is_reshape_loss(
       that is not finite, are left out and counted, `metrics["n_nonfinite"]`.
     * Where a coefficient is 0 the log-likelihood has no effect, be it -inf or NaN.
     * What `take_step` refuses with a ValueError (`RewardWeighted` without tau and a reward that is not
-      positive, `AlphaDivergence` and a gamma of 1) makes loss, gradient and metrics NaN and `ok` False, and
-      leaves the state as it was. So do a state with a NaN gamma and, where the mask is traced, one that
-      holds other numbers than 0 and 1.
+      positive, `AlphaDivergence` and a gamma of 1, traced advantages that differ within a sequence) makes
+      loss, gradient and metrics NaN and `ok` False, and leaves the state as it was. So do a state with a NaN
+      gamma and, where the mask is traced, one that holds other numbers than 0 and 1.
     * State and metrics have the precision that JAX is set to; in float32 a count is exact up to 2**24.
     * An evaluation leaves `LossAux.state` aside.
     * `jax.vmap` calls back once for each batch (``vmap_method="sequential"``).
@@ -160,7 +168,11 @@ def is_reshape_loss(
     if log_pi.ndim == 1:
         refuse_geometric(level)
     draws = log_pi.shape if level == "token" else log_pi.shape[:1]
-    signal = signal.reshape(advantage_shape(signal.shape, draws, log_pi.shape[0]))
+    signal = signal.reshape(advantage_shape(signal.shape, log_pi.shape, log_pi.shape[0]))
+    known = not isinstance(signal, Tracer) and not isinstance(counting, Tracer)
+    if known and level != "token" and signal.ndim == 2:
+        values, kept = (np.asarray(cast("Any", array)) for array in (signal, counting))
+        one_a_sequence(values, kept != 0, "advantages")
     gamma, step = _arrays_of(state)
     if axis_name is None and jax.sharding.get_abstract_mesh().manual_axes:
         msg = (

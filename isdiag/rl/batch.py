@@ -12,6 +12,7 @@ from isdiag._core import caution, selection, tails, weights
 from isdiag._core.bands import GOOD_KHAT, Constraints
 from isdiag._core.boundary import Rows, mask_array, real_array, rows_of
 from isdiag._core.typing import Floats, Ints, Mask
+from isdiag.rl.layouts import one_a_sequence
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import BY_GAMMA_ALONE, Evidence, Schedule, State
 
@@ -76,10 +77,14 @@ def present(log_w: Any, advantage: Any, where: Any) -> tuple[Floats, Floats]:
 def _checked(log_w: Any, advantage: Any, where: Any) -> tuple[Floats, Floats, Mask]:
     """Log-ratios, advantages in their shape, and which draws there are."""
     ratios = real_array(log_w, "log_w")[0].astype(np.float64, copy=False)
-    signs = _like(ratios, real_array(advantage, "advantage")[0].astype(np.float64, copy=False), "advantage")
-    if where is None:
+    signs = real_array(advantage, "advantage")[0].astype(np.float64, copy=False)
+    there = None if where is None else mask_array(where, "where")
+    if signs.ndim == ratios.ndim + 1 and signs.shape[:-1] == ratios.shape and signs.shape[-1] > 1:
+        by_token = there is not None and there.shape == signs.shape
+        signs = one_a_sequence(signs, there if by_token else np.True_, "advantage")
+    signs = _like(ratios, signs, "advantage")
+    if there is None:
         return ratios, signs, np.ones(ratios.shape, np.bool_)
-    there = mask_array(where, "where")
     if there.ndim == ratios.ndim + 1:
         there = there.any(axis=-1)
     return ratios, signs, _like(ratios, there, "where")

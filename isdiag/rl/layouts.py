@@ -84,19 +84,43 @@ def refuse_geometric(level: str) -> None:
         raise ValueError(msg)
 
 
-def advantage_shape(given: Any, draws: Any, count: int) -> Shape:
-    """The shape in which advantages broadcast against the draws from the left: (), (B,) or the draws'.
+def advantage_shape(given: Any, tokens: Any, count: int) -> Shape:
+    """The shape in which advantages broadcast against tokens from the left: (), (B,) or the tokens'.
 
     Raises
     ------
     ValueError
         If they have another shape than those and (B, 1).
     """
-    given, draws = tuple(given), tuple(draws)
-    if given in ((), draws):
+    given, tokens = tuple(given), tuple(tokens)
+    if given in ((), (count,)):
         return given
-    if given in ((count,), (count, 1)):
+    if given == (count, 1):
         return (count,)
-    fits = f"(), ({count},), ({count}, 1)" + (f" or {draws}" if draws != (count,) else "")
+    if given == tokens:
+        return given
+    fits = f"(), ({count},), ({count}, 1)" + (f" or {tokens}" if tokens != (count,) else "")
     msg = f"advantages must have shape {fits}, got {given}"
     raise ValueError(msg)
+
+
+def varying(sequence: int, low: float, high: float, name: str = "advantages") -> ValueError:
+    """The error where advantages of tokens are not those of sequences."""
+    return ValueError(
+        f"{name} of tokens must be the same at all tokens that count of a sequence, which is one draw; "
+        f'sequence {sequence} has {low:g} to {high:g}. At level "token" each token may have its own'
+    )
+
+
+def one_a_sequence(values: Any, kept: Any, name: str) -> Any:
+    """The one number that each row of an array (B, T) holds where it counts; ValueError if it is not one.
+
+    NaN where one of them is, 0 where none counts.
+    """
+    low = np.min(values, axis=-1, where=kept, initial=np.inf)
+    high = np.max(values, axis=-1, where=kept, initial=-np.inf)
+    some = np.any(kept, axis=-1) & np.ones(low.shape, np.bool_)
+    wrong = np.flatnonzero(some & (low < high))  # neither of which is NaN then
+    if wrong.size:
+        raise varying(int(wrong[0]), low[wrong[0]], high[wrong[0]], name)
+    return np.where(some, low, 0.0)

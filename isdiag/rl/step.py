@@ -223,7 +223,8 @@ def take_step(
     log_w : array_like
         Log-ratios of the batch's draws, any shape; all are one sample. -inf is a draw of zero weight.
     advantage : array_like, default 1
-        Advantages or rewards: one for all, of log_w's shape, or one for each of its rows, (B,) or (B, 1).
+        Advantages or rewards: one for all, of log_w's shape, or one for each of its rows, (B,) or (B, 1). For
+        sequences also (B, T), if it is the same at all tokens of one that are there.
     reshape : Reshape
         Maps weights; its exponent, if it has one, is set by the schedule.
     schedule : Schedule
@@ -251,7 +252,8 @@ def take_step(
     Raises
     ------
     ValueError
-        If shapes do not fit, or `normalize` or `level` is unknown.
+        If shapes do not fit, advantages of tokens differ within a sequence, or `normalize` or `level` is
+        unknown.
     TypeError
         If an argument is not real or not in CPU memory.
 

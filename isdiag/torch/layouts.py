@@ -22,6 +22,7 @@ from isdiag.rl.layouts import (
     check_tokens,
     refuse_geometric,
     sequences_of,
+    varying,
 )
 
 Tokens = Tensor | Sequence[Tensor]
@@ -134,10 +135,15 @@ class Layout:
         return self.kept if level == "token" else self.lengths > 0
 
     def spread(self, values: Tensor, level: Level) -> Tensor:
-        """Numbers of the sequences, (), (B,) or (B, 1), at the draws of the level; those of draws stay."""
-        draws = self.kept.shape if level == "token" else (self.count,)
-        values = values.reshape(advantage_shape(values.shape, draws, self.count))
-        if values.ndim and values.shape == draws:
+        """Numbers of the sequences, (), (B,) or (B, 1), at the draws of the level; those of draws stay.
+
+        Those of tokens are one of a sequence if they are the same wherever it counts (ValueError otherwise).
+        To see that waits for the device.
+        """
+        values = values.reshape(advantage_shape(values.shape, self.kept.shape, self.count))
+        if level != "token" and values.ndim and values.shape != (self.count,):
+            values = self._one_a_sequence(values)
+        if values.ndim and values.shape == (self.kept.shape if level == "token" else (self.count,)):
             return values
         of_rows = values.expand(self.count)
         if level != "token":
@@ -145,6 +151,21 @@ class Layout:
         if self.row is not None:
             return of_rows[self.row]
         return of_rows.reshape(-1, *[1] * (self.kept.ndim - 1)).expand(self.kept.shape)
+
+    def _one_a_sequence(self, values: Tensor) -> Tensor:
+        low, high = (torch.where(self.kept, values, end) for end in (torch.inf, -torch.inf))
+        if self.row is None:
+            low, high = low.amin(dim=1), high.amax(dim=1)
+        else:
+            none = values.new_full((self.count,), torch.inf)
+            low = none.scatter_reduce(0, self.row, low, "amin")
+            high = (-none).scatter_reduce(0, self.row, high, "amax")
+        some = self.lengths > 0
+        wrong = torch.nonzero(some & (low < high))  # neither of which is NaN then
+        if wrong.numel():
+            first = int(wrong[0])
+            raise varying(first, low[first].item(), high[first].item())
+        return torch.where(some, low, 0.0)
 
 
 def _kept(flat: Tensor, mask: Tokens | None) -> Tensor:

@@ -368,8 +368,9 @@ def is_reshape_loss(
         packed, of shape (sum of lengths,), beside `cu_seqlens`; or of shape (B,), summed up. Any float
         dtype and device; half precision is widened before it is added up.
     advantages : Tensor or float
-        Advantages or rewards: one for all, of shape (B,) or (B, 1), or at level "token" of the shape of the
-        tokens.
+        Advantages or rewards: one for all, of shape (B,) or (B, 1), or of the shape of the tokens. At another
+        level than "token" these must be the same at all tokens of a sequence that count; to see that waits
+        for the device.
     mask : Tensor or list of Tensor, optional
         Tokens that count, bool or 0 and 1, in the layout of `log_pi`. A sequence without any is no draw.
         One that is not bool is looked at, which waits for the device; so is `cu_seqlens` on a GPU.

@@ -440,7 +440,7 @@ def test_a_policy_learns_under_scan(rng):
         ({"state": rl.State(np.zeros(2))}, ValueError, "state must hold two numbers"),
         ({"state": rl.State(0.5, 0.5)}, ValueError, "state must hold two numbers"),
         ({"advantages": np.ones(5)}, ValueError, "advantages must have shape"),
-        ({"advantages": np.ones((4, 5))}, ValueError, "advantages must have shape"),
+        ({"advantages": np.ones((4, 6))}, ValueError, "advantages must have shape"),
         ({"log_mu": np.ones((4, 6))}, ValueError, "log_pi and log_mu must have the same shape"),
         ({"mask": np.ones(4, bool)}, ValueError, "mask must have the shape of log_pi"),
         ({"log_pi": np.ones((4, 5), bool)}, TypeError, "log_pi must hold real numbers"),
@@ -450,6 +450,25 @@ def test_wrong_arguments_of_the_loss_raise_while_tracing(how, error, message):
     given = {"log_pi": np.ones((4, 5)), "log_mu": np.ones((4, 5)), "advantages": 1.0, "state": rl.State(0.5)}
     with pytest.raises(error, match=message):
         jax.eval_shape(lambda: ij.is_reshape_loss(**given | how))
+
+
+def test_advantages_of_tokens_are_one_a_sequence_where_it_counts(rng):
+    log_pi, log_mu = -rng.exponential(size=(2, 8, 5))
+    mask = np.arange(5) < rng.integers(1, 6, size=8)[:, None]
+    rewards = rng.normal(size=8)
+    by_token = np.where(mask, rewards[:, None], 99.0)
+    loss = jax.jit(
+        lambda advantages: ij.is_reshape_loss(log_pi, log_mu, advantages, mask, state=rl.State(0.5))
+    )
+    one, other = loss(rewards), loss(by_token)
+    assert one[0] == other[0]
+    for name, value in one[1].metrics.items():
+        np.testing.assert_array_equal(value, other[1].metrics[name])
+    value, aux = loss(by_token + np.arange(5))  # under jit nothing can raise
+    assert np.isnan(value)
+    assert not aux.ok
+    with pytest.raises(ValueError, match=r"advantages of tokens must be the same .* sequence 0"):
+        ij.is_reshape_loss(log_pi, log_mu, np.eye(8, 5), state=rl.State(0.5))
 
 
 @pytest.mark.parametrize("name", ij.__all__)

@@ -175,8 +175,28 @@ def test_advantages_of_tokens_are_for_tokens():
     one, _ = is_reshape_loss(log_pi, log_mu, rewards, mask, level="token")
     other, _ = is_reshape_loss(log_pi, log_mu, by_token, mask, level="token")
     assert one == other
-    with pytest.raises(ValueError, match="advantages must have shape"):
-        is_reshape_loss(log_pi, log_mu, by_token, mask)
+
+
+@pytest.mark.parametrize("level", ["sequence", "geometric"])
+def test_advantages_of_tokens_are_one_a_sequence_where_it_counts(level):
+    log_pi, log_mu, rewards, mask = padded()
+    by_token = torch.where(mask, rewards[:, None], torch.nan)
+    one, metrics = is_reshape_loss(log_pi, log_mu, rewards, mask, level=level)
+    other, same = is_reshape_loss(log_pi, log_mu, by_token, mask, level=level)
+    assert (one, metrics) == (other, same)
+    cuts = torch.cat([torch.zeros(1, dtype=torch.int64), mask.sum(1).cumsum(0)])
+    packed, same = is_reshape_loss(log_pi[mask], log_mu[mask], by_token[mask], cu_seqlens=cuts, level=level)
+    torch.testing.assert_close(packed, one)
+    assert same == pytest.approx(metrics, rel=1e-6, abs=1e-9)
+    row = int(torch.nonzero(mask.sum(1) > 1)[0])
+    by_token[row, torch.nonzero(mask[row])[0]] += 1.0
+    with pytest.raises(ValueError, match=f"advantages of tokens must be the same .* sequence {row} has"):
+        is_reshape_loss(log_pi, log_mu, by_token, mask, level=level)
+    with pytest.raises(ValueError, match=f"advantages of tokens must be the same .* sequence {row} has"):
+        is_reshape_loss(log_pi[mask], log_mu[mask], by_token[mask], cu_seqlens=cuts, level=level)
+    spoilt = torch.where(mask & (torch.arange(len(mask)) == row)[:, None], torch.nan, rewards[:, None])
+    _, metrics = is_reshape_loss(log_pi, log_mu, spoilt, mask, level=level, on_bad="skip")
+    assert metrics["n_nonfinite"] == 1
 
 
 def test_sums_of_sequences_are_a_layout():
@@ -228,7 +248,9 @@ BAD_ARGUMENTS = {
     "level must be one of": {"level": "word"},
     "on_bad must be one of": {"on_bad": "ignore"},
     "normalize must be one of": {"normalize": "length"},
-    r"advantages must have shape \(\), \(48,\), \(48, 1\), got \(47,\)": {"advantages": torch.zeros(47)},
+    r"advantages must have shape \(\), \(48,\), \(48, 1\) or \(48, \d+\), got \(47,\)": {
+        "advantages": torch.zeros(47)
+    },
     "cu_seqlens must be ints that rise": {"cu_seqlens": torch.tensor([0, 3])},
 }
 

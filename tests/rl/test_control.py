@@ -764,6 +764,21 @@ def test_bad_arguments_raise_at_construction(make, name):
         make()
 
 
+def test_advantages_of_tokens_are_one_a_sequence_where_it_counts(batch, rng):
+    log_w, advantage = batch
+    mask = rng.uniform(size=(300, 6)) < 0.7
+    mask[0], mask[1:] = False, mask[1:] | (np.arange(6) == 2)
+    by_token = np.where(mask, advantage[:, None], rng.normal(size=(300, 6)))
+    here = step_of(log_w, by_token, where=mask)
+    assert_same_step(here, step_of(log_w, advantage, where=mask))
+    assert here.n == 299
+    assert_same_step(step_of(log_w, np.repeat(advantage[:, None], 6, axis=1)), step_of(log_w, advantage))
+    with pytest.raises(ValueError, match=r"advantage of tokens must be the same .* sequence 0 has"):
+        step_of(log_w, by_token)
+    by_token[7, 2] = np.nan
+    assert step_of(log_w, by_token, where=mask).n_nonfinite == 1
+
+
 def test_bad_arguments_of_a_step(batch):
     log_w, advantage = batch
     with pytest.raises(ValueError, match=r"normalize must be one of .*'mean'"):
