@@ -58,6 +58,7 @@ def is_reshape_loss(
     advantages: Any,
     mask: Any = None,
     *,
+    cu_seqlens: Any = None,
     state: State,
     reshape: Reshape = _POWER,
     schedule: Schedule = _FIXED,
@@ -74,9 +75,9 @@ def is_reshape_loss(
 
     Parameters
     ----------
-    log_pi : array_like, shape (B, T) or (B,)
-        Log-probabilities of the tokens under the policy that learns, in nats, or one number a draw. Only
-        through these does a gradient flow.
+    log_pi : array_like, shape (B, T), (B,) or (N,)
+        Log-probabilities of the tokens under the policy that learns, in nats: padded, packed beside
+        `cu_seqlens`, or one number a draw. Only through these does a gradient flow.
     log_mu : array_like of log_pi's shape
         The same under the policy that sampled.
     advantages : array_like, shape (), (B,), (B, 1) or (B, T)
@@ -84,6 +85,10 @@ def is_reshape_loss(
         at all of a sequence that count, but for the level "token".
     mask : array_like of log_pi's shape, optional
         Tokens that count, bool or 0 and 1. What the others hold has no effect.
+    cu_seqlens : array_like of int, shape (B + 1,), optional
+        Where each packed sequence starts, and where the last one ends; it may be traced. Tokens after that
+        belong to none, so that a shape can stay while lengths change, as `jax.jit` wants; nor do sequences
+        without a token count. Advantages of tokens are then for the level "token" only.
     state : State
         What the schedule remembers: ``State(gamma)`` at first, then `LossAux.state`.
     reshape : Reshape, default Power()
@@ -126,7 +131,8 @@ def is_reshape_loss(
     * What `take_step` refuses with a ValueError (`RewardWeighted` without tau and a reward that is not
       positive, `AlphaDivergence` and a gamma of 1, traced advantages that differ within a sequence) makes
       loss, gradient and metrics NaN and `ok` False, and leaves the state as it was. So do a state with a NaN
-      gamma and, where the mask is traced, one that holds other numbers than 0 and 1.
+      gamma and, where the mask is traced, one that holds other numbers than 0 and 1, and traced
+      `cu_seqlens` that do not rise from 0 within `log_pi`.
     * State and metrics have the precision that JAX is set to; in float32 a count is exact up to 2**24.
     * An evaluation leaves `LossAux.state` aside.
     * `jax.vmap` calls back once for each batch (``vmap_method="sequential"``).
@@ -163,12 +169,17 @@ def is_reshape_loss(
     of_kind("reshape", reshape, Reshape)
     of_kind("schedule", schedule, Schedule)
     of_kind("limits", limits, Limits)
-    check_padded(log_pi.shape)
     check_tokens(log_pi.shape, log_mu.shape, counting.shape)
-    if log_pi.ndim == 1:
-        refuse_geometric(level)
-    draws = log_pi.shape if level == "token" else log_pi.shape[:1]
-    signal = signal.reshape(advantage_shape(signal.shape, log_pi.shape, log_pi.shape[0]))
+    cuts = None if cu_seqlens is None else _cuts(cu_seqlens, log_pi.shape)
+    count = log_pi.shape[0]
+    if cuts is None:
+        check_padded(log_pi.shape)
+        if log_pi.ndim == 1:
+            refuse_geometric(level)
+    else:
+        count = cuts.shape[0] - 1
+    draws = log_pi.shape if level == "token" else (count,)
+    signal = signal.reshape(advantage_shape(signal.shape, log_pi.shape if cuts is None else draws, count))
     known = not isinstance(signal, Tracer) and not isinstance(counting, Tracer)
     if known and level != "token" and signal.ndim == 2:
         values, kept = (np.asarray(cast("Any", array)) for array in (signal, counting))
@@ -181,33 +192,68 @@ def is_reshape_loss(
         )
         raise ValueError(msg)
 
-    arrays = [log_pi, log_mu, counting, signal]
-    whole: list[Any] = [
-        jax.lax.all_gather(a, axis_name, tiled=True) if axis_name and a.ndim else a for a in arrays
-    ]
-    joined = (whole[0].shape[0], *draws[1:])
+    arrays: list[Any] = [log_pi, log_mu, counting, signal, *([] if cuts is None else [cuts])]
+    packed = cuts is not None  # shards, whose cuts start anew, stay apart
+    if axis_name:
+        arrays = [
+            jax.lax.all_gather(a, axis_name, tiled=not packed) if a.ndim or packed else a for a in arrays
+        ]
+    elif packed:
+        arrays = [a[None] for a in arrays]
+    joined = (arrays[0].shape[0] * draws[0],) if packed else (arrays[0].shape[0], *draws[1:])
     result: Any = (
         shaped(joined, log_pi.dtype),
         State(shaped((), gamma.dtype), shaped((), step.dtype)),
         dict.fromkeys(METRICS, shaped((), default_float())),
     )
     how = {"reshape": reshape, "schedule": schedule, "limits": limits, "normalize": normalize}
-    take = partial(_step, level=level, **how)
-    coefficients, after, metrics = on_host(take, result, *whole, gamma, step, vmap_method="sequential")
+    take = partial(_step_of_packed if packed else _step, level=level, **how)
+    coefficients, after, metrics = on_host(take, result, *arrays, gamma, step, vmap_method="sequential")
     if axis_name:
         coefficients = _own_part(coefficients, draws[0], axis_name)
 
-    kept = counting != 0
-    likelihood = jnp.where(kept, log_pi, 0.0)
-    if level != "token" and likelihood.ndim == 2:
-        likelihood = likelihood.sum(axis=1)
-        if level == "geometric":
-            likelihood = likelihood / jnp.maximum(kept.sum(axis=1), 1)
+    likelihood = _likelihood(log_pi, counting != 0, level, cuts)
     loss = -jnp.where(coefficients != 0.0, coefficients * likelihood, 0.0).sum()
     ok = jnp.isfinite(loss)
     if axis_name:  # devices must agree on whether to update
         ok = _everywhere(ok, axis_name)
     return loss, LossAux(after, metrics, ok & (metrics["n"] > 0.0))
+
+
+def _cuts(cu_seqlens: Any, tokens: Any) -> jax.Array:
+    cuts = real(cu_seqlens, "cu_seqlens")
+    if len(tokens) != 1 or cuts.ndim != 1 or cuts.shape[0] < 2 or not jnp.issubdtype(cuts.dtype, np.integer):
+        msg = (
+            f"cu_seqlens must be at least two ints for a 1-D log_pi, got shape {cuts.shape} of {cuts.dtype} "
+            f"for {tuple(tokens)}"
+        )
+        raise ValueError(msg)
+    if not isinstance(cuts, Tracer):
+        _check_cuts(np.asarray(cast("Any", cuts)), tokens[0])
+    return cuts
+
+
+def _check_cuts(cuts: Any, size: int) -> None:
+    if cuts[0] != 0 or cuts[-1] > size or (np.diff(cuts) < 0).any():
+        msg = f"cu_seqlens must rise from 0 to at most the size of log_pi, {size}, got {cuts.tolist()}"
+        raise ValueError(msg)
+
+
+def _likelihood(log_pi: Any, kept: Any, level: Level, cuts: Any) -> Any:
+    """Log-likelihoods of the draws; tokens that do not count have no part in them."""
+    tokens = jnp.where(kept, log_pi, 0.0)
+    if level == "token" or (cuts is None and tokens.ndim == 1):
+        return tokens
+    if cuts is None:
+        total, lengths = tokens.sum(axis=1), kept.sum(axis=1)
+    else:
+        # That of a token after the last cut is out of range, and segment_sum leaves it out.
+        row = jnp.searchsorted(cuts, jnp.arange(tokens.shape[0]), side="right") - 1
+        total, lengths = (
+            jax.ops.segment_sum(each, row, num_segments=cuts.shape[0] - 1)
+            for each in (tokens, kept.astype(np.int32))
+        )
+    return total / jnp.maximum(lengths, 1) if level == "geometric" else total
 
 
 def _own_part(coefficients: Any, count: int, axis_name: Any) -> Any:
@@ -227,17 +273,70 @@ def _step(
 ) -> Any:
     """Coefficients, state and metrics of `isdiag.rl.take_step`; NaN and the old state if it refuses."""
     kept, signal = np.asarray(kept), np.asarray(signal)  # JAX must not compute while it calls back
-    state = State(gamma.item(), step.item())
+    shape = kept.shape if level == "token" else kept.shape[:1]
     try:
         log_w = log_ratio(log_pi, log_mu, kept, level=level)
-        state, taken = take_step(log_w, signal, state=state, where=kept, level=level, **how)
     except ValueError:
-        return (
-            np.full(kept.shape if level == "token" else kept.shape[:1], np.nan),
-            state,
-            dict.fromkeys(METRICS, np.nan),
+        return _refused(shape, gamma, step)
+    return _taken(log_w, signal, kept, shape, gamma, step, level, how)
+
+
+def _step_of_packed(
+    log_pi: Any,
+    log_mu: Any,
+    kept: Any,
+    signal: Any,
+    cuts: Any,
+    gamma: Any,
+    step: Any,
+    *,
+    level: Level,
+    **how: Any,
+) -> Any:
+    """As `_step`, of packed shards with cuts of their own, an axis in front."""
+    log_pi, log_mu, kept, signal, cuts = map(np.asarray, (log_pi, log_mu, kept, signal, cuts))
+    shards, size = log_pi.shape
+    count = cuts.shape[1] - 1
+    draws = size if level == "token" else count
+    try:
+        log_w, there = np.full((shards, draws), np.nan), np.zeros((shards, draws), np.bool_)
+        signs = np.zeros((shards, draws))
+        for i, starts in enumerate(cuts):
+            _check_cuts(starts, size)
+            end = int(starts[-1])
+            part = slice(end if level == "token" else None)
+            counting = mask_array(kept[i, :end], "mask")
+            log_w[i, part] = log_ratio(
+                log_pi[i, :end], log_mu[i, :end], counting, cu_seqlens=starts, level=level
+            )
+            of_sequence = np.diff(np.append(0, np.cumsum(counting))[starts])
+            there[i, part] = counting if level == "token" else of_sequence > 0
+            given = signal[i]
+            if level == "token" and given.shape == (count,) != (size,):
+                given = np.repeat(given, np.diff(starts))
+            elif given.shape == (size,):
+                given = given[part]
+            signs[i, part] = given
+    except ValueError:
+        return _refused((shards * draws,), gamma, step)
+    shape = (shards * draws,)
+    return _taken(log_w.ravel(), signs.ravel(), there.ravel(), shape, gamma, step, level, how)
+
+
+def _taken(
+    log_w: Any, signal: Any, there: Any, shape: Any, gamma: Any, step: Any, level: Level, how: Any
+) -> Any:
+    try:
+        state, taken = take_step(
+            log_w, signal, state=State(gamma.item(), step.item()), where=there, level=level, **how
         )
+    except ValueError:
+        return _refused(shape, gamma, step)
     return taken.coefficients, state, taken.metrics()
+
+
+def _refused(shape: Any, gamma: Any, step: Any) -> Any:
+    return np.full(shape, np.nan), State(gamma.item(), step.item()), dict.fromkeys(METRICS, np.nan)
 
 
 def _arrays_of(state: Any) -> tuple[jax.Array, jax.Array]:

@@ -320,6 +320,68 @@ def test_advantages_of_tokens(x64, batch, rng):
     np.testing.assert_allclose(-gradient[mask], step.coefficients, rtol=1e-12)
 
 
+@pytest.mark.parametrize("level", ["sequence", "token", "geometric"])
+@pytest.mark.parametrize("spare", [0, 7])
+def test_packed_sequences_are_padded_ones(x64, batch, level, spare):
+    log_pi, log_mu, advantages, mask = batch
+    lengths = mask.sum(axis=1)
+    cuts = np.append(0, np.cumsum(lengths))
+    flat = [np.append(a[mask], np.full(spare, np.nan)) for a in (log_pi, log_mu)]
+
+    @jax.jit
+    def packed(log_pi, log_mu, advantages, cuts, mask=None):
+        def loss(log_pi):
+            how = {"cu_seqlens": cuts, "level": level, "state": rl.State(0.4)}
+            return ij.is_reshape_loss(log_pi, log_mu, advantages, mask, **how)
+
+        return jax.value_and_grad(loss, has_aux=True)(log_pi)
+
+    (loss, aux), gradient = packed(*flat, advantages, cuts)
+    (expected, whole), tokens = value_and_grad(*batch, level=level, state=rl.State(0.4))
+    np.testing.assert_allclose(loss, expected, rtol=1e-12)
+    np.testing.assert_allclose(gradient[: cuts[-1]], tokens[mask], rtol=1e-12)
+    assert not gradient[cuts[-1] :].any()
+    assert aux.ok
+    for name, value in whole.metrics.items():
+        np.testing.assert_allclose(aux.metrics[name], value, rtol=1e-12, atol=1e-14, err_msg=name)
+    # A mask within, and other lengths without another compilation.
+    half = np.append(np.arange(cuts[-1]) % 2 == 0, np.ones(spare, bool))
+    (loss, aux), _ = packed(*flat, advantages, cuts, half)
+    inside = mask.copy()
+    inside[mask] = half[: cuts[-1]]
+    expected, whole = ij.is_reshape_loss(log_pi, log_mu, advantages, inside, level=level, state=rl.State(0.4))
+    np.testing.assert_allclose(loss, expected, rtol=1e-12)
+    assert aux.metrics["n"] == whole.metrics["n"]
+    compiled = packed._cache_size()
+    cuts[1:-1] = np.sort(cuts[1:-1] // 2)
+    packed(*flat, advantages, cuts, half)
+    assert packed._cache_size() == compiled
+
+
+def test_cuts_that_do_not_cut():
+    tokens = -np.ones(6)
+    run = partial(ij.is_reshape_loss, tokens, tokens, 1.0, state=rl.State(0.5))
+    for cuts in ([1, 6], [0, 4, 2], [0, 7]):
+        with pytest.raises(ValueError, match="cu_seqlens must rise from 0"):
+            run(cu_seqlens=np.array(cuts))
+        loss, aux = jax.jit(lambda cuts: run(cu_seqlens=cuts))(np.array(cuts))
+        assert np.isnan(loss)
+        assert not aux.ok
+    for cuts in ([0], [0.0, 6.0], [[0, 6]]):
+        with pytest.raises(ValueError, match="cu_seqlens must be at least two ints"):
+            run(cu_seqlens=np.array(cuts))
+    with pytest.raises(ValueError, match=r"cu_seqlens .* for \(2, 3\)"):
+        ij.is_reshape_loss(
+            tokens.reshape(2, 3), tokens.reshape(2, 3), 1.0, cu_seqlens=[0, 6], state=rl.State(1.0)
+        )
+    with pytest.raises(ValueError, match="advantages must have shape"):
+        ij.is_reshape_loss(tokens, tokens, tokens, cu_seqlens=[0, 2, 6], state=rl.State(1.0))
+    by_token = ij.is_reshape_loss(
+        tokens, tokens, tokens, cu_seqlens=[0, 2, 6], state=rl.State(1.0), level="token"
+    )
+    assert by_token[1].metrics["n"] == 6
+
+
 @pytest.mark.parametrize("level", ["sequence", "token"])
 def test_one_number_a_draw(x64, batch, level):
     log_pi, log_mu, advantages, mask = batch
@@ -546,6 +608,29 @@ for check in (True, False):
         assert "within shard_map each device sees a shard" in str(error)
     else:
         raise AssertionError("a replicated state was let pass")
+
+def packed(gamma, *data, axis_name):
+    *data, cuts = data
+    how = {"schedule": rl.Diagnosed(), "state": rl.State(gamma), "axis_name": axis_name, "cu_seqlens": cuts}
+    (loss, aux), gradient = jax.value_and_grad(partial(ij.is_reshape_loss, **how), has_aux=True)(*data)
+    return loss[None], gradient, aux.state, aux.metrics["ess_ratio"], aux.ok
+
+# Lengths of each shard; a third of its tokens belong to none.
+cuts = np.concatenate([[0], np.arange(1, 32) * 2, [62], [0], np.arange(1, 33) * 2]).astype("i4")
+flat = tuple(array.ravel() for array in (log_pi, log_mu)) + (advantages, mask.ravel(), cuts)
+losses, gradients, after, ratio, fine = jax.jit(
+    jax.shard_map(partial(packed, axis_name="d"), out_specs=out, mesh=mesh, in_specs=(P(), *[over] * 5))
+)(gamma, *flat)
+whole = [np.concatenate([array[:62], array[96:160]]) for array in flat[:2]]
+counting = np.concatenate([flat[3][:62], flat[3][96:160]])
+both = np.concatenate([cuts[:32], [62], 62 + cuts[34:]])
+loss, gradient, state, ess, ok = packed(gamma, *whole, advantages, counting, both, axis_name=None)
+np.testing.assert_allclose(losses.mean(), loss[0], rtol=1e-5)
+np.testing.assert_allclose(gradients[96:160] / 2, gradient[62:], rtol=1e-5, atol=1e-8)
+np.testing.assert_allclose(gradients[:62] / 2, gradient[:62], rtol=1e-5, atol=1e-8)
+assert not gradients[160:].any()
+np.testing.assert_allclose(ratio, ess, rtol=1e-6)
+np.testing.assert_allclose(after.gamma, state.gamma, rtol=1e-6)
 
 def alone(gamma, *data):
     loss, _, state, _, _ = step(gamma[0], *data, axis_name=())
