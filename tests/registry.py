@@ -282,7 +282,7 @@ FIELDS = {
     rl.Step: "coefficients weights gamma ess_ratio ess_ratio_raw pareto_k pareto_k_used gamma_batch "
     "max_weight mean_weight bias_proxy fraction_modified fraction_zero fraction_saturated "
     "negative_share negative_share_raw log_w_q01 log_w_q50 log_w_q99 log_w_max kl kl_k3 chi2 "
-    "offset offset_z n n_nonfinite alarm_offset alarm_stall alarm_one_draw alarm_silenced",
+    "offset offset_z n n_nonfinite alarm_offset alarm_stall alarm_one_draw alarm_silenced alarm_stale",
     rl.Limits: "k_max ess_min gamma_max",
     rl.Reshaped: "log_f signal",
     rl.State: "gamma step",

@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
+import alarms  # noqa: E402
 import rl_study  # noqa: E402
 from bandit import Bandit  # noqa: E402
 from jobs import LEVELS, PLANS, QUICK, run_job  # noqa: E402
@@ -153,3 +154,13 @@ def test_seeds_and_levels():
     for plan in PLANS.values():
         assert not set(plan.tuning) & set(plan.seeds)
         assert all(plan.updates % level.age == 0 for level in LEVELS.values())
+
+
+def test_alarms_fire_on_what_ruins_a_run_and_on_nothing_else(capsys):
+    alarms.main(["--quick"])
+    report = capsys.readouterr().out
+    assert len(report.splitlines()) == 2 + 10 + 2 + 10 + 2 + len(alarms.RUINS)
+    assert set(alarms.ruined(3).values()) == {1.0}
+    assert {alarm for alarm, _ in alarms.RUINS.values()} == set(alarms.ALARMS)
+    for (spread, _), shares in alarms.clean(20).items():
+        assert all(share == 0.0 for share in shares.values()) or spread >= 2.0

@@ -40,6 +40,10 @@ ONE_DRAW = 0.5
 SILENCED = 0.1
 HEARD = 0.05
 
+# The batch that allows no more than this is too stale for its weights to be of use: at the default limits
+# log-ratios spread by 20 nats and more. Runs of the study that went well allowed 0.035 and more.
+STALE = 0.02
+
 # A weight is at its bound if it is less than 1 % below.
 NEAR_BOUND = 0.01
 
@@ -122,6 +126,8 @@ class Step(Result):
     alarm_silenced : int
         1 if `negative_share` is below a tenth of `negative_share_raw`, where that is at least 0.05 and rests
         on an ESS of w of 25 draws: the reshape learns from what went well only.
+    alarm_stale : int
+        1 if `gamma_batch` is below 0.02: the policies are so far apart that weights can mend nothing.
     """
 
     coefficients: Floats
@@ -155,6 +161,7 @@ class Step(Result):
     alarm_stall: int
     alarm_one_draw: int
     alarm_silenced: int
+    alarm_stale: int
 
     def metrics(self, prefix: str | None = None) -> dict[str, float]:
         """The numbers by their names.
@@ -352,6 +359,7 @@ def step_of(batch: Batch, reshape: Reshape, normalize: Normalize, level: Level) 
         alarm_stall=int(1.0 - zero < STALL or thin),
         alarm_one_draw=int(used.ess < FEW_DRAWS or used.largest > ONE_DRAW),
         alarm_silenced=int(known and raw.negative >= HEARD and used.negative < SILENCED * raw.negative),
+        alarm_stale=int(batch.gamma < STALE),
     )
 
 

@@ -19,7 +19,15 @@ from tests.registry import EVERY_SCHEDULE, ONE_OF_EACH_RESHAPE
 
 START = State(0.3)
 POWER = Power()
-COUNTS = ("n", "n_nonfinite", "alarm_offset", "alarm_stall", "alarm_one_draw", "alarm_silenced")
+COUNTS = (
+    "n",
+    "n_nonfinite",
+    "alarm_offset",
+    "alarm_stall",
+    "alarm_one_draw",
+    "alarm_silenced",
+    "alarm_stale",
+)
 RESHAPES = (*ONE_OF_EACH_RESHAPE, rl.RewardWeighted(), rl.PPOClip())
 each = pytest.mark.parametrize("reshape", RESHAPES, ids=repr)
 each_normalize = pytest.mark.parametrize("normalize", ["batch", "count"])
@@ -97,6 +105,7 @@ def naive_step(log_w, advantage, reshape, gamma, normalize):
         "alarm_stall": int(1 - zero < 0.05 or (normalize == "count" and f.mean() < 0.05)),
         "alarm_one_draw": int(f.sum() ** 2 / (f**2).sum() < 5 or f.max() > 0.5 * f.sum()),
         "alarm_silenced": int(down(w * signal) > 0.05 and down(f * signal) < 0.1 * down(w * signal)),
+        "alarm_stale": 0,
     }
 
 
@@ -393,6 +402,14 @@ def test_negative_advantages_that_a_reshape_silences(rng):
     # What w silences itself is no fault of the reshape.
     unlikely = step_of(np.where(advantage < 0, -9.0, 0.0), advantage, gamma=1.0)
     assert (unlikely.negative_share < 0.01, unlikely.alarm_silenced) == (True, 0)
+
+
+def test_data_beyond_repair(rng):
+    for spread, alarm in ((10.0, 0), (30.0, 1)):
+        assert step_of(log_normal(rng, 512, spread)).alarm_stale == alarm
+    no_weight = np.where(np.arange(100) < 30, -np.inf, 0.0)  # more of them than the least ESS allows
+    assert step_of(no_weight).alarm_stale == 1
+    assert step_of(np.full(100, -np.inf)).alarm_stale == 0  # nothing is known: alarm_stall
 
 
 def test_ess_is_over_sequences_and_both_before_and_after_truncation(rng):
