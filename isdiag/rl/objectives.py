@@ -30,8 +30,7 @@ def _mean(log_pi: Floats, values: Floats) -> Floats:
 class Objective(ABC):
     """An objective of a policy pi, given rewards and the policy mu that sampled."""
 
-    @abstractmethod
-    def signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Floats:
+    def signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Any:
         """What ``w * grad log pi`` is multiplied by.
 
         Parameters
@@ -44,8 +43,18 @@ class Objective(ABC):
         Returns
         -------
         ndarray
-            float64, of the shape that the arguments broadcast to.
+            float64, of the shape that the arguments broadcast to. Under a transformation of JAX, ``jit`` say,
+            a JAX array.
         """
+        namespace = _tracing(reward, log_pi, log_mu)
+        if namespace is not None:
+            return self._signal(*namespace.broadcast_arrays(reward, log_pi, log_mu))
+        given = _float(reward, "reward"), _float(log_pi, "log_pi"), _float(log_mu, "log_mu")
+        return self._signal(*np.broadcast_arrays(*given))
+
+    @abstractmethod
+    def _signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Any:
+        """The signal of arrays of one shape, by arithmetic that any kind of array has."""
 
     @abstractmethod
     def optimum(self, reward: Any, log_mu: Any) -> Floats:
@@ -108,6 +117,14 @@ class Objective(ABC):
         """What an action of these log-probabilities costs; the objective is E_pi[reward - price]."""
 
 
+def _tracing(*values: Any) -> Any:
+    """JAX's namespace if one of them is traced: NumPy cannot see its values."""
+    for value in values:
+        if any(kind.__name__ == "Tracer" for kind in type(value).__mro__):
+            return value.__array_namespace__()
+    return None
+
+
 def _float(values: Any, name: str) -> Floats:
     return real_array(values, name)[0].astype(np.float64)
 
@@ -123,9 +140,8 @@ class ExpectedReward(Objective):
     array([ 0.25, -0.25])
     """
 
-    def signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Floats:
-        shape = np.broadcast_shapes(np.shape(reward), np.shape(log_pi), np.shape(log_mu))
-        return np.broadcast_to(_float(reward, "reward"), shape)
+    def _signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Any:
+        return reward
 
     def optimum(self, reward: Any, log_mu: Any) -> Floats:
         """All mass on the actions of largest reward, shared equally."""
@@ -152,10 +168,8 @@ class EntropyRegularized(Objective):
     def __post_init__(self) -> None:
         number("tau", self.tau, 0.0, ends="()")
 
-    def signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Floats:
-        shape = np.broadcast_shapes(np.shape(reward), np.shape(log_pi), np.shape(log_mu))
-        signal = _float(reward, "reward") - self.tau * (1.0 + _float(log_pi, "log_pi"))
-        return np.broadcast_to(signal, shape)
+    def _signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Any:
+        return reward - self.tau * (1.0 + log_pi)
 
     def optimum(self, reward: Any, log_mu: Any) -> Floats:
         """The softmax of ``reward / tau``."""
@@ -181,9 +195,8 @@ class KLRegularized(Objective):
     def __post_init__(self) -> None:
         number("beta", self.beta, 0.0, ends="()")
 
-    def signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Floats:
-        log_w = _float(log_pi, "log_pi") - _float(log_mu, "log_mu")
-        return _float(reward, "reward") - self.beta * (1.0 + log_w)
+    def _signal(self, reward: Any, log_pi: Any, log_mu: Any) -> Any:
+        return reward - self.beta * (1.0 + (log_pi - log_mu))
 
     def optimum(self, reward: Any, log_mu: Any) -> Floats:
         """``mu * exp(reward / beta)``, normalised."""

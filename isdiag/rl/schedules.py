@@ -137,7 +137,7 @@ class ESSAdaptive(Schedule):
     Attributes
     ----------
     ess_min : float, default 0.3
-        The ESS / n aimed at, in (0, 1].
+        The ESS / n aimed at, in [0, 1].
     delta : float, default 0.05
         Step of gamma, > 0.
     gamma_min, gamma_max : float, defaults 0 and 1
@@ -151,7 +151,7 @@ class ESSAdaptive(Schedule):
 
     def __post_init__(self) -> None:
         _check_range(self.gamma_min, self.gamma_max)
-        number("ess_min", self.ess_min, 0.0, 1.0, "(]")
+        number("ess_min", self.ess_min, 0.0, 1.0)
         number("delta", self.delta, 0.0, ends="(]")
 
     def __call__(self, state: State, evidence: Evidence) -> State:

@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, distributed, nn
 
-from isdiag._core.check import one_of
+from isdiag._core.check import number, one_of
+from isdiag._gamma import select_gamma
+from isdiag._tails import pareto_khat
+from isdiag._weights import ess
 from isdiag.rl.controller import GammaController
+from isdiag.rl.layouts import Level
 from isdiag.rl.reshapes import Defensive, Power, Reshape
 from isdiag.rl.schedules import Cosine, Diagnosed, ESSAdaptive, Fixed, Linear, Schedule, State
 from isdiag.rl.step import Normalize
@@ -31,18 +35,19 @@ class ISReshapeTrainer:
         The policy that learns: with a method ``log_prob(y, x)`` that returns (B,) log-probabilities of
         responses given prompts, or (B, T) of their tokens; or a Hugging Face causal language model, see
         `sequence_log_probs`.
-    ref_model : Module
-        The policy that sampled, of either kind. It is frozen: no gradients, evaluation mode.
+    ref_model : Module or None
+        The policy that sampled, of either kind. It is frozen: no gradients, evaluation mode. None where
+        `compute_loss` is always given `log_mu`.
     gamma_init : float, default 0.3
-        Exponent of the weights at the start.
+        Exponent of the weights at the start; `gamma_max` if that is smaller.
     gamma_max : float, default 1
-        Largest exponent.
+        Largest exponent; with 0 gamma stays 0, as in supervised fine-tuning.
     gamma_schedule : {"adaptive", "fixed", "linear", "cosine", "ess"}, default "adaptive"
         "adaptive" follows the diagnosis of each batch, nine parts old and one part new; "ess" goes by ESS
         alone, up and down in small steps; "linear" and "cosine" lead from `gamma_init` to `gamma_max` as
         `update_gamma_schedule` says.
     ess_min_ratio : float, default 0.3
-        Smallest ESS / n allowed.
+        Smallest ESS / n allowed; 0 for no limit.
     psis_k_max : float, default 0.7
         Largest khat allowed.
     use_defensive : bool, default False
@@ -54,6 +59,8 @@ class ISReshapeTrainer:
         ``Power(caution=3)`` with ``ess_min_ratio=0.8`` is what `GammaController` does by default.
     normalize : {"batch", "count"}, default "batch"
         Divide the weights by their sum, or by the number of sequences.
+    level : {"sequence", "token", "geometric"}, default "sequence"
+        What a draw and its log-ratio are, see `is_reshape_loss`.
     on_bad : {"raise", "skip"}, default "raise"
         What to do about a batch with NaN or without a token; see `is_reshape_loss`.
     group : torch.distributed.ProcessGroup, optional
@@ -69,6 +76,13 @@ class ISReshapeTrainer:
     ValueError
         If `gamma_schedule` is unknown, an argument is out of range, both models are the same object, or
         `use_defensive` and `reshape` are both given.
+
+    Notes
+    -----
+    The steps of a loss are methods too, for those who write a loop of their own:
+    `compute_log_importance_weights`, `estimate_pareto_k`, `compute_ess_ratio`, `select_gamma`,
+    `compute_weights`. Where they depart from the printed trainer whose names they bear, and why, is a
+    table in the reference of `isdiag.torch`.
 
     Examples
     --------
@@ -92,7 +106,7 @@ class ISReshapeTrainer:
     def __init__(
         self,
         model: nn.Module,
-        ref_model: nn.Module,
+        ref_model: nn.Module | None,
         gamma_init: float = 0.3,
         gamma_max: float = 1.0,
         gamma_schedule: GammaSchedule = "adaptive",
@@ -103,32 +117,42 @@ class ISReshapeTrainer:
         *,
         reshape: Reshape | None = None,
         normalize: Normalize = "batch",
+        level: Level = "sequence",
         on_bad: OnBad = "raise",
         group: distributed.ProcessGroup | None = None,
     ) -> None:
-        if unwrapped(model) is unwrapped(ref_model):
+        if ref_model is not None and unwrapped(model) is unwrapped(ref_model):
             msg = "model and ref_model are the same object, and ref_model is to be frozen: pass a copy"
             raise ValueError(msg)
         one_of("gamma_schedule", gamma_schedule, GammaSchedule)
+        one_of("level", level, Level)
+        number("gamma_init", gamma_init, 0.0)
+        number("gamma_max", gamma_max, 0.0, ends="[)")
         if use_defensive and reshape is not None:
             msg = f"use_defensive asks for Defensive weights and reshape for {reshape!r}: choose one"
             raise ValueError(msg)
-        plain = Defensive(gamma_init, defensive_alpha) if use_defensive else Power(gamma_init)
+        start = min(gamma_init, gamma_max)
+        plain = Defensive(start, defensive_alpha) if use_defensive else Power(start)
         self.model = model
-        self.ref_model = ref_model.requires_grad_(False).eval()
-        self.gamma_init = gamma_init
+        self.ref_model = None if ref_model is None else ref_model.requires_grad_(False).eval()
+        self.gamma_init = start
+        self.gamma_max = gamma_max
         self.gamma_schedule: GammaSchedule = gamma_schedule
+        self.use_defensive = use_defensive
+        self.alpha = defensive_alpha
+        self.level: Level = level
         self.on_bad: OnBad = on_bad
         self.group = group
-        by_batch: dict[str, Schedule] = {
-            "adaptive": Diagnosed(),
-            "ess": ESSAdaptive(ess_min_ratio, gamma_max=gamma_max),
-        }
+        schedule: Schedule = Fixed()
+        if gamma_max > 0.0 and gamma_schedule == "adaptive":
+            schedule = Diagnosed()
+        if gamma_max > 0.0 and gamma_schedule == "ess":
+            schedule = ESSAdaptive(ess_min_ratio, gamma_max=gamma_max)
         self.controller = GammaController(
             reshape or plain,
-            by_batch.get(gamma_schedule, Fixed()),
-            gamma_init=gamma_init,
-            gamma_max=gamma_max,
+            schedule,
+            gamma_init=start,
+            gamma_max=gamma_max or 1.0,  # what batches allow is told of an exponent held at 0 too
             ess_min=ess_min_ratio,
             k_max=psis_k_max,
             normalize=normalize,
@@ -136,15 +160,132 @@ class ISReshapeTrainer:
 
     @property
     def gamma(self) -> float:
-        """The exponent now in use."""
+        """The exponent now in use; may be set, to a number between 0 and `gamma_max`."""
         return self.controller.gamma
+
+    @gamma.setter
+    def gamma(self, value: float) -> None:
+        gamma = number("gamma", value, 0.0, self.gamma_max)
+        self.controller.state = State(gamma, self.controller.state.step)
+
+    @property
+    def ess_min(self) -> float:
+        """Smallest ESS / n allowed."""
+        return self.controller.limits.ess_min
+
+    @property
+    def psis_k_max(self) -> float | None:
+        """Largest khat allowed."""
+        return self.controller.limits.k_max
 
     @property
     def diagnostics(self) -> Mapping[str, list[float]]:
-        """Each of `isdiag.rl.METRICS` over the last steps, oldest first."""
+        """Each of `isdiag.rl.METRICS` over the last steps, oldest first; it grows as they do."""
         return self.controller.history
 
-    def compute_loss(self, x: Any, y: Any, rewards: Tensor | float) -> tuple[Tensor, dict[str, float]]:
+    def compute_log_importance_weights(self, x: Any, y: Any) -> tuple[Tensor, Tensor]:
+        """Log-ratios of the responses, and their log-probabilities under `model`.
+
+        Parameters
+        ----------
+        x, y : Any
+            Prompts and responses, as the models take them.
+
+        Returns
+        -------
+        log_w, log_pi : Tensor of shape (B,)
+            ``log pi - log mu`` and ``log pi``, of whole sequences; both carry the gradient of `model`.
+
+        Raises
+        ------
+        ValueError
+            If there is no `ref_model`.
+        """
+        log_pi, mask, log_mu = self._log_probs(x, y, None)
+        if mask is not None:
+            log_pi, log_mu = (torch.where(mask, tokens, 0.0) for tokens in (log_pi, log_mu))
+        if log_pi.ndim == 2:
+            log_pi, log_mu = log_pi.sum(dim=1), log_mu.sum(dim=1)
+        return log_pi - log_mu, log_pi
+
+    def estimate_pareto_k(self, w: Tensor) -> float:
+        """Shape of the tail of weights, `isdiag.pareto_khat`.
+
+        Parameters
+        ----------
+        w : Tensor of shape (B,)
+            Weights >= 0.
+
+        Returns
+        -------
+        float
+            khat; NaN below 30 draws, -inf for equal weights.
+        """
+        return pareto_khat(_double(w).log())
+
+    def compute_ess_ratio(self, log_w_gamma: Tensor) -> float:
+        """ESS / n of weights, by `isdiag.ess`.
+
+        Parameters
+        ----------
+        log_w_gamma : Tensor of shape (B,)
+            Log-weights, ``gamma * log_w`` for those of ``w**gamma``.
+
+        Returns
+        -------
+        float
+            Between 1 / n and 1.
+        """
+        return ess(_double(log_w_gamma)) / log_w_gamma.numel()
+
+    def select_gamma(self, log_w: Tensor) -> tuple[float, float]:
+        """The largest exponent that the limits allow on a batch, and khat, by `isdiag.select_gamma`.
+
+        Parameters
+        ----------
+        log_w : Tensor of shape (B,)
+            Log-ratios.
+
+        Returns
+        -------
+        gamma, khat : float
+            Neither the exponent in use nor the history moves.
+        """
+        limits = self.controller.limits
+        found = select_gamma(
+            _double(log_w), k_max=limits.k_max, ess_min=limits.ess_min, gamma_max=limits.gamma_max
+        )
+        return min(found.gamma, self.gamma_max), found.khat
+
+    def compute_weights(self, log_w: Tensor) -> Tensor:
+        """The weights of a batch at the exponent in use, divided by their sum.
+
+        Parameters
+        ----------
+        log_w : Tensor of shape (B,)
+            Log-ratios.
+
+        Returns
+        -------
+        Tensor of shape (B,)
+            Weights that sum to 1, those of positive advantages; without a gradient.
+        """
+        step = self.controller.weights(_double(log_w).numpy(), normalize="batch")
+        return torch.from_numpy(step.weights).to(log_w)
+
+    def _log_probs(self, x: Any, y: Any, log_mu: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        if log_mu is None and self.ref_model is None:
+            msg = "log_mu must be given where there is no ref_model"
+            raise ValueError(msg)
+        log_pi, mask = log_probs_of(self.model, x, y)
+        if self.ref_model is not None and log_mu is None:
+            with torch.no_grad():
+                log_mu, _ = log_probs_of(self.ref_model, x, y)
+        return log_pi, mask, cast("Tensor", log_mu)
+
+    def compute_loss(
+        self, x: Any, y: Any, rewards: Tensor | float, *, log_mu: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch, and what its weights look like.
 
         With `model` in evaluation mode, or gradients disabled, this is an evaluation: gamma and the history
@@ -157,6 +298,9 @@ class ISReshapeTrainer:
             Prompts and responses, as the models take them.
         rewards : Tensor of shape (B,), or float
             Rewards or advantages; 1 for supervised fine-tuning.
+        log_mu : Tensor, optional
+            Log-probabilities under the policy that sampled, as it gave them then, in the shape of those of
+            `model`; `ref_model` is not asked.
 
         Returns
         -------
@@ -168,20 +312,20 @@ class ISReshapeTrainer:
         Raises
         ------
         ValueError
-            If the batch is bad and `on_bad` is "raise", or shapes do not fit.
+            If the batch is bad and `on_bad` is "raise", shapes do not fit, or there is neither `log_mu` nor
+            a `ref_model`.
         TypeError
             If a model has no `log_prob` and returns no logits.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.model.training):
-            log_pi, mask = log_probs_of(self.model, x, y)
-            with torch.no_grad():
-                log_mu, _ = log_probs_of(self.ref_model, x, y)
+            log_pi, mask, known = self._log_probs(x, y, log_mu)
             return is_reshape_loss(
                 log_pi,
-                log_mu,
+                known,
                 rewards,
                 mask,
                 controller=self.controller,
+                level=self.level,
                 on_bad=self.on_bad,
                 group=self.group,
             )
@@ -201,5 +345,8 @@ class ISReshapeTrainer:
         """
         annealed = {"linear": Linear, "cosine": Cosine}.get(self.gamma_schedule)
         if annealed is not None:
-            schedule = annealed(total_steps, self.gamma_init, self.controller.limits.gamma_max)
-            self.controller.state = State(schedule.at(step), self.controller.state.step)
+            self.gamma = annealed(total_steps, self.gamma_init, self.gamma_max).at(step)
+
+
+def _double(values: Tensor) -> Tensor:
+    return values.detach().cpu().double()

@@ -13,7 +13,7 @@ import isdiag
 from isdiag import Status, rl
 from isdiag._core.result import LIMITS
 from tests.helpers import optional
-from tests.registry import ONE_OF_EACH_RESHAPE
+from tests.registry import EVERY_OBJECTIVE, ONE_OF_EACH_RESHAPE
 
 jax = optional("jax")
 import jax.numpy as jnp  # noqa: E402
@@ -648,3 +648,16 @@ def test_shards_are_one_batch():
         [sys.executable, "-c", SHARDED], env=os.environ | flags, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("objective", EVERY_OBJECTIVE, ids=repr)
+def test_signals_of_objectives_under_jit(objective):
+    reward, log_pi, log_mu = jnp.array([[1.0], [2.0]]), jnp.array([-1.0, -2.0]), jnp.array([-1.5, -0.5])
+    expected = objective.signal(*(np.asarray(x) for x in (reward, log_pi, log_mu)))
+    for traced in ((reward, log_pi, log_mu), (reward, log_pi), (reward,)):
+        rest = (reward, log_pi, log_mu)[len(traced) :]
+        got = jax.jit(lambda *given, rest=rest: objective.signal(*given, *rest))(*traced)
+        assert isinstance(got, jax.Array)
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+    slope = jax.grad(lambda x: objective.signal(reward, x, log_mu).sum())(log_pi)
+    assert np.isfinite(slope).all()

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import isdiag
 from isdiag import rl
 from tests.helpers import optional
 from tests.registry import ONE_OF_EACH_RESHAPE
@@ -1002,8 +1003,11 @@ def test_errors_of_the_trainer():
         ISReshapeTrainer(policy, policy)
     with pytest.raises(ValueError, match=r"gamma_schedule must be one of .* 'sometimes'"):
         ISReshapeTrainer(policy, Policy(1), gamma_schedule="sometimes")
-    with pytest.raises(ValueError, match=r"gamma must start between 0 and gamma_max=0\.5, got 0\.8"):
-        ISReshapeTrainer(policy, Policy(1), gamma_init=0.8, gamma_max=0.5)
+    for name in ("gamma_init", "gamma_max"):
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            ISReshapeTrainer(policy, Policy(1), **{name: -0.1})
+    with pytest.raises(ValueError, match="log_mu must be given"):
+        ISReshapeTrainer(policy, None).compute_loss(torch.arange(4), torch.arange(4), 1.0)
 
     class Other(torch.nn.Module):
         def forward(self, **inputs):
@@ -1019,3 +1023,111 @@ def test_a_reference_model_is_left_in_evaluation_mode():
     ISReshapeTrainer(model, reference)
     assert model.training
     assert not reference.training
+
+
+# --------------------------------------------------------------------- the printed trainer, name by name
+
+
+@pytest.mark.parametrize("schedule", ["adaptive", "fixed", "linear", "cosine", "ess"])
+def test_no_limit_on_the_ess(schedule):
+    x, y = torch.arange(64) % 4, torch.arange(64) % 6
+    trainer = ISReshapeTrainer(Policy(0), Policy(1), ess_min_ratio=0, gamma_schedule=schedule)
+    assert math.isfinite(trainer.compute_loss(x, y, 1.0)[0].item())
+    assert trainer.ess_min == 0.0
+
+
+@pytest.mark.parametrize("schedule", ["adaptive", "fixed", "linear", "cosine", "ess"])
+def test_gamma_stays_within_its_bound(schedule):
+    x, y = torch.arange(64) % 4, torch.arange(64) % 6
+    for bound in (0.0, 0.2):
+        trainer = ISReshapeTrainer(Policy(0), Policy(0), gamma_max=bound, gamma_schedule=schedule)
+        assert trainer.gamma == bound
+        seen = []
+        for step in range(4):
+            trainer.update_gamma_schedule(step, 3)
+            seen.append(trainer.compute_loss(x, y, 1.0)[1]["gamma"])
+        assert seen == [bound] * 4
+        assert trainer.gamma_max == bound
+
+
+def test_gamma_zero_is_supervised_fine_tuning():
+    x, y = torch.arange(12) % 4, torch.arange(12) % 6
+    policy = Policy(0)
+    loss, _ = ISReshapeTrainer(policy, Policy(1), gamma_max=0.0).compute_loss(x, y, 1.0)
+    assert loss.item() == pytest.approx(-policy.log_prob(y, x).mean().item())
+
+
+def test_gamma_can_be_set():
+    x, y = torch.arange(64) % 4, torch.arange(64) % 6
+    trainer = ISReshapeTrainer(Policy(0), Policy(1), gamma_schedule="fixed", gamma_max=0.9)
+    trainer.gamma = 0.75
+    assert trainer.gamma == trainer.compute_loss(x, y, 1.0)[1]["gamma"] == 0.75
+    for value in (-0.1, 0.95, float("nan")):
+        with pytest.raises(ValueError, match="gamma must be"):
+            trainer.gamma = value
+
+
+def test_attributes_of_the_printed_trainer():
+    trainer = ISReshapeTrainer(
+        Policy(0), Policy(1), 0.2, 0.8, "fixed", 0.4, 0.6, use_defensive=True, defensive_alpha=0.3
+    )
+    assert (trainer.gamma, trainer.gamma_max, trainer.gamma_schedule) == (0.2, 0.8, "fixed")
+    assert (trainer.ess_min, trainer.psis_k_max) == (0.4, 0.6)
+    assert (trainer.use_defensive, trainer.alpha) == (True, 0.3)
+    seen = trainer.diagnostics
+    assert {"gamma", "ess_ratio", "pareto_k", "bias_proxy"} <= set(seen)
+    for step in range(3):
+        assert len(seen["gamma"]) == step  # live
+        trainer.compute_loss(torch.arange(64) % 4, torch.arange(64) % 6, 1.0)
+
+
+def test_methods_of_the_printed_trainer():
+    x, y = torch.arange(400) % 4, torch.arange(400) % 6
+    policy, reference = Policy(0), Policy(1)
+    trainer = ISReshapeTrainer(policy, reference, gamma_schedule="fixed", gamma_init=0.5)
+    log_w, log_pi = trainer.compute_log_importance_weights(x, y)
+    torch.testing.assert_close(log_pi, policy.log_prob(y, x))
+    torch.testing.assert_close(log_w, policy.log_prob(y, x) - reference.log_prob(y, x))
+    assert log_w.requires_grad
+
+    ratios = log_w.detach().numpy()
+    assert trainer.estimate_pareto_k(log_w.exp()) == pytest.approx(isdiag.pareto_khat(ratios), rel=1e-4)
+    assert trainer.compute_ess_ratio(0.5 * log_w) == pytest.approx(isdiag.ess(ratios, gamma=0.5) / 400)
+    chosen = isdiag.select_gamma(ratios)
+    assert trainer.select_gamma(log_w) == (chosen.gamma, chosen.khat)
+    assert trainer.gamma == 0.5
+
+    weights = trainer.compute_weights(log_w)
+    assert weights.dtype == log_w.dtype
+    assert not weights.requires_grad
+    torch.testing.assert_close(weights, (0.5 * log_w.detach()).softmax(0))
+    loss, _ = trainer.compute_loss(x, y, 1.0)
+    torch.testing.assert_close(loss, -(weights * log_pi).sum())
+    assert len(trainer.diagnostics["gamma"]) == 1
+
+
+def test_log_probabilities_of_the_sampler_in_the_place_of_a_model():
+    x, y = torch.arange(64) % 4, torch.arange(64) % 6
+    reference = Policy(1)
+    asked = ISReshapeTrainer(Policy(0), reference)
+    given = ISReshapeTrainer(Policy(0), None)
+    log_mu = reference.log_prob(y, x).detach()
+    for _ in range(2):
+        first, metrics = asked.compute_loss(x, y, 1.0)
+        second, same = given.compute_loss(x, y, 1.0, log_mu=log_mu)
+        assert first.item() == second.item()
+        assert metrics == same
+
+
+@pytest.mark.parametrize("level", ["sequence", "token", "geometric"])
+def test_the_level_of_a_trainer(level):
+    torch.manual_seed(0)
+    model, reference = TinyLM(), TinyLM()
+    prompt, response = torch.tensor([[3, 4], [3, 5]]), torch.tensor([[5, 6, 7], [2, 2, 0]])
+    trainer = ISReshapeTrainer(model, reference, gamma_schedule="fixed", level=level)
+    loss, metrics = trainer.compute_loss(prompt, response, 1.0)
+    log_pi, mask = sequence_log_probs(model, prompt, response)
+    log_mu, _ = sequence_log_probs(reference, prompt, response)
+    expected, same = is_reshape_loss(log_pi, log_mu.detach(), 1.0, mask, reshape=rl.Power(0.3), level=level)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert metrics["ess_ratio"] == pytest.approx(same["ess_ratio"])
