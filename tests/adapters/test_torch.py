@@ -571,7 +571,7 @@ def test_micro_batches_add_up(cuts):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
-def train_on_a_rank(rank, cut, group, *, by_halves):
+def train_on_a_rank(rank, cut, group, *, by_thirds):
     """Four steps on this rank's share of the batch; at the second one rank 1 has a policy that is NaN."""
     _, x, actions, log_mu, rewards = bandit(96)
     mine = slice(0, cut) if rank == 0 else slice(cut, 96)
@@ -583,14 +583,15 @@ def train_on_a_rank(rank, cut, group, *, by_halves):
     for step in range(4):
         inputs = x.index_fill(0, torch.tensor(0), math.nan) if (step, rank) == (1, 1) else x
         optimizer.zero_grad()
-        if by_halves and step != 1:
+        if by_thirds and step != 1:
             with torch.no_grad():
                 log_pi = log_prob(policy.module, inputs, actions)
             coefficients, seen = reshape_coefficients(log_pi, log_mu, rewards, **options)
-            first, second = slice(0, len(actions) // 2), slice(len(actions) // 2, None)
+            *parts, last = torch.arange(len(actions)).tensor_split(3)
             with policy.no_sync():
-                weighted_loss(log_prob(policy, inputs[first], actions[first]), coefficients[first]).backward()
-            weighted_loss(log_prob(policy, inputs[second], actions[second]), coefficients[second]).backward()
+                for part in parts:
+                    weighted_loss(log_prob(policy, inputs[part], actions[part]), coefficients[part]).backward()
+            weighted_loss(log_prob(policy, inputs[last], actions[last]), coefficients[last]).backward()
         else:
             loss, seen = is_reshape_loss(log_prob(policy, inputs, actions), log_mu, rewards, **options)
             loss.backward()
@@ -624,8 +625,8 @@ def ddp_worker(rank, store, results):
     )
     group = distributed.group.WORLD
     runs = [
-        train_on_a_rank(rank, 48, group, by_halves=False),
-        train_on_a_rank(rank, 17, group, by_halves=True),
+        train_on_a_rank(rank, 48, group, by_thirds=False),
+        train_on_a_rank(rank, 17, group, by_thirds=True),
     ]
     torch.save(runs, f"{results}.{rank}")
     torch.save(skip_alone(rank), f"{results}.alone.{rank}")
