@@ -279,8 +279,8 @@ FIELDS = {
     isdiag.Divergence: "estimate std_error khat status",
     isdiag.GeometricPath: "gammas log_weights ess khat log_z log_z_std_error status",
     isdiag.LogZ: "estimate std_error khat disagreement status",
-    rl.Step: "coefficients weights gamma ess_ratio ess_ratio_raw pareto_k pareto_k_used gamma_batch "
-    "max_weight mean_weight bias_proxy fraction_modified fraction_zero fraction_saturated "
+    rl.Step: "coefficients weights gamma ess_ratio ess_ratio_tempered ess_ratio_raw pareto_k pareto_k_used "
+    "gamma_batch max_weight mean_weight bias_proxy fraction_modified fraction_zero fraction_saturated "
     "negative_share negative_share_raw log_w_q01 log_w_q50 log_w_q99 log_w_max kl kl_k3 chi2 "
     "offset offset_z n n_nonfinite alarm_offset alarm_stall alarm_one_draw alarm_silenced alarm_stale",
     rl.Limits: "k_max ess_min gamma_max",
@@ -416,7 +416,7 @@ SCHEDULES = (
     Tried((rl.Linear(7, 0.2, 0.8),), {"total_steps": (0, -3, np.nan), **_ENDS}),
     Tried((rl.Cosine(7, 0.2, 0.8),), {"total_steps": (0, -3, np.nan), **_ENDS}),
     Tried(
-        (rl.ESSAdaptive(0.3, 0.1),), {"ess_min": (0.0, 1.1, np.nan), "delta": (0.0, -0.1, np.nan), **_ENDS}
+        (rl.ESSAdaptive(0.3, 0.1),), {"ess_min": (-0.1, 1.1, np.nan), "delta": (0.0, -0.1, np.nan), **_ENDS}
     ),
     Tried((rl.Diagnosed(), rl.Diagnosed(0.5)), {"rate": (0.0, 1.1, np.nan)}),
 )

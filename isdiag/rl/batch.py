@@ -147,6 +147,11 @@ class Batch:
         ess, _ = weights.ess(self.rows.holding(log_f[None]), _ONE)
         return ess.item() / self.n
 
+    def tempered_ess(self, gamma: float) -> float:
+        """ESS of w^gamma, where there are draws."""
+        ess, _ = weights.ess(self.rows, np.full(1, gamma))
+        return ess.item()
+
     def accepts(self, gamma: float) -> bool:
         """Whether the reshape can have this exponent; that of `AlphaDivergence` is below 1."""
         if type(self.tempered) is Power:

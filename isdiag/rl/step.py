@@ -69,6 +69,8 @@ class Step(Result):
         The exponent used; 1 for a reshape that has none.
     ess_ratio : float
         ESS / n of the weights used, f.
+    ess_ratio_tempered : float
+        ESS / n of ``w**gamma``, which differs from that of the weights used where the reshape does more.
     ess_ratio_raw : float
         ESS / n of the weights w.
     pareto_k : float
@@ -134,6 +136,7 @@ class Step(Result):
     weights: Floats
     gamma: float
     ess_ratio: float
+    ess_ratio_tempered: float
     ess_ratio_raw: float
     pareto_k: float
     pareto_k_used: float
@@ -332,6 +335,7 @@ def step_of(batch: Batch, reshape: Reshape, normalize: Normalize, level: Level) 
         weights=draws.spread(factors),
         gamma=reshape.exponent,
         ess_ratio=used.ess / n,
+        ess_ratio_tempered=batch.tempered_ess(reshape.exponent) / n,
         ess_ratio_raw=raw.ess / n,
         pareto_k=batch.khat,
         pareto_k_used=khat_used.item(),

@@ -590,7 +590,8 @@ def train_on_a_rank(rank, cut, group, *, by_thirds):
             *parts, last = torch.arange(len(actions)).tensor_split(3)
             with policy.no_sync():
                 for part in parts:
-                    weighted_loss(log_prob(policy, inputs[part], actions[part]), coefficients[part]).backward()
+                    log_pi = log_prob(policy, inputs[part], actions[part])
+                    weighted_loss(log_pi, coefficients[part]).backward()
             weighted_loss(log_prob(policy, inputs[last], actions[last]), coefficients[last]).backward()
         else:
             loss, seen = is_reshape_loss(log_prob(policy, inputs, actions), log_mu, rewards, **options)

@@ -12,10 +12,10 @@ from scipy.special import log_softmax, softmax
 
 import isdiag
 from isdiag import rl
-from isdiag.rl import METRICS, Evidence, GammaController, Limits, Power, State, take_step
+from isdiag.rl import METRICS, Evidence, Fixed, GammaController, Limits, Power, State, take_step
 from tests import naive
 from tests.helpers import optional
-from tests.registry import EVERY_SCHEDULE, ONE_OF_EACH_RESHAPE
+from tests.registry import EVERY_RESHAPE, EVERY_SCHEDULE, ONE_OF_EACH_RESHAPE
 
 START = State(0.3)
 POWER = Power()
@@ -78,6 +78,7 @@ def naive_step(log_w, advantage, reshape, gamma, normalize):
         "coefficients": weights * signal,
         "gamma": gamma if hasattr(reshape, "gamma") else 1.0,
         "ess_ratio": f.sum() ** 2 / (f**2).sum() / n,
+        "ess_ratio_tempered": isdiag.ess(log_w, gamma=gamma if hasattr(reshape, "gamma") else 1.0) / n,
         "ess_ratio_raw": w.sum() ** 2 / (w**2).sum() / n,
         "pareto_k": khat,
         "pareto_k_used": isdiag.pareto_khat(log_f),
@@ -1051,3 +1052,12 @@ def test_a_step_takes_anything(reshape, normalize, draws, repeats, gamma):
         assert math.isnan(metrics[name]) or -1e-12 <= metrics[name] <= 1 + 1e-12, name
     assert step.alarm_stall == 1 or step.coefficients.size == 0 or step.fraction_zero <= 0.95
     assert json.loads(json.dumps(metrics)).keys() == metrics.keys()
+
+
+@pytest.mark.parametrize("reshape", EVERY_RESHAPE, ids=repr)
+def test_ess_of_the_power_beside_that_of_the_weights_used(rng, reshape):
+    log_w, advantage = rng.normal(size=200), np.abs(rng.normal(size=200))
+    _, step = take_step(log_w, advantage, reshape=reshape, schedule=Fixed(), state=State(reshape.exponent))
+    assert step.ess_ratio_tempered == pytest.approx(isdiag.ess(log_w, gamma=step.gamma) / 200)
+    if type(reshape) is Power and (advantage > 0).all():
+        assert step.ess_ratio_tempered == pytest.approx(step.ess_ratio)
