@@ -22,7 +22,7 @@ class _HasLogProb(Protocol):
 
 
 def sequence_log_probs(model: nn.Module, x: Any, y: Any) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of responses under a causal language model.
+    """Find the log-probabilities of responses under a causal language model.
 
     Parameters
     ----------
@@ -54,6 +54,21 @@ def sequence_log_probs(model: nn.Module, x: Any, y: Any) -> tuple[Tensor, Tensor
     * The prompt must hold at least one token: the first of a response is predicted from it.
     * The model sees prompts padded on the left and responses padded on the right, wherever the padding was,
       and is asked for no other logits than those of responses if its forward takes `logits_to_keep`.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> import torch
+    >>> from isdiag.torch import sequence_log_probs
+    >>> class Uniform(torch.nn.Module):
+    ...     config = SimpleNamespace(pad_token_id=0, eos_token_id=9)
+    ...     def forward(self, input_ids, attention_mask):
+    ...         return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 10))
+    >>> prompts, responses = torch.tensor([[0, 5], [6, 7]]), torch.tensor([[1, 2, 9], [3, 9, 0]])
+    >>> log_probs, mask = sequence_log_probs(Uniform(), prompts, responses)
+    >>> log_probs
+    tensor([[-2.3026, -2.3026, -2.3026],
+            [-2.3026, -2.3026,  0.0000]])
     """
     config = getattr(unwrapped(model), "config", None)
     pad, eos = getattr(config, "pad_token_id", None), getattr(config, "eos_token_id", None)

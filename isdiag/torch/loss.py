@@ -111,8 +111,15 @@ def reshape_coefficients(
 ) -> tuple[Tensor, dict[str, float]]:
     """What each draw's log-likelihood is multiplied by, for a batch that is backpropagated in parts.
 
-    The parameters are those of `is_reshape_loss`; `log_pi` may be detached. Weights, gamma and diagnostics
-    are those of the whole batch, so that its parts, each through `weighted_loss`, add up to one gradient.
+    Weights, gamma and diagnostics are those of the whole batch, so that its parts, each through
+    `weighted_loss`, add up to one gradient.
+
+    Parameters
+    ----------
+    log_pi : Tensor or list of Tensor
+        Log-probabilities under the policy that learns, in the layouts of `is_reshape_loss`; may be detached.
+    log_mu, advantages, mask, cu_seqlens, reshape, controller, level, normalize, on_bad, group : Any
+        As for `is_reshape_loss`.
 
     Returns
     -------
@@ -287,7 +294,7 @@ def weighted_loss(
     cu_seqlens: Tensor | None = None,
     level: Level = "sequence",
 ) -> Tensor:
-    """Minus the sum of coefficients times log-likelihoods.
+    """Loss of a batch or a part of it: minus the sum of coefficients times log-likelihoods.
 
     Parameters
     ----------
@@ -296,7 +303,7 @@ def weighted_loss(
         `is_reshape_loss`.
     coefficients : Tensor
         Those of `reshape_coefficients`, or the part of them that belongs to `log_pi`.
-    mask, cu_seqlens, level
+    mask, cu_seqlens, level : Any
         As given to `reshape_coefficients`.
 
     Returns
