@@ -84,14 +84,13 @@ def half_width(std_error: Floats, error_draws: Floats, n: Ints, level: float) ->
 
     Of n draws n_e = (sum f^2)^2 / sum f^4 carry a variance; it varies as one of 2 / (1 / n_e - 1 / n) degrees
     of freedom (Satterthwaite 1946), of n - 1 for a normal f, and no more are claimed: n_e is itself seen.
+    Divides by 0 where no draw carries an error, or there is one.
     """
     from scipy.special import stdtrit  # noqa: PLC0415 -- scipy is not imported before it is used
 
     draws = n[:, None]
-    with np.errstate(divide="ignore"):  # no draws behind an error, or one draw
-        variance = np.maximum(1.0 / error_draws - 1.0 / draws, 2.0 / (draws - 1))
-        freedom = np.maximum(2.0 / variance, 1.0)
-    return std_error * stdtrit(freedom, 0.5 + 0.5 * level)
+    variance = np.maximum(1.0 / error_draws - 1.0 / draws, 2.0 / (draws - 1))
+    return std_error * stdtrit(np.maximum(2.0 / variance, 1.0), 0.5 + 0.5 * level)
 
 
 def estimates(
