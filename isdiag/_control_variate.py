@@ -51,7 +51,8 @@ def control_variate(
     where : array_like of bool, optional
         Entries of `log_w` to count, broadcast to it. All of `second_log_w` counts.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------

@@ -41,7 +41,8 @@ def log_moment(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------
@@ -108,7 +109,8 @@ def renyi_divergence(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------
@@ -183,7 +185,8 @@ def alpha_divergence(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------
@@ -262,7 +265,8 @@ def kl_divergence(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------
@@ -340,7 +344,8 @@ def chi2_divergence(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------

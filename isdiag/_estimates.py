@@ -52,7 +52,8 @@ def snis(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------

@@ -91,7 +91,7 @@ def select_gamma(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
     workers : int, default 1
-        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one a CPU.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
         Results do not depend on it.
 
     Returns
@@ -187,7 +187,8 @@ def mse_curve(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------

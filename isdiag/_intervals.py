@@ -41,7 +41,8 @@ def expectation_diagnostics(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------
@@ -123,7 +124,8 @@ def confidence_interval(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------

@@ -41,7 +41,8 @@ def geometric_path(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_mu`; the others come back as -inf.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------
@@ -175,7 +176,8 @@ def stepping_stone(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`: sets may differ in size.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------

@@ -45,7 +45,8 @@ def psis(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`; the others come back as -inf.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
     out : ndarray, optional
         NumPy array of `log_w`'s shape and float dtype that takes the smoothed log-weights; may be `log_w`
         itself, which is then overwritten. Where it is float64, C-contiguous and the sample axis is the
@@ -119,7 +120,8 @@ def pareto_khat(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------
@@ -177,7 +179,8 @@ def finite_variance_test(
     where : array_like of bool, optional
         Entries to count, broadcast to `log_w`.
     workers : int, default 1
-        Threads to spread the rows over; -1 for one a CPU. Results do not depend on it.
+        Threads to spread the rows over, or the parts of rows of 2**20 draws and more; -1 for one per CPU.
+        Results do not depend on it.
 
     Returns
     -------

@@ -6,9 +6,7 @@ import numpy as np
 
 import isdiag
 from isdiag import _kernels
-from isdiag._core import threads
-from isdiag._core.boundary import rows_of
-from isdiag._kernels.records import SELECTION
+from isdiag._core import parts
 from isdiag.rl import GammaController
 
 
@@ -21,12 +19,11 @@ def warmup() -> str | None:
     isdiag.temper(log_w)
     isdiag.ess(log_w, kind="perplexity")
     isdiag.gpd_fit(np.exp(log_w))
-    rows = rows_of(log_w, -1, None)
-    one = np.ones(1)
-    # Once limited by ESS, once by the tail: the latter asks for one kernel more.
-    for ess_min, k_max in ((0.9, one), (0.1, 1e-3 * one)):
-        by_row = (rows.values, rows.n, np.array([30]), k_max, np.empty(1, SELECTION))
-        threads.select_long(*by_row, ess_min, 1.0, rows.eps, 1)
+    long = -np.log(np.arange(1.0, parts.LONG + 1.0))
+    isdiag.diagnose(long, long, rule="refit")
+    isdiag.select_gamma(long, ess_min=0.01)  # limited by the tail: that asks for one kernel more
+    isdiag.snis(long, np.stack([long, long], axis=1), smooth="truncate")
+    isdiag.psis(long)
     many = np.tile(log_w, 200)  # so many that their quantiles are searched for
     GammaController().step(many, many + 2.0)
     return _kernels.select_rows.stats.cache_path

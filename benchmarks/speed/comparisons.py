@@ -261,14 +261,13 @@ def _exp_sum(log_w: Floats) -> Call:
     return lambda: exp().sum(axis=-1)
 
 
-_ONE_ROW: Mapping[Shape, str] = dict.fromkeys(_VECTORS, "one row: workers share out rows")
 _SHORT_ROW: Mapping[Shape, str] = dict.fromkeys(_VECTORS, "one row: shared out to workers from 2^20 draws on")
 
 COMPARISONS: Mapping[str, Mapping[str, Contestant]] = {
     "psis": {
         "isdiag": Contestant("isdiag", _psis(workers=1), remark="also ESS and status"),
         "isdiag, out=": Contestant("isdiag", _psis_into(workers=1), remark="into memory given to it"),
-        "isdiag, 2 workers": Contestant("isdiag", _psis(workers=2), skips=_ONE_ROW),
+        "isdiag, 2 workers": Contestant("isdiag", _psis(workers=2), skips=_SHORT_ROW),
         "arviz-stats": Contestant("peer", _psis_arviz_stats, ("arviz_stats.base",)),
         "arviz": Contestant("peer", _psis_arviz, ("arviz",), remark="tail one draw longer: ceil, not floor"),
         "np.exp(out=)": Contestant("floor", _exp),

@@ -189,9 +189,9 @@ def read_only(a: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
-def filled(count: int, value: float, dtype: type = np.float64) -> NDArray[Any]:
+def filled(count: int, value: float, dtype: Any = np.float64) -> NDArray[Any]:
     """`numpy.full`, without half a microsecond of Python."""
-    array = cast("NDArray[Any]", np.empty(count, dtype))
+    array: NDArray[Any] = np.empty(count, dtype)
     array.fill(value)
     return array
 
@@ -331,10 +331,12 @@ class Rows:
             msg = f"h must have log_w's shape {shape}, or that and axes of its own; got {array.shape}"
             raise ValueError(msg)
         own = array.shape[len(axes) :]
-        array = array.transpose(*axes, *range(len(axes), array.ndim))
+        if axes != _AXES[len(axes)]:
+            array = array.transpose(*axes, *range(len(axes), array.ndim))
         kind = np.float32 if array.dtype == np.float32 else np.float64
         flat = np.ascontiguousarray(array, kind).reshape(len(self), self.values.shape[1] * prod(own))
-        return read_only(flat), OwnAxes.of(own, labels, dims) if labels is not None and own else own
+        flat.flags.writeable = False  # a view of its own, see `read_only`
+        return flat, OwnAxes.of(own, labels, dims) if labels is not None and own else own
 
     def beside(self, x: Any, name: str, first: str) -> tuple[Floats, float]:
         """Another number for each draw, laid out as `values`, and the roundoff of its dtype.
@@ -510,8 +512,9 @@ def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
         kept = np.ascontiguousarray(mask.transpose(axes)).reshape(count, draws)
         values = np.where(kept, values, -np.inf)
         n = kept.sum(axis=1)
+    values.flags.writeable = False  # a view of its own, see `read_only`
     return Rows(
-        values=read_only(values),
+        values=values,
         n=n,
         eps=_EPS.get(dtype, EPS_FLOAT64),
         batch_shape=batch_shape,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import statuses, tails, threads, units, weights
+from isdiag._core import parts, statuses, tails, units, weights
 from isdiag._core.boundary import Rows, read_only
 from isdiag._core.typing import Codes, Floats, Ints, Records, Smoothing, Values
 from isdiag._kernels.records import CONSTANT_H, NOT_FINITE_H, OK, SUMMED
@@ -38,7 +38,7 @@ def moments_of(log_weights: Floats, gamma: Floats, h: Values, workers: int = 1) 
     shape = (rows, h.shape[1] // draws)
     numbers = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape, np.int8)
     summed = cast("Records", np.empty(rows, SUMMED))
-    threads.spread(_kernels.moment_rows, (log_weights, gamma, h, *numbers, summed), (), workers)
+    parts.over_rows(_kernels.moment_rows, (log_weights, gamma, h, *numbers, summed), (), workers)
     of_row = ("ess", "log_total", "variance", "n_finite", "status")
     return Moments(*numbers, *(summed[name] for name in of_row))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import threads
+from isdiag._core import parts
 from isdiag._core.bands import Constraints
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Ints, Records, StabilityRule
@@ -15,12 +15,11 @@ from isdiag._kernels.records import SELECTION
 def select(rows: Rows, lengths: Ints, limits: Constraints, rule: StabilityRule, workers: int) -> Records:
     """A gamma for each row by the rule "joint" or "refit": a record of `SELECTION` each."""
     found: Records = np.empty(len(rows), SELECTION)
-    by_row = (rows.values, rows.n, lengths, limits.allowed_khat(rows.n), found)
+    allowed = limits.allowed_khat(rows.n)
+    by_row = (rows.values, rows.n, lengths, allowed, found)
     shared = (limits.ess_min, limits.gamma_max, rows.eps)
-    if rows.values.shape[1] >= threads.LONG:
-        threads.select_long(*by_row, *shared, workers)
-    else:
-        threads.spread(_kernels.select_rows, by_row, shared, workers)
+    parts.over_rows(_kernels.select_rows, by_row, shared, workers)
     if rule == "refit":
-        threads.spread(_kernels.refit_rows, by_row, shared, workers)
+        by_row = (rows.values, lengths, allowed, found)
+        parts.over_rows(_kernels.refit_rows, by_row, (limits.gamma_max, rows.eps), workers)
     return found

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import bands, threads
+from isdiag._core import bands, parts
 from isdiag._core.boundary import Rows, filled
 from isdiag._core.check import whole
 from isdiag._core.typing import Codes, Floats, Ints, Records
@@ -41,7 +41,7 @@ def khat(rows: Rows, lengths: Ints, gamma: Floats, workers: int = 1) -> tuple[Fl
     """khat of w^gamma."""
     found, status = rows.floats(), rows.codes()
     by_row = (rows.values, rows.n, lengths, gamma, found, status)
-    threads.spread(_kernels.khat_rows, by_row, (rows.eps,), workers)
+    parts.over_rows(_kernels.khat_rows, by_row, (rows.eps,), workers)
     return found, status
 
 
@@ -49,7 +49,7 @@ def smooth(rows: Rows, lengths: Ints, gamma: Floats, normalize: bool, workers: i
     """Write smoothed rows of w^gamma to `out`; what came of each is a record of `SMOOTHED`."""
     found = np.empty(len(rows), SMOOTHED)
     by_row = (rows.values, rows.n, lengths, gamma, out, found)
-    threads.spread(_kernels.psis_rows, by_row, (rows.eps, normalize), workers)
+    parts.over_rows(_kernels.psis_rows, by_row, (rows.eps, normalize), workers)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import threads
+from isdiag._core import parts
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Codes, Floats, Kind, Mask
 from isdiag._kernels.records import NEXT_TO_NOTHING
@@ -36,14 +36,14 @@ def _is_something(log_w: Floats, relative: Floats) -> Mask:
 def temper(rows: Rows, gamma: Floats, normalize: bool, workers: int = 1) -> tuple[Floats, Codes]:
     """Log-weights of w^gamma."""
     out, status = rows.target(), rows.codes()
-    threads.spread(_kernels.temper_rows, (rows.values, gamma, out, status), (normalize,), workers)
+    parts.over_rows(_kernels.temper_rows, (rows.values, gamma, out, status), (normalize,), workers)
     return out, status
 
 
 def ess_and_share(rows: Rows, gamma: Floats, workers: int = 1) -> tuple[Floats, Floats, Codes]:
     """ESS of w^gamma of the kinds kish and max; the latter is one over the largest share."""
     by_kish, by_max, status = rows.floats(), rows.floats(), rows.codes()
-    threads.spread(_kernels.ess_rows, (rows.values, gamma, by_kish, by_max, status), (), workers)
+    parts.over_rows(_kernels.ess_rows, (rows.values, gamma, by_kish, by_max, status), (), workers)
     return by_kish, by_max, status
 
 

@@ -9,6 +9,9 @@ Conventions
 * Rows are independent and a row's arithmetic has a fixed order, so neither the batch around a row
   nor the number of workers can change its bits.
 * `@entry` is a kernel that Python calls, `@inner` one that only kernels call.
+* A kernel of several passes over a row is written once, as a function of its passes (`selecting`,
+  `smoothing`, ...): of the compiled ones it is compiled, of those that threads share (`isdiag._core.parts`)
+  Python runs it. What else it calls is an entry, so that both can.
 """
 
 from importlib import import_module
@@ -17,19 +20,25 @@ from typing import Any
 _ENTRIES = {
     "caution": ("cautious_ess", "cautious_rows"),
     "curve": ("curve_rows",),
-    "ess_search": ("begin_ess_search", "ess_limit", "step_ess_search"),
+    "ess_search": ("searching_ess",),
     "gpd": ("gpd_fit_rows",),
     "least_error": ("least_error_rows",),
-    "moments": ("moment_rows",),
-    "power_sums": ("kish", "moments_part", "power_sums_part"),
-    "psis": ("khat_rows", "psis_rows"),
-    "selection": ("refit_rows", "searches_ess", "select_row", "select_rows", "store_ess"),
+    "moments": ("estimating", "first_at", "moment_rows", "averaging", "scalar_sums_part"),
+    "power_sums": ("body_sums_part", "moments_part"),
+    "psis": ("khat_rows", "measuring_tails", "psis_rows", "smoothing"),
+    "selection": ("refit_rows", "refitting", "select_rows", "selecting"),
     "steps": ("entries_between", "ratio_sums", "weight_sums"),
     "sums": ("SEGMENT", "segments_of", "total_of"),
-    "survey": ("survey_of", "survey_part", "tail_bound"),
+    "survey": ("extent_between", "extent_part", "survey_of", "survey_part", "tail_bound"),
     "truncation": ("cap_rows",),
-    "weights": ("ess_rows", "perplexity_rows", "temper_rows"),
-    "workspace": ("new_workspace",),
+    "weights": (
+        "ess_rows",
+        "counting",
+        "perplexity_rows",
+        "temper_rows",
+        "tempering",
+        "write_tempered",
+    ),
 }
 _HOME = {name: module for module, names in _ENTRIES.items() for name in names}
 

@@ -36,7 +36,8 @@ if _CAN_STAMP:
 
     class _FolderCache(caching.FunctionCache):
         def _index_key(self, sig, codegen):
-            return (*super()._index_key(sig, codegen), STAMP)
+            # Numba's own hash of what a function closes over differs from process to process.
+            return sig, codegen.magic_tuple(), STAMP
 
         def load_overload(self, sig, target_context):
             try:

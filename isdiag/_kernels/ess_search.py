@@ -240,11 +240,16 @@ def ess_limit(row, survey, search, target, e):
     return 0.0, float(survey.n_finite)  # a range beyond float64: only gamma = 0 is left
 
 
-@inner
-def search_ess(ws, row, survey, target, gamma_max):
-    """The largest gamma in (0, gamma_max] with ESS >= target, and ESS there; needs a row that is not flat."""
-    task, search = begin_ess_search(row, survey, target, gamma_max)
-    while search.stride > 0:
-        fill_moments(row, search.stride, survey.high, search.gamma, search.middle, ws)
-        search = step_ess_search(task, search, ws.totals)
-    return ess_limit(row, survey, search, target, ws.e)
+def searching_ess(fill_moments):
+    def search_ess(ws, row, survey, target, gamma_max):
+        """The largest gamma in (0, gamma_max] with ESS >= target, and ESS there; not for flat rows."""
+        task, search = begin_ess_search(row, survey, target, gamma_max)
+        while search.stride > 0:
+            fill_moments(row, search.stride, survey.high, search.gamma, search.middle, ws)
+            search = step_ess_search(task, search, ws.totals)
+        return ess_limit(row, survey, search, target, ws.e)
+
+    return search_ess
+
+
+search_ess = inner(searching_ess(fill_moments))

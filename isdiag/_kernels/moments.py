@@ -6,21 +6,36 @@ from typing import NamedTuple
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
-from isdiag._kernels.bits import LARGEST, exponent_of, power_of_two
+from isdiag._kernels.bits import LARGEST, WORD, exponent_of, power_of_two, reach_bound, trailing_zeros
 from isdiag._kernels.draws import AHEAD, DRAWS, add_draw, add_draws
 from isdiag._kernels.functions import LOWEST, exp2, rate_of
 from isdiag._kernels.power_sums import ess_of, weight_variance
 from isdiag._kernels.records import CONSTANT_H, NO_WEIGHT, NOT_FINITE_H, OK
-from isdiag._kernels.sums import BLOCK, fourth_sums, pad, pair_sums
+from isdiag._kernels.sums import (
+    BLOCK,
+    EVERY,
+    first_draws,
+    fourth_sums,
+    pad,
+    pair_sums,
+    segments_of,
+    total_of,
+)
 from isdiag._kernels.survey import extent_of
 
 
-@inner
+@entry
 def first_at(row, value):
-    i = 0
-    while row[i] != value:
-        i += 1
-    return i
+    """Where a draw first reaches the value; the size of the row if nowhere."""
+    words_end = row.size - row.size % WORD
+    for first in range(0, words_end, WORD):
+        word = reach_bound(row, first, value)
+        if word != 0:
+            return first + trailing_zeros(word)
+    for i in range(words_end, row.size):
+        if row[i] >= value:
+            return i
+    return row.size
 
 
 @inner
@@ -49,7 +64,7 @@ class _FourthPowers(NamedTuple):
     a4: float
 
 
-@inner
+@entry
 def effective_draws(squares, fourths):
     """How many draws carry a sum of squares; 0 where there is nothing to carry."""
     return squares * squares / fourths if fourths > 0.0 else 0.0
@@ -62,12 +77,37 @@ def _fourth_power(sums, shift):
     return sums.a4 - 4.0 * odd + 6.0 * shift**2 * sums.a2e2 + shift**4 * sums.e4
 
 
+class ScalarMoments(NamedTuple):
+    """Sums over draws, e as in `power_sums` and a = e (scale h - centre)."""
+
+    s1: float  # of e
+    first_power: float  # of a
+    s2: float  # of e^2
+    pull: float  # of e a
+    squares: float  # of a^2
+    fourths: _FourthPowers
+
+
+SUMS = 10  # that they hold
+
+
+class Scratch(NamedTuple):
+    e: np.ndarray  # two blocks
+    a: np.ndarray
+    sums: np.ndarray  # those of each segment
+    totals: np.ndarray
+
+
+@entry
+def new_scratch(size):
+    sums = np.empty((segments_of(size, EVERY), SUMS))
+    return Scratch(np.empty(BLOCK), np.empty(BLOCK), sums, np.empty(SUMS))
+
+
 @inner
-def _scalar_moments(row, high, gamma, h, scale, centre, e, a):
-    """Sums of e, e^2, a = e (scale h - centre), a^2, e a and fourth powers, e as in `power_sums`."""
-    s1 = s2 = first_power = squares = pull = 0.0
-    e4 = ae3 = a2e2 = a3e = a4 = 0.0
-    for first in range(0, row.size, BLOCK):
+def _segment_sums(row, segment, high, gamma, h, scale, centre, e, a, sums):
+    sums[:] = 0.0
+    for first in first_draws(row.size, EVERY, segment):
         part = row[first : first + BLOCK]
         values = h[first : first + BLOCK]
         block_weights(part, high, gamma, e)
@@ -75,18 +115,32 @@ def _scalar_moments(row, high, gamma, h, scale, centre, e, a):
             product = e[i] * (scale * values[i] - centre)
             a[i] = product if e[i] != 0.0 else 0.0
         pad(a, part.size)
-        sums = fourth_sums(e, a, pad(e, part.size))
-        s1 += sums[0]
-        first_power += sums[1]
-        s2 += sums[2]
-        pull += sums[3]
-        squares += sums[4]
-        e4 += sums[5]
-        ae3 += sums[6]
-        a2e2 += sums[7]
-        a3e += sums[8]
-        a4 += sums[9]
-    return s1, s2, first_power, squares, pull, _FourthPowers(e4, ae3, a2e2, a3e, a4)
+        block = fourth_sums(e, a, pad(e, part.size))
+        for j in range(SUMS):
+            sums[j] += block[j]
+
+
+@entry
+def scalar_sums_part(row, first, last, high, gamma, h, scale, centre, sums):
+    """Fill sums[segment] for a range of segments with what `ScalarMoments` are made of."""
+    e, a = np.empty(BLOCK), np.empty(BLOCK)
+    for segment in range(first, last):
+        _segment_sums(row, segment, high, gamma, h, scale, centre, e, a, sums[segment])
+
+
+@inner
+def fill_scalar_sums(row, high, gamma, h, scale, centre, ws):
+    """Fill ws.totals with what `ScalarMoments` are made of."""
+    segments = segments_of(row.size, EVERY)
+    for segment in range(segments):
+        _segment_sums(row, segment, high, gamma, h, scale, centre, ws.e, ws.a, ws.sums[segment])
+    total_of(ws.sums, segments, ws.totals)
+
+
+@inner
+def _scalar_moments_in(totals):
+    fourths = _FourthPowers(totals[5], totals[6], totals[7], totals[8], totals[9])
+    return ScalarMoments(totals[0], totals[1], totals[2], totals[3], totals[4], fourths)
 
 
 @inner
@@ -147,35 +201,64 @@ class Estimate(NamedTuple):
     status: int  # of h: OK, CONSTANT_H or NOT_FINITE_H
 
 
-@inner
-def _estimate(row, high, gamma, h, top, e, a):
-    """The mean of h, one number for each draw, under w^gamma.
+class Attempt(NamedTuple):
+    """The units and the centre in which sums over h are asked for; once `left` is 0 the answer."""
 
-    One pass over h, about its value at the largest weight, in the units of h. Where squares leave the range
-    that has room for fourth powers a second one in units in which they do not; where the estimate turns out
-    far from the centre another one about the estimate.
+    left: int  # how many more may be asked for
+    scale: float
+    centre: float
+    scaled: bool
+    answer: Estimate
+
+
+@entry
+def begin_estimate(h, top):
+    """Ask for sums about h at the largest weight, in the units of h."""
+    unknown = Estimate(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, OK)
+    return Attempt(3, 1.0, finite_or_zero(h[top]), False, unknown)
+
+
+@entry
+def step_estimate(row, high, gamma, h, top, attempt, totals, e):
+    """Go on with the sums that were asked for.
+
+    Where squares leave the range that has room for fourth powers a second pass is made in units in which
+    they do not; where the estimate turns out far from the centre another one about the estimate.
     """
-    first = finite_or_zero(h[top])
-    scale, centre = 1.0, first
-    scaled = False
-    for _ in range(3):
-        s1, s2, first_power, squares, pull, powers = _scalar_moments(row, high, gamma, h, scale, centre, e, a)
-        if not scaled and not _is_in_range(squares):
-            scaled = True
-            scale, finite = _scale_of(row, high, gamma, h, first, e)
-            if not (finite and abs(h[top]) < np.inf):
-                return Estimate(np.nan, np.nan, np.nan, s1, s2, np.nan, NOT_FINITE_H)
-            if not _varies(row, h, first):
-                return Estimate(first, 0.0, 0.0, s1, s2, 0.0, CONSTANT_H)
-            centre = scale * first
-            continue
-        shift, about, std_error, bias = finished(s1, s2, first_power, squares, pull)
-        error_draws = effective_draws(about, _fourth_power(powers, shift))
-        centre += shift
-        if not shift * shift * s2 > _FAR * about:
-            break
+    left, scale, centre = attempt.left - 1, attempt.scale, attempt.centre
+    s1, first_power, s2, pull, squares, powers = _scalar_moments_in(totals)
+    if not attempt.scaled and not _is_in_range(squares):
+        first = centre
+        scale, finite = _scale_of(row, high, gamma, h, first, e)
+        if not (finite and abs(h[top]) < np.inf):
+            answer = Estimate(np.nan, np.nan, np.nan, s1, s2, np.nan, NOT_FINITE_H)
+            return Attempt(0, scale, centre, True, answer)
+        if not _varies(row, h, first):
+            return Attempt(0, scale, centre, True, Estimate(first, 0.0, 0.0, s1, s2, 0.0, CONSTANT_H))
+        return Attempt(left, scale, scale * first, True, attempt.answer)
+    shift, about, std_error, bias = finished(s1, s2, first_power, squares, pull)
+    error_draws = effective_draws(about, _fourth_power(powers, shift))
+    centre += shift
+    if not shift * shift * s2 > _FAR * about:
+        left = 0
     unit = 1.0 / scale
-    return Estimate(unit * centre, unit * std_error, unit * bias, s1, s2, error_draws, OK)
+    answer = Estimate(unit * centre, unit * std_error, unit * bias, s1, s2, error_draws, OK)
+    return Attempt(left, scale, centre, attempt.scaled, answer)
+
+
+def estimating(fill_scalar_sums):
+    def estimate(row, high, gamma, h, top, ws):
+        """The mean of h, one number for each draw, under w^gamma."""
+        attempt = begin_estimate(h, top)
+        while attempt.left > 0:
+            fill_scalar_sums(row, high, gamma, h, attempt.scale, attempt.centre, ws)
+            attempt = step_estimate(row, high, gamma, h, top, attempt, ws.totals, ws.e)
+        return attempt.answer
+
+    return estimate
+
+
+estimate = inner(estimating(fill_scalar_sums))
 
 
 @inner
@@ -229,11 +312,11 @@ def _mark_constant(row, h, centre, squares, status):
             status[j] = CONSTANT_H
 
 
-@inner
-def _vector_estimates(row, high, gamma, h, top, centre, estimate, std_error, bias, status, e, a):
+@entry
+def vector_estimates(row, high, gamma, h, top, centre, mean, std_error, bias, status, ws):
     """Fill in the means of the d components of h, (n, d) flattened; returns the sums of e, e^2 and e^4.
 
-    As `_estimate`, in passes over all components; one whose squares leave the range is done by itself.
+    As `estimate`, in passes over all components; one whose squares leave the range is done by itself.
     """
     d = centre.size
     for j in range(d):
@@ -241,7 +324,7 @@ def _vector_estimates(row, high, gamma, h, top, centre, estimate, std_error, bia
         status[j] = OK
     for attempt in range(2):
         # First powers, squares and pulls are gathered in the place of what is made of them.
-        s1, s2, s4 = _vector_moments(row, high, gamma, h, centre, estimate, std_error, bias)
+        s1, s2, s4 = _vector_moments(row, high, gamma, h, centre, mean, std_error, bias)
         if attempt == 0:
             zero = 0
             for j in range(d):
@@ -251,64 +334,76 @@ def _vector_estimates(row, high, gamma, h, top, centre, estimate, std_error, bia
         near = True
         for j in range(d):
             if status[j] == CONSTANT_H:
-                estimate[j], std_error[j], bias[j] = centre[j], 0.0, 0.0
+                mean[j], std_error[j], bias[j] = centre[j], 0.0, 0.0
             elif not _is_in_range(std_error[j]):
                 column = np.empty(row.size)
                 for i in range(row.size):
                     column[i] = h[i * d + j]
-                alone = _estimate(row, high, gamma, column, top, e, a)
-                estimate[j], std_error[j], bias[j] = alone.estimate, alone.std_error, alone.bias
+                alone = estimate(row, high, gamma, column, top, ws)
+                mean[j], std_error[j], bias[j] = alone.estimate, alone.std_error, alone.bias
                 status[j] = alone.status
             else:
-                shift, about, std_error[j], bias[j] = finished(s1, s2, estimate[j], std_error[j], bias[j])
+                shift, about, std_error[j], bias[j] = finished(s1, s2, mean[j], std_error[j], bias[j])
                 near = near and not shift * shift * s2 > _FAR * about
                 centre[j] += shift
-                estimate[j] = centre[j]
+                mean[j] = centre[j]
         if near:
             break
     return s1, s2, s4
 
 
 @entry
-def moment_rows(rows, gamma, h, estimate, std_error, bias, error_draws, status, summed):
-    """Self-normalised estimates of h under w^gamma, h[r] being (n, d) flattened, and a `SUMMED` for each row.
+def store_sums(row, extent, gamma, s1, s2, record, e):
+    """A row of `SUMMED`, given the sums of the weights and of their squares if there are weights."""
+    record.status = extent.presence
+    record.n_finite = extent.n_finite
+    if extent.presence != OK or gamma != gamma:
+        record.ess = record.variance = np.nan
+        record.log_total = -np.inf if extent.presence == NO_WEIGHT else np.nan
+        return
+    record.ess = ess_of(s1, s2, extent.n_finite)
+    record.variance = weight_variance(row, extent, gamma, s1, record.ess, e)
+    record.log_total = gamma * extent.high + math.log(s1)
 
-    With wbar the normalised weights: estimate sum wbar h, delta-method variance
-    sum wbar^2 (h - estimate)^2, bias -sum wbar^2 (h - estimate). A draw of zero weight is not looked
-    at: its h may be anything. log_total is the log of sum w^gamma, variance that of `weight_variance`,
-    error_draws how many draws carry the variance of the estimate (the sum wbar^2 alone for h of several
-    components), status what became of h.
-    """
-    d = estimate.shape[1]
-    e, a = np.empty(BLOCK), np.empty(BLOCK)
-    centre = np.empty(d)
-    for r in range(rows.shape[0]):
-        row, g, record = rows[r], gamma[r], summed[r]
-        extent = extent_of(row)
-        record.status = extent.presence
-        status[r, :] = OK
-        if record.status != OK or g != g:
-            estimate[r, :] = np.nan
-            std_error[r, :] = np.nan
-            bias[r, :] = np.nan
-            error_draws[r, :] = np.nan
-            record.ess = record.variance = np.nan
-            record.n_finite = extent.n_finite
-            record.log_total = -np.inf if record.status == NO_WEIGHT else np.nan
-            continue
-        top = first_at(row, extent.high)
-        if d == 1:
-            found = _estimate(row, extent.high, g, h[r], top, e, a)
-            s1, s2 = found.s1, found.s2
-            estimate[r, 0], std_error[r, 0], bias[r, 0] = found.estimate, found.std_error, found.bias
-            error_draws[r, 0] = found.error_draws
-            status[r, 0] = found.status
-        else:
-            s1, s2, s4 = _vector_estimates(
-                row, extent.high, g, h[r], top, centre, estimate[r], std_error[r], bias[r], status[r], e, a
-            )
-            error_draws[r, :] = effective_draws(s2, s4)
-        record.ess = ess_of(s1, s2, extent.n_finite)
-        record.n_finite = extent.n_finite
-        record.variance = weight_variance(row, extent, g, s1, record.ess, e)
-        record.log_total = g * extent.high + math.log(s1)
+
+def averaging(extent_of, first_at, estimate):
+    def moment_rows(rows, gamma, h, mean, std_error, bias, error_draws, status, summed):
+        """Self-normalised estimates of h under w^gamma, h[r] being (n, d) flattened; a `SUMMED` for each row.
+
+        With wbar the normalised weights: mean sum wbar h, delta-method variance sum wbar^2 (h - mean)^2, bias
+        -sum wbar^2 (h - mean). A draw of zero weight is not looked at: its h may be anything. log_total is
+        the log of sum w^gamma, variance that of `weight_variance`, error_draws how many draws carry the
+        variance of the mean (the sum wbar^2 alone for h of several components), status what became of h.
+        """
+        d = mean.shape[1]
+        ws = new_scratch(rows.shape[1])
+        centre = np.empty(d)
+        for r in range(rows.shape[0]):
+            row, g = rows[r], gamma[r]
+            extent = extent_of(row)
+            status[r, :] = OK
+            s1 = s2 = np.nan
+            if extent.presence != OK or g != g:
+                mean[r, :] = np.nan
+                std_error[r, :] = np.nan
+                bias[r, :] = np.nan
+                error_draws[r, :] = np.nan
+            elif d == 1:
+                top = first_at(row, extent.high)
+                found = estimate(row, extent.high, g, h[r], top, ws)
+                s1, s2 = found.s1, found.s2
+                mean[r, 0], std_error[r, 0], bias[r, 0] = found.estimate, found.std_error, found.bias
+                error_draws[r, 0] = found.error_draws
+                status[r, 0] = found.status
+            else:
+                top = first_at(row, extent.high)
+                s1, s2, s4 = vector_estimates(
+                    row, extent.high, g, h[r], top, centre, mean[r], std_error[r], bias[r], status[r], ws
+                )
+                error_draws[r, :] = effective_draws(s2, s4)
+            store_sums(row, extent, g, s1, s2, summed[r], ws.e)
+
+    return moment_rows
+
+
+moment_rows = entry(averaging(extent_of, first_at, estimate))

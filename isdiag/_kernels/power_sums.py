@@ -62,20 +62,20 @@ def power_sums(row, extent, gamma, e):
 
 
 @entry
-def power_sums_part(row, first, last, high, gamma, sums):
-    """Fill sums[segment] with what a range of segments adds to the `power_sums`."""
+def body_sums_part(row, first, last, shift, gamma, top, below, sums):
+    """Fill sums[segment] with what a range of segments adds to the `body_sums`."""
     e = np.empty(BLOCK)
     for segment in range(first, last):
         part = row[segment * SEGMENT : (segment + 1) * SEGMENT]
-        sums[segment, 0], sums[segment, 1] = body_sums(part, high, gamma, 0.0, np.inf, e)
+        sums[segment, 0], sums[segment, 1] = body_sums(part, shift, gamma, top, below, e)
 
 
-@entry
+@inner
 def kish(s1, s2):
     return s1 * s1 / s2
 
 
-@inner
+@entry
 def ess_of(s1, s2, n_finite):
     """Kish's ESS; rounding does not take it beyond the number of draws, nor below one."""
     return min(max(kish(s1, s2), 1.0), float(n_finite))

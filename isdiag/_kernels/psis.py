@@ -1,17 +1,19 @@
 """khat and Pareto smoothed weights."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.functions import exp_of, one_minus_exp
 from isdiag._kernels.gpd import gpd_fit, smoothed_tail, with_prior
-from isdiag._kernels.power_sums import body_sums, ess_of, power_sums
+from isdiag._kernels.power_sums import body_sums, ess_of
 from isdiag._kernels.records import DEGENERATE_TAIL, NO_WEIGHT, OK, TAIL_TOO_SHORT
+from isdiag._kernels.sums import NO_DRAWS
 from isdiag._kernels.survey import khat_without_fit, state_of, survey_row
 from isdiag._kernels.tail import MIN_TAIL, select_tail, sort_tail
-from isdiag._kernels.weights import less, tempered
+from isdiag._kernels.weights import fill, tempered, write_tempered
 from isdiag._kernels.workspace import new_workspace
 
 
@@ -46,65 +48,100 @@ def fit_tail(ws, tail, length, gamma):
 
 
 @entry
-def khat_rows(rows, n, length, gamma, khat, status, eps):
-    ws = new_workspace(rows.shape[1], length)
-    for r in range(rows.shape[0]):
-        row = rows[r]
-        survey = survey_row(ws, row, length[r])
-        state = state_of(survey, n[r], gamma[r], eps)
-        khat[r] = khat_without_fit(state)
-        if state == OK and gamma[r] == gamma[r]:
-            tail = select_tail(ws, row, survey, length[r])
-            state, khat[r], _ = fit_tail(ws, tail, length[r], gamma[r])
-        status[r] = state
+def khat_of(ws, row, survey, n, length, gamma, eps):
+    """(khat of w^gamma, status code)."""
+    state = state_of(survey, n, gamma, eps)
+    if state != OK or gamma != gamma:
+        return khat_without_fit(state), state
+    tail = select_tail(ws, row, survey, length)
+    state, khat, _ = fit_tail(ws, tail, length, gamma)
+    return khat, state
 
 
-@inner
-def _smoothed_sums(row, high, gamma, tail, x, e):
-    """`power_sums` with the tail replaced by x, relative to its largest entry: (s1, s2, that entry)."""
-    top = x[-1]
-    s1, s2 = body_sums(row, high, gamma, top, tail.least, e)
-    a, b = body_sums(x, top, 1.0, 0.0, np.inf, e)
-    tied = math.exp(gamma * (tail.least - high) - top)
-    return s1 + a + tail.ties * tied, s2 + b + tail.ties * tied * tied, top
+def measuring_tails(survey_row):
+    def khat_rows(rows, n, length, gamma, khat, status, eps):
+        ws = new_workspace(rows.shape[1], length)
+        for r in range(rows.shape[0]):
+            row = rows[r]
+            survey = survey_row(ws, row, length[r])
+            khat[r], status[r] = khat_of(ws, row, survey, n[r], length[r], gamma[r], eps)
+
+    return khat_rows
+
+
+khat_rows = entry(measuring_tails(survey_row))
+
+
+class Smoothed(NamedTuple):
+    """What replaces the tail: ws.x[:size], relative to the largest entry of the row times gamma.
+
+    Where nothing is replaced the size is 0 and every draw is below.
+    """
+
+    size: int
+    top: float  # the largest of them
+    below: float  # what is smaller stays as it is
+    ties: int  # how many draws equal that and stay as well
 
 
 @entry
-def psis_rows(rows, n, length, gamma, out, found, eps, normalize):
-    """Smooth w^gamma; a row of `SMOOTHED` each. Rows may be smoothed in place: one is read, then written."""
-    ws = new_workspace(rows.shape[1], length)
-    for r in range(rows.shape[0]):
-        row, g, record = rows[r], gamma[r], found[r]
-        survey = survey_row(ws, row, length[r])
-        state = state_of(survey, n[r], g, eps)
-        record.khat = khat_without_fit(state)
-        record.tail_length = min(length[r], survey.n_finite)
-        record.n = n[r]
-        record.status = state
-        if survey.presence != OK or g != g:
-            out[r, :] = -np.inf if state == NO_WEIGHT else np.nan
-            record.ess = np.nan
-            continue
-        high = survey.high
-        smoothed = ws.x[:0]
-        top = 0.0
-        s1 = s2 = np.nan
-        if state == OK:
-            tail = select_tail(ws, row, survey, length[r])
-            state, record.khat, sigma = fit_tail(ws, tail, length[r], g)
-            record.status = state
-            if state == OK:
-                sort_tail(ws, tail)
-                smoothed = ws.x[: tail.size]
-                smoothed_tail(record.khat, sigma, tempered(tail.cutoff, g), smoothed)
-                s1, s2, top = _smoothed_sums(row, high, g, tail, smoothed, ws.e)
-        if smoothed.size == 0:
-            s1, s2 = power_sums(row, survey, g, ws.e)
-        record.ess = ess_of(s1, s2, survey.n_finite)
-        origin = high if normalize else 0.0
-        log_total = top + math.log(s1) if normalize else 0.0
-        for i in range(row.size):
-            out[r, i] = tempered(less(row[i], origin), g) - log_total
-        base = g * (high - origin) - log_total
-        for i in range(smoothed.size):
-            out[r, ws.index[i]] = base + smoothed[i]
+def smooth_tail(ws, row, survey, n, length, gamma, record, eps):
+    """Fit and smooth the tail of w^gamma; all of the record but its ESS."""
+    state = state_of(survey, n, gamma, eps)
+    record.khat = khat_without_fit(state)
+    record.tail_length = min(length, survey.n_finite)
+    record.n = n
+    record.status = state
+    record.ess = np.nan
+    if state == OK and gamma == gamma:
+        tail = select_tail(ws, row, survey, length)
+        record.status, record.khat, sigma = fit_tail(ws, tail, length, gamma)
+        if record.status == OK:
+            sort_tail(ws, tail)
+            x = ws.x[: tail.size]
+            smoothed_tail(record.khat, sigma, tempered(tail.cutoff, gamma), x)
+            return Smoothed(tail.size, x[-1], tail.least, tail.ties)
+    return Smoothed(NO_DRAWS, 0.0, np.inf, NO_DRAWS)
+
+
+@entry
+def finish_smoothing(ws, survey, gamma, smoothed, s1, s2, record, normalize):
+    """Add the tail to the sums of the body; returns an origin, and the log total less it."""
+    top = smoothed.top
+    if smoothed.size > 0:
+        a, b = body_sums(ws.x[: smoothed.size], top, 1.0, 0.0, np.inf, ws.e)
+        tied = math.exp(gamma * (smoothed.below - survey.high) - top)
+        s1 = s1 + a + smoothed.ties * tied
+        s2 = s2 + b + smoothed.ties * tied * tied
+    record.ess = ess_of(s1, s2, survey.n_finite)
+    return (survey.high, top + math.log(s1)) if normalize else (0.0, 0.0)
+
+
+@entry
+def place_tail(ws, smoothed, base, out):
+    for i in range(smoothed.size):
+        out[ws.index[i]] = base + ws.x[i]
+
+
+def smoothing(survey_row, body_sums, write_tempered):
+    def psis_rows(rows, n, length, gamma, out, found, eps, normalize):
+        """Smooth w^gamma; a row of `SMOOTHED` each. In place if rows is out: one is read, then written."""
+        ws = new_workspace(rows.shape[1], length)
+        for r in range(rows.shape[0]):
+            row, g = rows[r], gamma[r]
+            survey = survey_row(ws, row, length[r])
+            smoothed = smooth_tail(ws, row, survey, n[r], length[r], g, found[r], eps)
+            if survey.presence != OK or g != g:
+                fill(out[r], -np.inf if survey.presence == NO_WEIGHT else np.nan)
+                continue
+            s1 = s2 = float(survey.n_finite)
+            if g > 0.0:
+                s1, s2 = body_sums(row, survey.high, g, smoothed.top, smoothed.below, ws.e)
+            origin, log_total = finish_smoothing(ws, survey, g, smoothed, s1, s2, found[r], normalize)
+            write_tempered(row, origin, g, log_total, out[r])
+            place_tail(ws, smoothed, g * (survey.high - origin) - log_total, out[r])
+
+    return psis_rows
+
+
+psis_rows = entry(smoothing(survey_row, body_sums, write_tempered))

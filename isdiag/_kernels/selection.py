@@ -4,7 +4,7 @@ import numpy as np
 
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.ess_search import LARGEST_GAMMA, search_ess
-from isdiag._kernels.power_sums import kish_ess
+from isdiag._kernels.power_sums import body_sums, ess_of
 from isdiag._kernels.psis import fit_tail
 from isdiag._kernels.records import BY_ESS, BY_MAX, BY_NONE, BY_PSIS, FLAT, INFEASIBLE, OK
 from isdiag._kernels.refit import refit_psis
@@ -74,46 +74,75 @@ def _settle(ws, survey, tail, ess, length, found, gamma_max, eps):
     found.khat_tempered = khat
     if gamma == 0.0:
         ess = float(survey.n_finite)
-    store_ess(ess, found)
+    _store_ess(ess, found)
     return min(gamma, LARGEST_GAMMA) if ess != ess else np.nan
 
 
-@entry
-def store_ess(ess, found):
+@inner
+def _store_ess(ess, found):
     found.ess = ess
     found.ess_ratio = ess / found.n
 
 
 @entry
-def select_rows(rows, n, length, k_max, found, ess_min, gamma_max, eps):
-    """A row of `SELECTION` for each row of log-weights."""
-    ws = new_workspace(rows.shape[1], length)
-    for r in range(rows.shape[0]):
-        row = rows[r]
-        survey = survey_row(ws, row, length[r])
-        gamma_ess, ess = np.nan, np.nan
-        if searches_ess(survey, n[r], ess_min, eps):
-            gamma_ess, ess = search_ess(ws, row, survey, ess_min * n[r], gamma_max)
-        pending = select_row(
-            ws, row, survey, gamma_ess, ess, length[r], k_max[r], found[r], n[r], ess_min, gamma_max, eps
-        )
-        if pending == pending:
-            store_ess(kish_ess(row, survey, pending, ws.e), found[r])
+def store_kish(survey, s1, s2, found):
+    """The ESS that was pending, from the sums of the weights and of their squares."""
+    _store_ess(ess_of(s1, s2, survey.n_finite), found)
+
+
+def selecting(survey_row, search_ess, body_sums):
+    def select_rows(rows, n, length, k_max, found, ess_min, gamma_max, eps):
+        """A row of `SELECTION` for each row of log-weights."""
+        ws = new_workspace(rows.shape[1], length)
+        for r in range(rows.shape[0]):
+            row = rows[r]
+            survey = survey_row(ws, row, length[r])
+            gamma_ess, ess = np.nan, np.nan
+            if searches_ess(survey, n[r], ess_min, eps):
+                gamma_ess, ess = search_ess(ws, row, survey, ess_min * n[r], gamma_max)
+            pending = select_row(
+                ws, row, survey, gamma_ess, ess, length[r], k_max[r], found[r], n[r], ess_min, gamma_max, eps
+            )
+            if pending == pending:
+                s1, s2 = body_sums(row, survey.high, pending, 0.0, np.inf, ws.e)
+                store_kish(survey, s1, s2, found[r])
+
+    return select_rows
+
+
+select_rows = entry(selecting(survey_row, search_ess, body_sums))
 
 
 @entry
-def refit_rows(rows, n, length, k_max, found, ess_min, gamma_max, eps):
-    """Replace the limit that `select_rows` took the tail to set by that of the re-fitted tail."""
-    ws = new_workspace(rows.shape[1], length)
-    for r in range(rows.shape[0]):
-        chosen = found[r]
-        if chosen.status == FLAT or not chosen.gamma_ess > 0.0:
-            continue
-        row = rows[r]
-        survey = survey_row(ws, row, length[r])
-        tail = select_tail(ws, row, survey, length[r])
-        chosen.gamma_psis = refit_psis(ws, tail, length[r], k_max[r], chosen.gamma_ess, gamma_max)
-        ess = chosen.ess if chosen.gamma == chosen.gamma_ess else np.nan
-        pending = _settle(ws, survey, tail, ess, length[r], chosen, gamma_max, eps)
-        if pending == pending:
-            store_ess(kish_ess(row, survey, pending, ws.e), chosen)
+def refits(chosen):
+    """Whether the tail may set a limit."""
+    return chosen.status != FLAT and chosen.gamma_ess > 0.0
+
+
+@entry
+def refit_row(ws, row, survey, length, k_max, chosen, gamma_max, eps):
+    """Replace the limit that the tail was taken to set; returns as `select_row`."""
+    tail = select_tail(ws, row, survey, length)
+    chosen.gamma_psis = refit_psis(ws, tail, length, k_max, chosen.gamma_ess, gamma_max)
+    ess = chosen.ess if chosen.gamma == chosen.gamma_ess else np.nan
+    return _settle(ws, survey, tail, ess, length, chosen, gamma_max, eps)
+
+
+def refitting(survey_row, body_sums):
+    def refit_rows(rows, length, k_max, found, gamma_max, eps):
+        """Replace the limit that `select_rows` took the tail to set by that of the re-fitted tail."""
+        ws = new_workspace(rows.shape[1], length)
+        for r in range(rows.shape[0]):
+            if not refits(found[r]):
+                continue
+            row = rows[r]
+            survey = survey_row(ws, row, length[r])
+            pending = refit_row(ws, row, survey, length[r], k_max[r], found[r], gamma_max, eps)
+            if pending == pending:
+                s1, s2 = body_sums(row, survey.high, pending, 0.0, np.inf, ws.e)
+                store_kish(survey, s1, s2, found[r])
+
+    return refit_rows
+
+
+refit_rows = entry(refitting(survey_row, body_sums))

@@ -21,8 +21,9 @@ from isdiag._kernels.records import FLAT, NO_WEIGHT, NOT_FINITE, OK, ONE_DRAW
 from isdiag._kernels.sums import BLOCK
 
 
-@inner
-def _block_extent(part):
+@entry
+def extent_part(part):
+    """(key of the largest, of the smallest finite, number of finite) of some draws."""
     high = KEY_NEG_INF
     low = KEY_TOP
     n_finite = 0
@@ -50,10 +51,16 @@ def _presence(high, low, n_finite):
     return NO_WEIGHT if n_finite == 0 else OK
 
 
+@entry
+def extent_between(high, low, n_finite):
+    """The extent of a row whose extremes have these keys."""
+    return Extent(from_order_key(high), from_order_key(low), n_finite, _presence(high, low, n_finite))
+
+
 @inner
 def extent_of(row):
-    high, low, n_finite = _block_extent(row)
-    return Extent(from_order_key(high), from_order_key(low), n_finite, _presence(high, low, n_finite))
+    high, low, n_finite = extent_part(row)
+    return extent_between(high, low, n_finite)
 
 
 @inner
@@ -155,7 +162,7 @@ def survey_part(row, start, stop, bound, x, index):
     count = 0
     for first in range(start, stop, BLOCK):
         end = min(first + BLOCK, stop)
-        top, bottom, finite = _block_extent(row[first:end])
+        top, bottom, finite = extent_part(row[first:end])
         high = max(high, top)
         low = min(low, bottom)
         n_finite += finite

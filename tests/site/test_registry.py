@@ -189,7 +189,7 @@ def test_docstrings_are_complete_numpydoc(name):
     assert [error for error in errors if error[0] not in ignored] == []
 
 
-@pytest.mark.parametrize("parameter", ["r_eff", "tail_length"])
+@pytest.mark.parametrize("parameter", ["r_eff", "tail_length", "workers"])
 def test_a_parameter_is_described_in_one_way(parameter):
     texts = {}
     for function in registry.FUNCTIONS:

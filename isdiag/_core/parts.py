@@ -1,0 +1,147 @@
+"""A long row as a sequence of parts, which hold its draws and give what a pass over them asks for.
+
+A kernel over rows is made of passes. Those below stand for the compiled ones, and share each pass out to
+threads, so that the one source of the kernel serves a row of any length. Sums are those of segments, added up
+in order: who computed which makes no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isdiag import _kernels
+from isdiag._core import threads
+from isdiag._core.threads import Share
+from isdiag._core.typing import Floats
+
+# Below, the calls between the passes over a row would cost more than a tenth of them.
+LONG = 2**20
+
+
+def over_rows(
+    kernel: Callable[..., None], by_row: tuple[Any, ...], shared: tuple[Any, ...], workers: int
+) -> None:
+    """As `threads.spread`; rows that are long go one by one, and threads share the parts of each.
+
+    On one thread too, so that what a row's numbers are depends on its length alone.
+    """
+    if by_row[0].shape[1] < LONG:
+        if type(workers) is int and workers == 1:  # half a microsecond less
+            kernel(*by_row, *shared)
+        else:
+            threads.spread(kernel, by_row, shared, workers)
+        return
+    with threads.team(workers) as share, np.errstate(all="ignore"):
+        getattr(Parts(share), kernel.__name__)(*by_row, *shared)
+
+
+class Parts:
+    """Passes over a row under the names of the compiled ones, and the kernels that are made of them."""
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+
+    def select_rows(self, *arguments: Any) -> None:
+        search_ess = _kernels.searching_ess(self.fill_moments)
+        _kernels.selecting(self.survey_row, search_ess, self.body_sums)(*arguments)
+
+    def refit_rows(self, *arguments: Any) -> None:
+        _kernels.refitting(self.survey_row, self.body_sums)(*arguments)
+
+    def khat_rows(self, *arguments: Any) -> None:
+        _kernels.measuring_tails(self.survey_row)(*arguments)
+
+    def psis_rows(self, *arguments: Any) -> None:
+        _kernels.smoothing(self.survey_row, self.body_sums, self.write_tempered)(*arguments)
+
+    def temper_rows(self, *arguments: Any) -> None:
+        _kernels.tempering(self.extent_of, self.body_sums, self.write_tempered)(*arguments)
+
+    def ess_rows(self, *arguments: Any) -> None:
+        _kernels.counting(self.extent_of, self.body_sums)(*arguments)
+
+    def moment_rows(self, *arguments: Any) -> None:
+        estimate = _kernels.estimating(self.fill_scalar_sums)
+        _kernels.averaging(self.extent_of, self.first_at, estimate)(*arguments)
+
+    def extent_of(self, row: Floats) -> Any:
+        found = self._of_draws(row, lambda start, stop: _kernels.extent_part(row[start:stop]))
+        high, low, n_finite = zip(*found, strict=True)
+        return _kernels.extent_between(max(high), min(low), sum(n_finite))
+
+    def survey_row(self, ws: Any, row: Floats, length: Any) -> Any:
+        bound = _kernels.tail_bound(row, length, ws.keys)
+
+        def look(start: int, stop: int) -> tuple[int, int, int, int, int]:
+            candidates = ws.x[start:stop], ws.index[start:stop]
+            return start, *_kernels.survey_part(row, start, stop, bound, *candidates)
+
+        starts, high, low, n_finite, counts = zip(*self._of_draws(row, look), strict=True)
+        total = 0
+        for start, count in zip(starts, counts, strict=True):
+            for array in (ws.x, ws.index):
+                array[total : total + count] = array[start : start + count]
+            total += count
+        return _kernels.survey_of(max(high), min(low), sum(n_finite), total)
+
+    def first_at(self, row: Floats, value: float) -> int:
+        def look(start: int, stop: int) -> int:
+            place = start + _kernels.first_at(row[start:stop], value)
+            return place if place < stop else row.size
+
+        return min(self._of_draws(row, look))
+
+    def fill_moments(
+        self, row: Floats, stride: int, shift: float, gamma: float, middle: float, ws: Any
+    ) -> None:
+        def add(first: int, last: int) -> None:
+            _kernels.moments_part(row, stride, first, last, shift, gamma, middle, ws.sums)
+
+        self._total(add, _kernels.segments_of(row.size, stride), ws)
+
+    def fill_scalar_sums(
+        self, row: Floats, high: float, gamma: float, h: Any, scale: float, centre: float, ws: Any
+    ) -> None:
+        def add(first: int, last: int) -> None:
+            _kernels.scalar_sums_part(row, first, last, high, gamma, h, scale, centre, ws.sums)
+
+        self._total(add, _kernels.segments_of(row.size, 1), ws)
+
+    def body_sums(
+        self, row: Floats, shift: float, gamma: float, top: float, below: float, _: Any
+    ) -> tuple[float, float]:
+        ws = _Sums(np.empty((_kernels.segments_of(row.size, 1), 2)), np.empty(2))
+
+        def add(first: int, last: int) -> None:
+            _kernels.body_sums_part(row, first, last, shift, gamma, top, below, ws.sums)
+
+        self._total(add, len(ws.sums), ws)
+        return ws.totals[0], ws.totals[1]
+
+    def write_tempered(self, row: Floats, origin: float, gamma: float, log_total: float, out: Floats) -> None:
+        def write(start: int, stop: int) -> None:
+            _kernels.write_tempered(row[start:stop], origin, gamma, log_total, out[start:stop])
+
+        self._of_draws(row, write)
+
+    def _of_draws(self, row: Floats, task: Callable[[int, int], Any]) -> list[Any]:
+        """The results of ``task(start, stop)`` on the draws of each part."""
+        size = _kernels.SEGMENT
+
+        def of_segments(first: int, last: int) -> Any:
+            return task(first * size, min(last * size, row.size))
+
+        return self.share(of_segments, _kernels.segments_of(row.size, 1), size)
+
+    def _total(self, task: Callable[[int, int], None], segments: int, ws: Any) -> None:
+        """Fill ws.totals, after ``task(first, last)`` has filled ws.sums for each range of segments."""
+        self.share(task, segments, _kernels.SEGMENT)
+        _kernels.total_of(ws.sums, segments, ws.totals)
+
+
+class _Sums(NamedTuple):
+    sums: Floats
+    totals: Floats
