@@ -13,7 +13,7 @@ from isdiag._core import statuses, tails
 from isdiag._core.boundary import Rows
 from isdiag._core.moments import log_mean_weight, mean
 from isdiag._core.typing import Direction, Estimator, Floats, Ints, Mask
-from isdiag.status import Status
+from isdiag._kernels.records import FLAT, NO_WEIGHT, NOT_FINITE
 
 _LARGEST = float(np.finfo(np.float64).max)
 # Up to this spread of exponents a second difference of exponentials is summed as a series, whose terms
@@ -47,7 +47,7 @@ def log_moment(rows: Rows, gamma: Floats, lengths: Ints, *, normalize: bool, wor
         w = _weights_of(rows, lengths, normalize, workers)
         if not normalize:
             found = _found(w, _log_mean_power(w, order), gamma)
-            found["estimate"][found["status"] == Status.NO_WEIGHT] = -np.inf
+            found["estimate"][found["status"] == NO_WEIGHT] = -np.inf
             return found
         value, influence = _renyi(w, order)
         return _found(w, ((order - 1.0) * value, (order - 1.0) * influence), np.maximum(gamma, 1.0))
@@ -250,16 +250,16 @@ def _found(w: _Weights, found: _Estimate, of_tail: Floats) -> dict[str, Any]:
     estimate = value[:, 0]
     if w.normalized:
         # Equal up to rounding, so nothing but rounding errors is left.
-        none = (status == Status.FLAT) & ~w.some_zero[:, 0] & ~np.isnan(estimate)
+        none = (status == FLAT) & ~w.some_zero[:, 0] & ~np.isnan(estimate)
         std_error = np.where(none, 0.0, std_error)
         estimate = np.where(none, 0.0, estimate)
-    unknown = np.isin(status, (Status.NO_WEIGHT, Status.NOT_FINITE)) | np.isnan(of_tail)
+    unknown = (status == NO_WEIGHT) | (status == NOT_FINITE) | np.isnan(of_tail)
     error_draws = rows.n * mean_square**2 / fourths
     std_error = np.where(unknown | np.isinf(estimate), np.nan, std_error)
     statuses.erase_of_one_draw(rows.n, std_error)
     # Of equal weights the error is but rounding.
     uncertain = np.where(
-        status == Status.FLAT,
+        status == FLAT,
         status,
         statuses.of_error(error_draws, (std_error == 0.0) & ~(error_draws > 0.0)),
     )

@@ -49,7 +49,7 @@ def mean(rows: Rows, values: Values) -> Floats:
     cube = values.reshape(count, draws, values.shape[1] // draws)
     kept = True if rows.kept is None else rows.kept[:, :, None]
     with np.errstate(all="ignore"):  # h may hold anything
-        total = np.sum(cube, axis=1, where=kept, dtype=np.float64)
+        total = np.add.reduce(cube, axis=1, where=kept, dtype=np.float64)
     return total / np.maximum(rows.n, 1)[:, None]
 
 
