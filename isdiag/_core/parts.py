@@ -8,6 +8,7 @@ in order: who computed which makes no difference.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,18 +25,24 @@ LONG = 2**20
 def over_rows(
     kernel: Callable[..., None], by_row: tuple[Any, ...], shared: tuple[Any, ...], workers: int
 ) -> None:
-    """As `threads.spread`; rows that are long go one by one, and threads share the parts of each.
+    """As `threads.spread`; where there are fewer long rows than threads, these share the parts of each row.
 
-    On one thread too, so that what a row's numbers are depends on its length alone.
+    Long rows go in parts on one thread too, so that what a row's numbers are depends on its length alone.
     """
-    if by_row[0].shape[1] < LONG:
-        if type(workers) is int and workers == 1:  # half a microsecond less
-            kernel(*by_row, *shared)
-        else:
-            threads.spread(kernel, by_row, shared, workers)
-        return
+    rows, draws = by_row[0].shape
+    if draws >= LONG:
+        many = rows >= threads.resolve_workers(workers)
+        in_parts = partial(_in_parts, kernel.__name__, 1 if many else workers)
+        threads.spread(in_parts, by_row, shared, workers if many else 1)
+    elif type(workers) is int and workers == 1:  # half a microsecond less
+        kernel(*by_row, *shared)
+    else:
+        threads.spread(kernel, by_row, shared, workers)
+
+
+def _in_parts(kernel: str, workers: int, *arguments: Any) -> None:
     with threads.team(workers) as share, np.errstate(all="ignore"):
-        getattr(Parts(share), kernel.__name__)(*by_row, *shared)
+        getattr(Parts(share), kernel)(*arguments)
 
 
 class Parts:

@@ -69,10 +69,12 @@ def test_long_rows_in_a_batch_are_the_rows_alone(rng):
     rows = rng.normal(size=(3, n)) * [[0.5], [1.5], [3.0]]
     rows[1, ::7] = -np.inf
     for call in ("joint", "psis", "snis"):
-        batch = registry.rows_of(CALLS[call](rows, workers=2))
-        for r in range(3):
-            for name, value in registry.rows_of(CALLS[call](rows[r])).items():
-                np.testing.assert_array_equal(batch[name][r], value, err_msg=name)
+        alone = [registry.rows_of(CALLS[call](row)) for row in rows]
+        for workers in (2, 4):  # fewer threads than rows, and more
+            batch = registry.rows_of(CALLS[call](rows, workers=workers))
+            for r in range(3):
+                for name, value in alone[r].items():
+                    np.testing.assert_array_equal(batch[name][r], value, err_msg=name)
         assert Status.OK in batch["status"].tolist()
 
 
