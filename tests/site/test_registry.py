@@ -12,6 +12,7 @@ import pytest
 
 import isdiag
 from isdiag import Status, rl
+from isdiag._core import statuses
 from isdiag._core.result import Result
 from tests import registry
 from tests.helpers import optional
@@ -98,6 +99,7 @@ def test_refused_values_are_named(entry):
 
 @pytest.mark.parametrize("status", Status)
 def test_every_status_is_reached_and_says_what_it_means(status):
+    assert status in statuses.ORDER, f"say in ORDER of isdiag/_core/statuses.py what {status} gives way to"
     assert status in registry.STATUSES, f"add to STATUSES of tests/registry.py an input that reaches {status}"
     if status in (Status.NOT_FINITE, Status.NOT_FINITE_H):
         with pytest.warns(isdiag.NonFiniteWarning):
