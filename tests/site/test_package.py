@@ -46,6 +46,11 @@ def test_computing_imports_numba_and_nothing_else():
     assert python(code) == "[]"
 
 
+def test_the_citation_is_of_this_version():
+    text = (PACKAGE.parent / "CITATION.cff").read_text()
+    assert f"\nversion: {isdiag.__version__}\n" in text
+
+
 # ------------------------------------------------------------------------------- compiled kernels
 
 
