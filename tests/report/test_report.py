@@ -562,11 +562,19 @@ def test_closed_streams(tmp_path, good):
     assert result.stderr.count("\n") == 1
 
 
+# The command as from a terminal: what a script runs in the background is started with interrupts ignored.
+HEEDING = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("isdiag", run_name="__main__", alter_sys=True)
+"""
+
+
 def test_interrupt(tmp_path):
     pipe = tmp_path / "a.csv"
     os.mkfifo(pipe)
     process = subprocess.Popen(
-        [sys.executable, "-m", "isdiag", "report", pipe],
+        [sys.executable, "-c", HEEDING, "report", pipe],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -578,6 +586,9 @@ def test_interrupt(tmp_path):
 
 
 def test_interrupt_of_a_callback(run, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     @ctypes.CFUNCTYPE(None)
     def callback():
         raise KeyboardInterrupt
@@ -588,7 +599,10 @@ def test_interrupt_of_a_callback(run, monkeypatch):
             time.sleep(0.01)
 
     monkeypatch.setattr(report, "load", load)
-    assert run("report", "a.npy") == (130, "", "isdiag: interrupted\n")
+    try:
+        assert run("report", "a.npy") == (130, "", "isdiag: interrupted\n")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_names_on_stderr_are_printable(run, tmp_path):
