@@ -36,7 +36,8 @@ def reported(name: str, log_w: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, .
         found = isdiag.snis(log_w, h)
         return found.estimate, found.std_error, found.bias, found.low, found.high, found.status
     found = isdiag.select_gamma(log_w, rule="mse", h=h)
-    half = half_width(found.std_error[:, None], found.error_draws[:, None], found.n, 0.95)[:, 0]
+    with np.errstate(divide="ignore"):
+        half = half_width(found.std_error[:, None], found.error_draws[:, None], found.n, 0.95)[:, 0]
     ends = found.estimate - half, found.estimate + half
     return found.estimate, found.std_error, found.bias, *ends, found.status
 
