@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from isdiag._core import bands
 from isdiag._core.boundary import like_scalar, numbers, real_array
 
 __all__ = ["khat", "khat_threshold"]
@@ -98,5 +99,4 @@ def khat_threshold(n: Any) -> Any:
     >>> khat_threshold([100, 1e4, 1e6]).round(3)
     array([0.5, 0.7, 0.7])
     """
-    with np.errstate(divide="ignore"):
-        return like_scalar(1.0 - 1.0 / np.log10(numbers("n", n, 1.0)))
+    return like_scalar(bands.uncapped_threshold(numbers("n", n, 1.0)))

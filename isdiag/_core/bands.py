@@ -24,10 +24,15 @@ def tail_length(n: Any, r_eff: Any) -> Floats:
     return np.minimum(length, _MOST_DRAWS)
 
 
+def uncapped_threshold(n: Any) -> Floats:
+    """``1 - 1 / log10(n)`` for n >= 1."""
+    with np.errstate(divide="ignore"):
+        return 1 - 1 / np.log10(n)
+
+
 def khat_threshold(n: Any) -> Floats:
     """``min(1 - 1 / log10(n), 0.7)`` for n >= 1."""
-    with np.errstate(divide="ignore"):
-        return np.minimum(1 - 1 / np.log10(n), GOOD_KHAT)
+    return np.minimum(uncapped_threshold(n), GOOD_KHAT)
 
 
 def min_sample_size(khat: Any) -> Floats:

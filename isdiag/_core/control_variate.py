@@ -102,7 +102,7 @@ def control_variate(
         np.where(expectation.share[:, 0] == 1.0, log_mean - known, 0.0), log_error, ess
     )
     of_h = statuses.of_h(rows, values, gamma, numbers[3], numbers[1])
-    table[:, of_h == Status.NOT_FINITE_H] = np.nan
+    statuses.erase(of_h == Status.NOT_FINITE_H, *table)
     of_error = statuses.of_error(error_draws, of_h == Status.CONSTANT_H)
     names = ("estimate", "std_error", "std_error_plain", "plain", "coefficient")
     return dict(zip(names, numbers, strict=True)) | {

@@ -256,7 +256,7 @@ def _found(w: _Weights, found: _Estimate, of_tail: Floats) -> dict[str, Any]:
     unknown = (status == NO_WEIGHT) | (status == NOT_FINITE) | np.isnan(of_tail)
     error_draws = rows.n * mean_square**2 / fourths
     std_error = np.where(unknown | np.isinf(estimate), np.nan, std_error)
-    statuses.erase_of_one_draw(rows.n, std_error)
+    statuses.erase(rows.n == 1, std_error)
     # Of equal weights the error is but rounding.
     uncertain = np.where(
         status == FLAT,

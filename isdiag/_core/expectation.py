@@ -65,7 +65,7 @@ def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints, workers
             known = np.fmax(khat_weights, np.fmax(fields["khat_right"][:, j], fields["khat_left"][:, j]))
             fields["khat"][:, j] = np.where(unknown, np.nan, known)
             of_h[:, j] = np.where((of_h[:, j] == OK) & two_valued, Status.TWO_VALUED_H, of_h[:, j])
-    statuses.erase_of_one_draw(rows.n, fields["ess"], fields["error_draws"], moments.std_error, moments.bias)
+    statuses.erase(rows.n == 1, fields["ess"], fields["error_draws"], moments.std_error, moments.bias)
     uncertain = statuses.of_error(fields["error_draws"], of_h == Status.CONSTANT_H)
     status = statuses.first_of(of_weights, of_h, uncertain)
     moments = moments._replace(
@@ -115,7 +115,7 @@ def interval(
             cut = moments_of(log_weights, np.ones(len(rows)), values, workers)
             estimate = np.where(chosen == "chebyshev", cut.estimate, estimate)
             half = np.where(chosen == "chebyshev", cut.std_error / np.sqrt(1.0 - level), half)
-        statuses.erase_of_one_draw(rows.n, half)
+        statuses.erase(rows.n == 1, half)
         if bounds is not None:
             _check_within(rows, values, gamma, bounds)
             spread = (bounds[1] - bounds[0]) / np.sqrt(moments.ess[:, None] * (1.0 - level))

@@ -36,7 +36,7 @@ def least_error(rows: Rows, values: Values, lengths: Ints, workers: int) -> Leas
     shape = (len(rows), values.shape[1] // draws)
     found = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty((*shape, draws))
     threads.spread(_kernels.least_error_rows, (rows.values, cap, values, *found), (), workers)
-    statuses.erase_of_one_draw(rows.n, *found[1:4])
+    statuses.erase(rows.n == 1, *found[1:4])
     return LeastError(*found, presence)
 
 
@@ -48,8 +48,7 @@ def _least_error_of(
     given = units.standard(rows, values, one)
     least = least_error(rows, given.values, lengths, workers)
     of_h = statuses.of_h(rows, values, one, least.estimate, least.std_error)
-    for numbers in least[:4]:
-        numbers[of_h == NOT_FINITE_H] = np.nan
+    statuses.erase(of_h == NOT_FINITE_H, *least[:4])
     return given, least, of_h
 
 
@@ -79,10 +78,9 @@ def mse_curve(rows: Rows, values: Values, lengths: Ints, gammas: Floats, workers
     """The fields of `MSECurve`, and the status of the weights."""
     given, least, of_h = _least_error_of(rows, values, lengths, workers)
     found = curve(rows, given.values, least, gammas, workers)
-    for of_component in found.values():
-        of_component[of_h == NOT_FINITE_H] = np.nan
+    statuses.erase(of_h == NOT_FINITE_H, *found.values())
     errors = ("std_error", "bias", "tempering_bias_std_error", "mse")
-    statuses.erase_of_one_draw(rows.n, *(found[name] for name in errors))
+    statuses.erase(rows.n == 1, *(found[name] for name in errors))
     with np.errstate(over="ignore"):
         return {name: given.spread(part) for name, part in found.items()} | {
             "gamma": gammas,

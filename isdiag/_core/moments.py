@@ -75,7 +75,7 @@ def log_mean_weight(rows: Rows, gamma: Floats, workers: int = 1) -> tuple[Floats
     moments = moments_of(rows.values, gamma, rows.values, workers)  # h is not looked at here
     with np.errstate(invalid="ignore", divide="ignore"):
         value, std_error = log_mean(moments, rows.n)
-    std_error[(rows.n == 1) & (gamma > 0.0)] = np.nan
+    statuses.erase((rows.n == 1) & (gamma > 0.0), std_error)
     return value, std_error, moments.ess
 
 
@@ -113,9 +113,7 @@ def estimates(
             moments = _not_normalized(rows, log_weights, used, origin, h, moments)
             mean_weight = statuses.of_mean_weight(log_z, log_z_std_error, moments.ess)
             status = statuses.first_of(status, np.where(gamma == 1.0, mean_weight, OK))
-        statuses.erase_of_one_draw(
-            rows.n, moments.std_error, moments.bias, moments.error_draws, log_z_std_error
-        )
+        statuses.erase(rows.n == 1, moments.std_error, moments.bias, moments.error_draws, log_z_std_error)
         estimate, std_error, error_draws = moments.estimate, moments.std_error, moments.error_draws
         half = half_width(std_error, error_draws, rows.n, LEVEL)
         low, high = estimate - half, estimate + half
@@ -194,9 +192,7 @@ def _not_normalized(
             error_draws[:, j] = np.where(fourths == 0.0, 0.0, squares**2 / fourths)
     if cube.shape[2] > 1:
         error_draws = moments.error_draws
-    not_finite = moments.status_h == NOT_FINITE_H
-    for numbers in (estimate, std_error):
-        numbers[not_finite] = np.nan
+    statuses.erase(moments.status_h == NOT_FINITE_H, estimate, std_error)
     # What a mean is of is w h, which varies with the weights.
     of_h = np.where((moments.status_h == CONSTANT_H) & (std_error > 0.0), OK, moments.status_h)
     return moments._replace(
@@ -219,5 +215,5 @@ def kong_owen_bias(rows: Rows, h: Values, gamma: Floats, *, of_proposal: bool) -
     else:
         moments = moments_of(rows.values, gamma, h)
         bias = moments.bias
-    statuses.erase_of_one_draw(rows.n, bias)
+    statuses.erase(rows.n == 1, bias)
     return bias, statuses.first_of(moments.presence, moments.status_h)

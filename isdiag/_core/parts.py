@@ -50,13 +50,14 @@ class Parts:
 
     def __init__(self, share: Share) -> None:
         self.share = share
+        self.power_sums = _kernels.summing(self.body_sums)
 
     def select_rows(self, *arguments: Any) -> None:
         search_ess = _kernels.searching_ess(self.fill_moments)
-        _kernels.selecting(self.survey_row, search_ess, self.body_sums)(*arguments)
+        _kernels.selecting(self.survey_row, search_ess, self.power_sums)(*arguments)
 
     def refit_rows(self, *arguments: Any) -> None:
-        _kernels.refitting(self.survey_row, self.body_sums)(*arguments)
+        _kernels.refitting(self.survey_row, self.power_sums)(*arguments)
 
     def khat_rows(self, *arguments: Any) -> None:
         _kernels.measuring_tails(self.survey_row)(*arguments)
@@ -65,10 +66,10 @@ class Parts:
         _kernels.smoothing(self.survey_row, self.body_sums, self.write_tempered)(*arguments)
 
     def temper_rows(self, *arguments: Any) -> None:
-        _kernels.tempering(self.extent_of, self.body_sums, self.write_tempered)(*arguments)
+        _kernels.tempering(self.extent_of, self.power_sums, self.write_tempered)(*arguments)
 
     def ess_rows(self, *arguments: Any) -> None:
-        _kernels.counting(self.extent_of, self.body_sums)(*arguments)
+        _kernels.counting(self.extent_of, self.power_sums)(*arguments)
 
     def moment_rows(self, *arguments: Any) -> None:
         estimate = _kernels.estimating(self.fill_scalar_sums)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from isdiag._core.boundary import Rows
-from isdiag._core.typing import Codes, Floats, Ints, Values
+from isdiag._core.typing import Codes, Floats, Ints, Mask, Values
 from isdiag._core.weights import looked_at
 from isdiag.status import Status
 
@@ -75,12 +75,11 @@ def of_h(rows: Rows, values: Values, gamma: Floats, estimate: Floats, std_error:
     return found
 
 
-def erase_of_one_draw(n: Ints, *errors: Floats) -> None:
-    """NaN for what is said of the error of a row of one draw: (rows,) or (rows, ...) each."""
-    alone = n == 1
-    if alone.any():
-        for error in errors:
-            error[alone] = np.nan
+def erase(where: Mask, *numbers: Floats) -> None:
+    """NaN where nothing can be said: of the errors of one draw, of a component of h that is not finite."""
+    if where.any():
+        for of_these in numbers:
+            of_these[where] = np.nan
 
 
 def of_error(error_draws: Floats, constant: Any) -> Codes:

@@ -24,7 +24,7 @@ _ENTRIES = {
     "gpd": ("gpd_fit_rows",),
     "least_error": ("least_error_rows",),
     "moments": ("estimating", "first_at", "moment_rows", "averaging", "scalar_sums_part"),
-    "power_sums": ("body_sums_part", "moments_part"),
+    "power_sums": ("body_sums_part", "moments_part", "summing"),
     "psis": ("khat_rows", "measuring_tails", "psis_rows", "smoothing"),
     "selection": ("refit_rows", "refitting", "select_rows", "selecting"),
     "steps": ("entries_between", "ratio_sums", "weight_sums"),

@@ -50,15 +50,20 @@ def body_sums(row, shift, gamma, top, below, e):
     return s1, s2
 
 
-@inner
-def power_sums(row, extent, gamma, e):
-    """Sums of v and v^2 over the row, with v = exp(gamma (row - its largest)): ESS = s1^2 / s2.
+def summing(body_sums):
+    def power_sums(row, extent, gamma, e):
+        """Sums of v and v^2 over the row, with v = exp(gamma (row - its largest)): ESS = s1^2 / s2.
 
-    gamma = 0 is the limit from above: equal weights on the finite entries. Extent may be a `Survey`.
-    """
-    if gamma == 0.0:
-        return float(extent.n_finite), float(extent.n_finite)
-    return body_sums(row, extent.high, gamma, 0.0, np.inf, e)
+        gamma = 0 is the limit from above: equal weights on the finite entries. Extent may be a `Survey`.
+        """
+        if gamma == 0.0:
+            return float(extent.n_finite), float(extent.n_finite)
+        return body_sums(row, extent.high, gamma, 0.0, np.inf, e)
+
+    return power_sums
+
+
+power_sums = inner(summing(body_sums))
 
 
 @entry

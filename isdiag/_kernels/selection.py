@@ -4,7 +4,7 @@ import numpy as np
 
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.ess_search import LARGEST_GAMMA, search_ess
-from isdiag._kernels.power_sums import body_sums, ess_of
+from isdiag._kernels.power_sums import ess_of, power_sums
 from isdiag._kernels.psis import fit_tail
 from isdiag._kernels.records import BY_ESS, BY_MAX, BY_NONE, BY_PSIS, FLAT, INFEASIBLE, OK
 from isdiag._kernels.refit import refit_psis
@@ -90,7 +90,7 @@ def store_kish(survey, s1, s2, found):
     _store_ess(ess_of(s1, s2, survey.n_finite), found)
 
 
-def selecting(survey_row, search_ess, body_sums):
+def selecting(survey_row, search_ess, power_sums):
     def select_rows(rows, n, length, k_max, found, ess_min, gamma_max, eps):
         """A row of `SELECTION` for each row of log-weights."""
         ws = new_workspace(rows.shape[1], length)
@@ -104,13 +104,13 @@ def selecting(survey_row, search_ess, body_sums):
                 ws, row, survey, gamma_ess, ess, length[r], k_max[r], found[r], n[r], ess_min, gamma_max, eps
             )
             if pending == pending:
-                s1, s2 = body_sums(row, survey.high, pending, 0.0, np.inf, ws.e)
+                s1, s2 = power_sums(row, survey, pending, ws.e)
                 store_kish(survey, s1, s2, found[r])
 
     return select_rows
 
 
-select_rows = entry(selecting(survey_row, search_ess, body_sums))
+select_rows = entry(selecting(survey_row, search_ess, power_sums))
 
 
 @entry
@@ -128,7 +128,7 @@ def refit_row(ws, row, survey, length, k_max, chosen, gamma_max, eps):
     return _settle(ws, survey, tail, ess, length, chosen, gamma_max, eps)
 
 
-def refitting(survey_row, body_sums):
+def refitting(survey_row, power_sums):
     def refit_rows(rows, length, k_max, found, gamma_max, eps):
         """Replace the limit that `select_rows` took the tail to set by that of the re-fitted tail."""
         ws = new_workspace(rows.shape[1], length)
@@ -139,10 +139,10 @@ def refitting(survey_row, body_sums):
             survey = survey_row(ws, row, length[r])
             pending = refit_row(ws, row, survey, length[r], k_max[r], found[r], gamma_max, eps)
             if pending == pending:
-                s1, s2 = body_sums(row, survey.high, pending, 0.0, np.inf, ws.e)
+                s1, s2 = power_sums(row, survey, pending, ws.e)
                 store_kish(survey, s1, s2, found[r])
 
     return refit_rows
 
 
-refit_rows = entry(refitting(survey_row, body_sums))
+refit_rows = entry(refitting(survey_row, power_sums))

@@ -6,7 +6,7 @@ import numpy as np
 
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.bits import LARGEST
-from isdiag._kernels.power_sums import body_sums, ess_of, row_perplexity
+from isdiag._kernels.power_sums import ess_of, power_sums, row_perplexity
 from isdiag._kernels.records import NO_WEIGHT, OK
 from isdiag._kernels.sums import BLOCK
 from isdiag._kernels.survey import extent_of
@@ -37,7 +37,7 @@ def fill(out, value):
         out[i] = value
 
 
-def tempering(extent_of, body_sums, write_tempered):
+def tempering(extent_of, power_sums, write_tempered):
     def temper_rows(rows, gamma, out, status, normalize):
         e = np.empty(BLOCK)
         for r in range(rows.shape[0]):
@@ -50,19 +50,17 @@ def tempering(extent_of, body_sums, write_tempered):
             origin = log_total = 0.0
             if normalize:
                 origin = extent.high
-                total = float(extent.n_finite)
-                if g > 0.0:
-                    total, _ = body_sums(row, origin, g, 0.0, np.inf, e)
+                total, _ = power_sums(row, extent, g, e)
                 log_total = math.log(total)
             write_tempered(row, origin, g, log_total, out[r])
 
     return temper_rows
 
 
-temper_rows = entry(tempering(extent_of, body_sums, write_tempered))
+temper_rows = entry(tempering(extent_of, power_sums, write_tempered))
 
 
-def counting(extent_of, body_sums):
+def counting(extent_of, power_sums):
     def ess_rows(rows, gamma, by_kish, by_max, status):
         """The effective sample sizes that power sums tell."""
         e = np.empty(BLOCK)
@@ -72,16 +70,14 @@ def counting(extent_of, body_sums):
             status[r] = extent.presence
             by_kish[r] = by_max[r] = np.nan
             if extent.presence == OK and g == g:
-                s1 = s2 = float(extent.n_finite)
-                if g > 0.0:
-                    s1, s2 = body_sums(row, extent.high, g, 0.0, np.inf, e)
+                s1, s2 = power_sums(row, extent, g, e)
                 by_kish[r] = ess_of(s1, s2, extent.n_finite)
                 by_max[r] = s1
 
     return ess_rows
 
 
-ess_rows = entry(counting(extent_of, body_sums))
+ess_rows = entry(counting(extent_of, power_sums))
 
 
 @entry
