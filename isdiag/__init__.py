@@ -23,6 +23,10 @@ raises nothing: it has a `Status` that says why, and no other row feels it.
 Warnings
 --------
 `NonFiniteWarning`, once for a call, if rows hold NaN or +inf: their results are NaN.
+
+Sources
+-------
+Keys such as [Owen2013]_ are those of the bibliography, docs/reference/bibliography.md.
 """
 
 from isdiag import lognormal, printed, rl

@@ -86,8 +86,7 @@ def control_variate(
 
     References
     ----------
-    Owen, A. B. & Zhou, Y. (2000). Safe and effective importance sampling. JASA 95(449), 135-143. Cochran,
-    W. G. (1977). Sampling techniques, 3rd ed., chapter 12 (regression with a second sample).
+    [Owen2000]_; [Cochran1977]_, chapter 12 (regression with a second sample).
 
     Examples
     --------

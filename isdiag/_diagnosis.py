@@ -70,7 +70,7 @@ def diagnose(
 
     References
     ----------
-    As in `select_gamma`.
+    As in `select_gamma`: [Vehtari2024]_; [Kong1992]_; [Ionides2008]_.
 
     Examples
     --------

@@ -59,7 +59,7 @@ def log_moment(
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, chapter 9.
+    [Owen2013]_, chapter 9.
 
     Examples
     --------
@@ -133,8 +133,7 @@ def renyi_divergence(
 
     References
     ----------
-    van Erven, T. & Harremoes, P. (2014). Renyi divergence and Kullback-Leibler divergence. IEEE
-    Transactions on Information Theory 60(7), 3797-3820.
+    [vanErven2014]_.
 
     Examples
     --------
@@ -207,8 +206,7 @@ def alpha_divergence(
 
     References
     ----------
-    Amari, S. (2016). Information geometry and its applications, Springer, chapter 4. Cichocki, A. & Amari, S.
-    (2010). Families of alpha-, beta- and gamma-divergences. Entropy 12(6), 1532-1568.
+    [Amari2016]_, chapter 4; [Cichocki2010]_.
 
     Examples
     --------
@@ -290,7 +288,7 @@ def kl_divergence(
 
     References
     ----------
-    Schulman, J. (2020). Approximating KL divergence. http://joschu.net/blog/kl-approx.html
+    [Schulman2020]_.
 
     Examples
     --------
@@ -366,7 +364,7 @@ def chi2_divergence(
 
     References
     ----------
-    Kong, A. (1992). A note on importance sampling using standardized weights. Tech. rep. 348, Chicago.
+    [Kong1992]_.
 
     Examples
     --------

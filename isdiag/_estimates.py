@@ -74,11 +74,7 @@ def snis(
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, section 9.2. Kong, A. (1992). A note on
-    importance sampling using standardized weights. Ionides, E. L. (2008). Truncated importance sampling.
-    JCGS 17(2), 295-311. Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), 1-58.
-    Satterthwaite, F. E. (1946). An approximate distribution of estimates of variance components.
-    Biometrics Bulletin 2(6), 110-114.
+    [Owen2013]_, section 9.2; [Kong1992]_; [Ionides2008]_; [Vehtari2024]_; [Satterthwaite1946]_.
 
     Examples
     --------
@@ -153,8 +149,7 @@ def kong_owen_bias(
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, section 9.2. Kong, A. (1992). A note on
-    importance sampling using standardized weights.
+    [Owen2013]_, section 9.2; [Kong1992]_.
 
     Examples
     --------

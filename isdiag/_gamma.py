@@ -124,9 +124,7 @@ def select_gamma(
 
     References
     ----------
-    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), 1-58. Kong, A. (1992). A
-    note on importance sampling using standardized weights. Ionides, E. L. (2008). Truncated importance
-    sampling. JCGS 17(2), 295-311.
+    [Vehtari2024]_; [Kong1992]_; [Ionides2008]_.
 
     Examples
     --------
@@ -205,8 +203,7 @@ def mse_curve(
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, section 9.2. `isdiag.lognormal` has the
-    closed forms for log-normal weights.
+    [Owen2013]_, section 9.2. `isdiag.lognormal` has the closed forms for log-normal weights.
 
     Examples
     --------

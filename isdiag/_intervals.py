@@ -60,8 +60,7 @@ def expectation_diagnostics(
 
     References
     ----------
-    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), 1-58, section 3. Owen, A. B.
-    (2013). Monte Carlo theory, methods and examples, section 9.3.
+    [Vehtari2024]_, section 3; [Owen2013]_, section 9.3.
 
     Examples
     --------
@@ -151,9 +150,7 @@ def confidence_interval(
 
     References
     ----------
-    Agapiou, S., Papaspiliopoulos, O., Sanz-Alonso, D. & Stuart, A. M. (2017). Importance sampling: intrinsic
-    dimension and computational cost. Statistical Science 32(3), 405-431, theorem 2.1. Ionides, E. L. (2008).
-    Truncated importance sampling. JCGS 17(2), 295-311.
+    [Agapiou2017]_, theorem 2.1; [Ionides2008]_.
 
     Examples
     --------

@@ -65,9 +65,7 @@ def geometric_path(
 
     References
     ----------
-    Gelman, A. & Meng, X.-L. (1998). Simulating normalizing constants: from importance sampling to bridge
-    sampling to path sampling. Statistical Science 13(2), 163-185. Amari, S. (2016). Information geometry
-    and its applications, section 2.4.
+    [Gelman1998]_; [Amari2016]_, section 2.4.
 
     Examples
     --------
@@ -130,8 +128,7 @@ def next_gamma(
 
     References
     ----------
-    Jasra, A., Stephens, D. A., Doucet, A. & Tsagaris, T. (2011). Inference for Levy-driven stochastic
-    volatility models via adaptive sequential Monte Carlo. Scandinavian Journal of Statistics 38(1), 1-22.
+    [Jasra2011]_.
 
     Examples
     --------
@@ -201,8 +198,7 @@ def stepping_stone(
 
     References
     ----------
-    Xie, W., Lewis, P. O., Fan, Y., Kuo, L. & Chen, M.-H. (2011). Improving marginal likelihood estimation
-    for Bayesian phylogenetic model selection. Systematic Biology 60(2), 150-160.
+    [Xie2011]_.
 
     Examples
     --------
@@ -267,10 +263,7 @@ def thermodynamic(log_w: Any, gammas: Any, *, rule: TrapezoidRule = "corrected",
 
     References
     ----------
-    Friel, N., Hurn, M. & Wyse, J. (2014). Improving power posterior estimation of statistical evidence.
-    Statistics and Computing 24(5), 709-723. Lartillot, N. & Philippe, H. (2006). Computing Bayes factors
-    using thermodynamic integration. Systematic Biology 55(2), 195-207. Fritsch, F. N. & Carlson,
-    R. E. (1980). Monotone piecewise cubic interpolation. SIAM J. Numerical Analysis 17(2), 238-246.
+    [Friel2014]_; [Lartillot2006]_; [Fritsch1980]_.
 
     Examples
     --------

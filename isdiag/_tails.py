@@ -75,8 +75,7 @@ def psis(
 
     References
     ----------
-    Vehtari, A., Simpson, D., Gelman, A., Yao, Y. & Gabry, J. (2024). Pareto smoothed importance
-    sampling. JMLR 25(72), 1-58.
+    [Vehtari2024]_.
 
     Examples
     --------
@@ -136,7 +135,7 @@ def pareto_khat(
 
     References
     ----------
-    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), 1-58.
+    [Vehtari2024]_.
 
     Examples
     --------
@@ -198,8 +197,7 @@ def finite_variance_test(
 
     References
     ----------
-    Koopman, S. J., Shephard, N. & Creal, D. (2009). Testing the assumptions behind importance sampling.
-    Journal of Econometrics 149(1), 2-11.
+    [Koopman2009]_.
 
     Examples
     --------
@@ -250,8 +248,7 @@ def gpd_fit(excesses: Any, *, prior: bool = True) -> GPDFit:
 
     References
     ----------
-    Zhang, J. & Stephens, M. A. (2009). A new and efficient estimation method for the generalized Pareto
-    distribution. Technometrics 51(3), 316-325.
+    [Zhang2009]_.
 
     Examples
     --------
@@ -296,7 +293,7 @@ def tail_length(n: Any, r_eff: Any = 1.0) -> Any:
 
     References
     ----------
-    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), appendix H.
+    [Vehtari2024]_, appendix H.
 
     Examples
     --------
@@ -328,7 +325,7 @@ def khat_threshold(n: Any) -> Any:
 
     References
     ----------
-    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), section 3.2.3.
+    [Vehtari2024]_, section 3.2.3.
 
     Examples
     --------
@@ -354,7 +351,7 @@ def min_sample_size(khat: Any) -> Any:
 
     References
     ----------
-    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), section 3.2.3.
+    [Vehtari2024]_, section 3.2.3.
 
     Examples
     --------
@@ -394,7 +391,7 @@ def convergence_rate(khat: Any, n: Any) -> Any:
 
     References
     ----------
-    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), appendix B.
+    [Vehtari2024]_, appendix B.
 
     Examples
     --------

@@ -49,8 +49,7 @@ def temper(
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, section 9.9. Korba, A. & Portier, F.
-    (2022). Adaptive importance sampling meets mirror descent. AISTATS.
+    [Owen2013]_, section 9.9; [Korba2022]_.
 
     Examples
     --------
@@ -104,9 +103,7 @@ def ess(
 
     References
     ----------
-    Kong, A. (1992). A note on importance sampling using standardized weights. Tech. rep. 348, Chicago.
-    Martino, L., Elvira, V. & Louzada, F. (2017). Effective sample size for importance sampling based on
-    discrepancy measures. Signal Processing 131, 386-401.
+    [Kong1992]_; [Martino2017]_.
 
     Examples
     --------

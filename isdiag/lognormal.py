@@ -69,7 +69,7 @@ def moment(gamma: Any, s: Any) -> Any:
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, chapter 9.
+    [Owen2013]_, chapter 9.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def ess_ratio(gamma: Any, s: Any) -> Any:
 
     References
     ----------
-    Kong, A. (1992). A note on importance sampling using standardized weights. Tech. rep. 348, Chicago.
+    [Kong1992]_.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def variance(gamma: Any, s: Any, n: Any) -> Any:
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, section 9.2.
+    [Owen2013]_, section 9.2.
 
     Examples
     --------
@@ -173,7 +173,7 @@ def variance_printed(gamma: Any, s: Any) -> Any:
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, section 9.2.
+    [Owen2013]_, section 9.2.
 
     Examples
     --------
@@ -211,8 +211,7 @@ def bias(gamma: Any, s: Any, n: Any) -> Any:
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, section 9.2. Kong, A. (1992). A note on
-    importance sampling using standardized weights. Tech. rep. 348, Chicago.
+    [Owen2013]_, section 9.2; [Kong1992]_.
 
     Examples
     --------
@@ -248,7 +247,7 @@ def bias_printed(gamma: Any, s: Any, n: Any, *, scale: float = 1.0) -> Any:
 
     References
     ----------
-    Kong, A. (1992). A note on importance sampling using standardized weights. Tech. rep. 348, Chicago.
+    [Kong1992]_.
 
     Examples
     --------
@@ -279,7 +278,7 @@ def tempering_bias(gamma: Any, s: Any) -> Any:
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, section 9.9.
+    [Owen2013]_, section 9.9.
 
     Examples
     --------
@@ -317,7 +316,7 @@ def mse(gamma: Any, s: Any, n: Any) -> Any:
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, sections 9.2 and 9.9.
+    [Owen2013]_, sections 9.2 and 9.9.
 
     Examples
     --------
@@ -356,7 +355,7 @@ def mse_printed(gamma: Any, s: Any, n: Any, *, c1: float = 1.0, c2: float = 1.0)
 
     References
     ----------
-    Kong, A. (1992). A note on importance sampling using standardized weights. Tech. rep. 348, Chicago.
+    [Kong1992]_.
 
     Examples
     --------
@@ -394,7 +393,7 @@ def best_gamma(s: Any, n: Any) -> Any:
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, sections 9.2 and 9.9.
+    [Owen2013]_, sections 9.2 and 9.9.
 
     Examples
     --------
@@ -439,7 +438,7 @@ def best_gamma_printed(s: Any, n: Any, *, c1: float = 1.0, c2: float = 1.0) -> A
 
     References
     ----------
-    Kong, A. (1992). A note on importance sampling using standardized weights. Tech. rep. 348, Chicago.
+    [Kong1992]_.
 
     Examples
     --------

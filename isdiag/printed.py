@@ -43,8 +43,7 @@ def khat(excesses: Any) -> Any:
 
     References
     ----------
-    Zhang, J. & Stephens, M. A. (2009). A new and efficient estimation method for the generalized Pareto
-    distribution. Technometrics 51(3), 316-325.
+    [Zhang2009]_.
 
     Examples
     --------
@@ -89,7 +88,7 @@ def khat_threshold(n: Any) -> Any:
 
     References
     ----------
-    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), section 3.2.3.
+    [Vehtari2024]_, section 3.2.3.
 
     Examples
     --------

@@ -1,12 +1,4 @@
-"""Generalised Pareto fit [ZS]_, with the prior on k of [PSIS]_.
-
-References
-----------
-.. [ZS] Zhang, J. & Stephens, M. A. (2009). A new and efficient estimation method for the generalized
-   Pareto distribution. Technometrics 51(3), 316-325.
-.. [PSIS] Vehtari, A., Simpson, D., Gelman, A., Yao, Y. & Gabry, J. (2024). Pareto smoothed importance
-   sampling. JMLR 25(72), 1-58.
-"""
+"""Generalised Pareto fit of [Zhang2009]_, with the prior on k of [Vehtari2024]_."""
 
 import math
 
@@ -176,7 +168,7 @@ def gpd_fit(ws, m, least, quartile, largest):
     return fitted, k_hat, sigma * largest
 
 
-# The prior of [PSIS]: ten pseudo-draws at k = 1/2.
+# The prior of [Vehtari2024]_: ten pseudo-draws at k = 1/2.
 _PRIOR_DRAWS = 10.0
 _PRIOR_K = 0.5
 

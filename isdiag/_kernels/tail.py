@@ -96,7 +96,7 @@ class Tail(NamedTuple):
 
 @inner
 def quartile_rank(m):
-    """Which order statistic of m excesses, counted from 0 and from below, [ZS] scale their grid by."""
+    """The rank, from 0 and from below, of the excess by which [Zhang2009]_ scale their grid."""
     return int(m / 4 + 0.5) - 1
 
 

@@ -139,8 +139,7 @@ def is_reshape_loss(
 
     References
     ----------
-    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), 1-58. Owen, A. B. (2013).
-    Monte Carlo theory, methods and examples, section 9.9.
+    [Vehtari2024]_; [Owen2013]_, section 9.9.
 
     Examples
     --------

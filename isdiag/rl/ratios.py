@@ -69,7 +69,7 @@ def log_ratio(
 
     References
     ----------
-    Zheng, C. et al. (2025). Group sequence policy optimization. arXiv:2507.18071.
+    [Zheng2025]_.
 
     Examples
     --------

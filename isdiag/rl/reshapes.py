@@ -250,7 +250,7 @@ class PPOClip(Reshape):
 
     References
     ----------
-    Schulman, J. et al. (2017). arXiv:1707.06347. Ye, D. et al. (2020). arXiv:1912.09729 (dual clip).
+    [Schulman2017]_; [Ye2020]_ (dual clip).
     """
 
     low: float = 0.2
@@ -287,7 +287,7 @@ class Truncated(Reshape):
 
     References
     ----------
-    Ionides, E. L. (2008). Truncated importance sampling. JCGS 17(2), 295-311.
+    [Ionides2008]_.
     """
 
     cap: float = 2.0
@@ -314,7 +314,7 @@ class Masked(Reshape):
 
     References
     ----------
-    Ling Team (2025). Every step evolves. arXiv:2510.18855.
+    [LingTeam2025]_.
     """
 
     low: float = 0.5
@@ -345,7 +345,7 @@ class CISPO(Reshape):
 
     References
     ----------
-    MiniMax (2025). MiniMax-M1. arXiv:2506.13585.
+    [MiniMax2025]_.
     """
 
     low: float = 0.0
@@ -369,7 +369,7 @@ class TOPR(Reshape):
 
     References
     ----------
-    Le Roux, N. et al. (2025). Tapered off-policy REINFORCE. arXiv:2503.14286.
+    [LeRoux2025]_.
     """
 
     def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
@@ -399,9 +399,7 @@ class Power(_Tempered):
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, section 9.9. Korba, A. & Portier, F.
-    (2022). Adaptive importance sampling meets mirror descent. AISTATS. Aouali, I. et al. (2023).
-    Exponential smoothing for off-policy learning. ICML.
+    [Owen2013]_, section 9.9; [Korba2022]_; [Aouali2023]_.
     """
 
     caution: float = 1.0
@@ -439,9 +437,7 @@ class Defensive(_Tempered):
 
     References
     ----------
-    Hesterberg, T. (1995). Weighted average importance sampling and defensive mixture distributions.
-    Technometrics 37(2). Metelli, A. M. et al. (2021). Subgaussian and differentiable importance sampling
-    for off-policy evaluation and learning. NeurIPS.
+    [Hesterberg1995]_; [Metelli2021]_.
     """
 
     alpha: float = 0.1
@@ -482,7 +478,7 @@ class ParetoSmoothed(_Tempered):
 
     References
     ----------
-    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), 1-58.
+    [Vehtari2024]_.
     """
 
     def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
@@ -509,7 +505,7 @@ class AlphaDivergence(_Tempered):
 
     References
     ----------
-    Amari, S. (2016). Information geometry and its applications. Springer.
+    [Amari2016]_.
     """
 
     gamma: float = 0.5
@@ -544,7 +540,7 @@ class VESPO(Reshape):
 
     References
     ----------
-    VESPO (2026). arXiv:2602.10693.
+    [VESPO2026]_.
     """
 
     k_pos: float = 2.0
@@ -588,7 +584,7 @@ class DRos(Reshape):
 
     References
     ----------
-    Su, Y. et al. (2020). Doubly robust off-policy evaluation with shrinkage. ICML.
+    [Su2020]_.
     """
 
     shrinkage: float = 1.0

@@ -285,8 +285,7 @@ def take_step(
 
     References
     ----------
-    Vehtari, A. et al. (2024). Pareto smoothed importance sampling. JMLR 25(72), 1-58. Kong, A. (1992). A
-    note on importance sampling using standardized weights.
+    [Vehtari2024]_; [Kong1992]_.
 
     Examples
     --------

@@ -439,8 +439,7 @@ def is_reshape_loss(
 
     References
     ----------
-    Owen, A. B. (2013). Monte Carlo theory, methods and examples, chapter 9. Williams, R. J. (1992). Simple
-    statistical gradient-following algorithms. Machine Learning 8.
+    [Owen2013]_, chapter 9; [Williams1992]_.
 
     Examples
     --------

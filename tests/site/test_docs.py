@@ -42,3 +42,13 @@ def test_commands_are_one_line(heading):
     section = re.search(rf"^## {heading}\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
     (block,) = re.findall(r"^```bash\n(.*?)^```", section[1], re.MULTILINE | re.DOTALL)
     assert block.count("\n") == 1
+
+
+def test_the_bibliography_holds_what_is_cited_and_nothing_else():
+    bibliography = ROOT / "docs" / "reference" / "bibliography.md"
+    keys = re.findall(r"^\.\. \[(\w+)\] ", bibliography.read_text(), re.MULTILINE)
+    assert keys == sorted(keys, key=str.lower)
+    assert len(keys) == len(set(keys))
+    sources = [*(ROOT / "isdiag").glob("**/*.py"), *(ROOT / "docs").glob("**/*.md")]
+    cited = {key for path in sources for key in re.findall(r"\[([a-zA-Z]+\d{4})\]_", path.read_text())}
+    assert cited == set(keys)

@@ -205,5 +205,5 @@ def test_a_parameter_is_described_in_one_way(parameter):
 @pytest.mark.parametrize("name", registry.signatures()["isdiag"])
 def test_functions_name_their_source(name):
     text = inspect.getdoc(getattr(isdiag, name))
-    assert "References\n---" in text
+    assert re.search(r"\nReferences\n-+\n.*\[\w+\]_", text)
     assert "Examples\n---" in text
