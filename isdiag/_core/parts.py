@@ -72,8 +72,9 @@ class Parts:
         _kernels.counting(self.extent_of, self.power_sums)(*arguments)
 
     def moment_rows(self, *arguments: Any) -> None:
-        estimate = _kernels.estimating(self.fill_scalar_sums)
-        _kernels.averaging(self.extent_of, self.first_at, estimate)(*arguments)
+        scalar = _kernels.estimating(self.fill_scalar_sums)
+        vector = _kernels.estimating_vectors(self.fill_vector_sums)
+        _kernels.averaging(self.extent_of, self.first_at, scalar, vector)(*arguments)
 
     def extent_of(self, row: Floats) -> Any:
         found = self._of_draws(row, lambda start, stop: _kernels.extent_part(row[start:stop]))
@@ -115,6 +116,12 @@ class Parts:
     ) -> None:
         def add(first: int, last: int) -> None:
             _kernels.scalar_sums_part(row, first, last, high, gamma, h, scale, centre, ws.sums)
+
+        self._total(add, _kernels.segments_of(row.size, 1), ws)
+
+    def fill_vector_sums(self, row: Floats, high: float, gamma: float, h: Any, ws: Any) -> None:
+        def add(first: int, last: int) -> None:
+            _kernels.vector_sums_part(row, first, last, high, gamma, h, ws.centre, ws.sums)
 
         self._total(add, _kernels.segments_of(row.size, 1), ws)
 

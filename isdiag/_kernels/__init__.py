@@ -18,12 +18,13 @@ from importlib import import_module
 from typing import Any
 
 _ENTRIES = {
+    "averages": ("averaging", "moment_rows"),
     "caution": ("cautious_ess", "cautious_rows"),
     "curve": ("curve_rows",),
     "ess_search": ("searching_ess",),
     "gpd": ("gpd_fit_rows",),
     "least_error": ("least_error_rows",),
-    "moments": ("estimating", "first_at", "moment_rows", "averaging", "scalar_sums_part"),
+    "moments": ("estimating", "first_at", "scalar_sums_part"),
     "power_sums": ("body_sums_part", "moments_part", "summing"),
     "psis": ("khat_rows", "measuring_tails", "psis_rows", "smoothing"),
     "selection": ("refit_rows", "refitting", "select_rows", "selecting"),
@@ -31,6 +32,7 @@ _ENTRIES = {
     "sums": ("SEGMENT", "segments_of", "total_of"),
     "survey": ("extent_between", "extent_part", "survey_of", "survey_part", "tail_bound"),
     "truncation": ("cap_rows",),
+    "vector_moments": ("estimating_vectors", "vector_sums_part"),
     "weights": (
         "ess_rows",
         "counting",

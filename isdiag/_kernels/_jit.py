@@ -30,11 +30,27 @@ def _stamp():
 STAMP = _stamp()
 
 # Where a Numba keeps its caches another way there is none: an old number would be worse than a wait.
-_CAN_STAMP = hasattr(caching, "FunctionCache") and hasattr(caching.FunctionCache, "_index_key")
+_CAN_STAMP = (
+    hasattr(caching, "FunctionCache")
+    and hasattr(caching.FunctionCache, "_index_key")
+    and hasattr(caching, "IndexDataCacheFile")
+)
 
 if _CAN_STAMP:
 
+    class _Files(caching.IndexDataCacheFile):
+        def save(self, key, overload):
+            # Numba numbers files, and writes the index first: of processes that start together on one folder
+            # one could load what another had compiled for other types, or an earlier version.
+            name = self._data_name(int(sha256(repr(key).encode()).hexdigest()[:16], 16))
+            self._save_data(name, overload)
+            self._save_index({**self._load_index(), key: name})
+
     class _FolderCache(caching.FunctionCache):
+        def __init__(self, function):
+            super().__init__(function)
+            self._cache_file.__class__ = _Files
+
         def _index_key(self, sig, codegen):
             # Numba's own hash of what a function closes over differs from process to process.
             return sig, codegen.magic_tuple(), STAMP
@@ -43,8 +59,18 @@ if _CAN_STAMP:
             try:
                 return super().load_overload(sig, target_context)
             except Exception:  # a file cut short may raise anything: compile again, and write anew
-                self.flush()
+                self._begin_anew()
                 return None
+
+        def save_overload(self, sig, data):
+            try:
+                super().save_overload(sig, data)
+            except Exception:  # a full disk, or an index that was cut short meanwhile: the next process saves
+                self._begin_anew()
+
+        def _begin_anew(self):
+            with suppress(OSError):
+                self.flush()
 
 
 def inner(function=None, *, fastmath=False):

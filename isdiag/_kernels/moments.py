@@ -7,21 +7,17 @@ import numpy as np
 
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.bits import LARGEST, WORD, exponent_of, power_of_two, reach_bound, trailing_zeros
-from isdiag._kernels.draws import AHEAD, DRAWS, add_draw, add_draws
 from isdiag._kernels.functions import LOWEST, exp2, rate_of
-from isdiag._kernels.power_sums import ess_of, weight_variance
-from isdiag._kernels.records import CONSTANT_H, NO_WEIGHT, NOT_FINITE_H, OK
+from isdiag._kernels.records import CONSTANT_H, NOT_FINITE_H, OK
 from isdiag._kernels.sums import (
     BLOCK,
     EVERY,
     first_draws,
     fourth_sums,
     pad,
-    pair_sums,
     segments_of,
     total_of,
 )
-from isdiag._kernels.survey import extent_of
 
 
 @entry
@@ -155,13 +151,13 @@ def finished(s1, s2, first_power, squares, pull):
 
 
 # Sums about a centre this many standard errors (squared) from the estimate would lose digits to it.
-_FAR = 1e4
+FAR = 1e4
 # A sum of squares in this range leaves room for fourth powers of its terms; outside of it h is scaled.
 _LEAST_SQUARES, _MOST_SQUARES = 2.0**-400, 2.0**400
 
 
 @inner
-def _is_in_range(squares):
+def is_in_range(squares):
     return _LEAST_SQUARES <= squares <= _MOST_SQUARES
 
 
@@ -227,7 +223,7 @@ def step_estimate(row, high, gamma, h, top, attempt, totals, e):
     """
     left, scale, centre = attempt.left - 1, attempt.scale, attempt.centre
     s1, first_power, s2, pull, squares, powers = _scalar_moments_in(totals)
-    if not attempt.scaled and not _is_in_range(squares):
+    if not attempt.scaled and not is_in_range(squares):
         first = centre
         scale, finite = _scale_of(row, high, gamma, h, first, e)
         if not (finite and abs(h[top]) < np.inf):
@@ -239,7 +235,7 @@ def step_estimate(row, high, gamma, h, top, attempt, totals, e):
     shift, about, std_error, bias = finished(s1, s2, first_power, squares, pull)
     error_draws = effective_draws(about, _fourth_power(powers, shift))
     centre += shift
-    if not shift * shift * s2 > _FAR * about:
+    if not shift * shift * s2 > FAR * about:
         left = 0
     unit = 1.0 / scale
     answer = Estimate(unit * centre, unit * std_error, unit * bias, s1, s2, error_draws, OK)
@@ -259,151 +255,3 @@ def estimating(fill_scalar_sums):
 
 
 estimate = inner(estimating(fill_scalar_sums))
-
-
-@inner
-def _vector_moments(row, high, gamma, h, centre, first_power, squares, pull):
-    """As `_scalar_moments` for each component of h, (n, d) flattened: returns the sums of e, e^2 and e^4."""
-    d = centre.size
-    s1 = s2 = s4 = 0.0
-    first_power[:] = 0.0
-    squares[:] = 0.0
-    pull[:] = 0.0
-    e, ee, positive = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
-    starts = np.empty(BLOCK, np.int64)
-    for first in range(0, row.size, BLOCK):
-        part = row[first : first + BLOCK]
-        block_weights(part, high, gamma, e)
-        end = pad(e, part.size)
-        for i in range(end):
-            ee[i] = e[i] * e[i]
-        x, _, _, _ = pair_sums(e, e, end)
-        xx, _, xxxx, _ = pair_sums(ee, ee, end)
-        s1 += x
-        s2 += xx
-        s4 += xxxx
-        count = 0
-        for i in range(part.size):
-            if e[i] != 0.0:
-                positive[count] = e[i]
-                starts[count] = (first + i) * d
-                count += 1
-        together = count - count % DRAWS
-        for i in range(0, together, DRAWS):
-            later = min(i + AHEAD, together - DRAWS)
-            add_draws(h, starts, positive, centre, first_power, squares, pull, i, later)
-        for i in range(together, count):
-            add_draw(positive[i], h[starts[i] : starts[i] + d], centre, first_power, squares, pull)
-    return s1, s2, s4
-
-
-@inner
-def _mark_constant(row, h, centre, squares, status):
-    """Set status to CONSTANT_H where the sum of squares is 0 and h is its centre at each draw of weight."""
-    d = centre.size
-    differing = np.zeros(d, np.int64)
-    for i in range(row.size):
-        if row[i] > -np.inf:
-            values = h[i * d : (i + 1) * d]
-            for j in range(d):
-                differing[j] += 1 if values[j] != centre[j] else 0
-    for j in range(d):
-        if squares[j] == 0.0 and differing[j] == 0:
-            status[j] = CONSTANT_H
-
-
-@entry
-def vector_estimates(row, high, gamma, h, top, centre, mean, std_error, bias, status, ws):
-    """Fill in the means of the d components of h, (n, d) flattened; returns the sums of e, e^2 and e^4.
-
-    As `estimate`, in passes over all components; one whose squares leave the range is done by itself.
-    """
-    d = centre.size
-    for j in range(d):
-        centre[j] = finite_or_zero(h[top * d + j])
-        status[j] = OK
-    for attempt in range(2):
-        # First powers, squares and pulls are gathered in the place of what is made of them.
-        s1, s2, s4 = _vector_moments(row, high, gamma, h, centre, mean, std_error, bias)
-        if attempt == 0:
-            zero = 0
-            for j in range(d):
-                zero += 1 if std_error[j] == 0.0 else 0
-            if zero > 0:
-                _mark_constant(row, h, centre, std_error, status)
-        near = True
-        for j in range(d):
-            if status[j] == CONSTANT_H:
-                mean[j], std_error[j], bias[j] = centre[j], 0.0, 0.0
-            elif not _is_in_range(std_error[j]):
-                column = np.empty(row.size)
-                for i in range(row.size):
-                    column[i] = h[i * d + j]
-                alone = estimate(row, high, gamma, column, top, ws)
-                mean[j], std_error[j], bias[j] = alone.estimate, alone.std_error, alone.bias
-                status[j] = alone.status
-            else:
-                shift, about, std_error[j], bias[j] = finished(s1, s2, mean[j], std_error[j], bias[j])
-                near = near and not shift * shift * s2 > _FAR * about
-                centre[j] += shift
-                mean[j] = centre[j]
-        if near:
-            break
-    return s1, s2, s4
-
-
-@entry
-def store_sums(row, extent, gamma, s1, s2, record, e):
-    """A row of `SUMMED`, given the sums of the weights and of their squares if there are weights."""
-    record.status = extent.presence
-    record.n_finite = extent.n_finite
-    if extent.presence != OK or gamma != gamma:
-        record.ess = record.variance = np.nan
-        record.log_total = -np.inf if extent.presence == NO_WEIGHT else np.nan
-        return
-    record.ess = ess_of(s1, s2, extent.n_finite)
-    record.variance = weight_variance(row, extent, gamma, s1, record.ess, e)
-    record.log_total = gamma * extent.high + math.log(s1)
-
-
-def averaging(extent_of, first_at, estimate):
-    def moment_rows(rows, gamma, h, mean, std_error, bias, error_draws, status, summed):
-        """Self-normalised estimates of h under w^gamma, h[r] being (n, d) flattened; a `SUMMED` for each row.
-
-        With wbar the normalised weights: mean sum wbar h, delta-method variance sum wbar^2 (h - mean)^2, bias
-        -sum wbar^2 (h - mean). A draw of zero weight is not looked at: its h may be anything. log_total is
-        the log of sum w^gamma, variance that of `weight_variance`, error_draws how many draws carry the
-        variance of the mean (the sum wbar^2 alone for h of several components), status what became of h.
-        """
-        d = mean.shape[1]
-        ws = new_scratch(rows.shape[1])
-        centre = np.empty(d)
-        for r in range(rows.shape[0]):
-            row, g = rows[r], gamma[r]
-            extent = extent_of(row)
-            status[r, :] = OK
-            s1 = s2 = np.nan
-            if extent.presence != OK or g != g:
-                mean[r, :] = np.nan
-                std_error[r, :] = np.nan
-                bias[r, :] = np.nan
-                error_draws[r, :] = np.nan
-            elif d == 1:
-                top = first_at(row, extent.high)
-                found = estimate(row, extent.high, g, h[r], top, ws)
-                s1, s2 = found.s1, found.s2
-                mean[r, 0], std_error[r, 0], bias[r, 0] = found.estimate, found.std_error, found.bias
-                error_draws[r, 0] = found.error_draws
-                status[r, 0] = found.status
-            else:
-                top = first_at(row, extent.high)
-                s1, s2, s4 = vector_estimates(
-                    row, extent.high, g, h[r], top, centre, mean[r], std_error[r], bias[r], status[r], ws
-                )
-                error_draws[r, :] = effective_draws(s2, s4)
-            store_sums(row, extent, g, s1, s2, summed[r], ws.e)
-
-    return moment_rows
-
-
-moment_rows = entry(averaging(extent_of, first_at, estimate))

@@ -211,6 +211,33 @@ def test_a_cache_file_cut_short_is_written_anew(copy):
         assert [path.stat().st_size for path in files] == pytest.approx(sizes, rel=0.01)
 
 
+SEGMENTS = "from isdiag._kernels.sums import segments_of; print(segments_of(ARGUMENTS))"
+
+
+def test_a_cache_that_cannot_be_saved_breaks_nothing(copy):
+    # One of many processes on a folder, as on the disk of a cluster, leaves a file cut short while another
+    # compiles.
+    package, environment = copy
+    segments = SEGMENTS.replace("ARGUMENTS", "9, 1")
+    assert python(segments, **environment) == "1"
+    (index,) = package.rglob("*segments_of*.nbi")
+    size = index.stat().st_size
+    os.truncate(index, size // 2)
+    too_late = "from isdiag._kernels import _jit; _jit._FolderCache.load_overload = lambda *_: None;"
+    assert python(too_late + segments, **environment) == "1"
+    assert python(segments, **environment) == "1"
+    assert index.stat().st_size == size
+
+
+def test_processes_that_compile_at_once_for_other_types_do_not_share_a_file(copy):
+    # Each found no index and called its file the first: the last to be written was run for the types of both.
+    package, environment = copy
+    at_once = "from isdiag._kernels import _jit; _jit._Files._load_index = lambda _: {};"
+    for arguments, expected in (("9, 1", "1"), ("9.0, 1.0", "1.0")):
+        assert python(at_once + SEGMENTS.replace("ARGUMENTS", arguments), **environment) == expected
+    assert len(list(package.rglob("*segments_of*.nbc"))) == 2
+
+
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
 def test_every_file_of_the_folder_is_in_the_stamp(copy, path):
     package, environment = copy
