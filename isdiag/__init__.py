@@ -46,6 +46,7 @@ from isdiag._core.result import (
     GPDFit,
     LogZ,
     MSECurve,
+    Truncated,
 )
 from isdiag._diagnosis import diagnose
 from isdiag._divergences import (
@@ -69,7 +70,7 @@ from isdiag._tails import (
     psis,
     tail_length,
 )
-from isdiag._weights import ess, temper
+from isdiag._weights import ess, mixture_log_weights, resample, temper, truncate
 from isdiag.status import NonFiniteWarning, Status
 
 __version__ = "0.1.0"
@@ -91,6 +92,7 @@ __all__ = [
     "MSECurve",
     "NonFiniteWarning",
     "Status",
+    "Truncated",
     "alpha_divergence",
     "chi2_divergence",
     "confidence_interval",
@@ -108,12 +110,14 @@ __all__ = [
     "log_moment",
     "lognormal",
     "min_sample_size",
+    "mixture_log_weights",
     "mse_curve",
     "next_gamma",
     "pareto_khat",
     "printed",
     "psis",
     "renyi_divergence",
+    "resample",
     "rl",
     "select_gamma",
     "snis",
@@ -121,4 +125,5 @@ __all__ = [
     "tail_length",
     "temper",
     "thermodynamic",
+    "truncate",
 ]

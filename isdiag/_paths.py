@@ -91,6 +91,7 @@ def next_gamma(
     gamma: Any = 0.0,
     *,
     ess_min: float = 0.5,
+    log_weights: Any = None,
     axis: Axis = -1,
     where: Any = None,
 ) -> Any:
@@ -99,12 +100,15 @@ def next_gamma(
     Parameters
     ----------
     log_w : array_like, shape (..., n)
-        ``log target - log mu`` up to a constant, at equally weighted particles that follow ``p_gamma``; for
-        a posterior tempered from its prior the log-likelihood. -inf is a particle of zero weight.
+        ``log target - log mu`` up to a constant, at particles that follow ``p_gamma``; for a posterior
+        tempered from its prior the log-likelihood. -inf is a particle of zero weight.
     gamma : float or array_like of the batch shape, default 0
         Where the particles are, in [0, 1]. NaN in an array stays NaN.
     ess_min : float, default 0.5
-        Smallest ``ESS / n`` of the weights ``w**(next - gamma)``, in [0, 1].
+        Smallest ``ESS / n`` of the particles' weights after the step, in [0, 1].
+    log_weights : array_like of log_w's shape, optional
+        Log-weights that the particles have already, up to a constant; -inf is a particle of zero weight.
+        Default: equal weights, as after resampling.
     axis : int, str or tuple of them, default -1
         The sample axis or axes; the others are a batch.
     where : array_like of bool, optional
@@ -113,16 +117,21 @@ def next_gamma(
     Returns
     -------
     float or array of the batch shape
-        The largest gamma' in [gamma, 1] for which the weights ``w**(gamma' - gamma)`` of the step keep
-        ``ESS >= ess_min * n``. NaN for a row without weight or with NaN or +inf.
+        The largest gamma' in [gamma, 1] for which the weights after the step, those before it times
+        ``w**(gamma' - gamma)``, keep ``ESS >= ess_min * n``. NaN for a row without weight or with NaN or
+        +inf.
 
     Notes
     -----
     * The constraint holds as computed with the difference ``gamma' - gamma``, as floats subtract, and is met
       within 1e-10 of `ess_min` unless the step is so small that gamma cannot resolve it.
-    * No step may be possible: with ``ess_min=1``, or with so many particles of zero weight that equal weights
-      on the others miss `ess_min`, what comes back is gamma. A loop over steps must look for that.
-    * Particles that have weights of their own must be resampled first.
+    * No step may be possible: with ``ess_min=1``, with so many particles of zero weight that equal weights on
+      the others miss `ess_min`, or with `log_weights` that miss it already, what comes back is gamma. A loop
+      over steps must look for that, and resample.
+    * With weights of their own ESS need not fall all along the way. What comes back is 1 where that keeps
+      it, else a gamma' that keeps it and just beyond which it is lost.
+    * The weights after the step are ``log_weights + (next - gamma) * log_w``, and the log of their sum less
+      that of the sum before is the step's part of log Z.
     * A step is safe by ESS alone here; `isdiag.select_gamma` minds the tail of the weights as well.
     * Arrays, errors and warnings are those of every function, see `isdiag`.
 
@@ -143,7 +152,8 @@ def next_gamma(
     [0.0, 0.16, 0.325, 0.501, 0.652, 0.806, 0.981, 1.0]
     """
     rows = rows_of(log_w, axis, where)
-    after, status = paths.next_gamma(rows, rows.gamma(gamma), number("ess_min", ess_min, 0.0, 1.0))
+    least = number("ess_min", ess_min, 0.0, 1.0)
+    after, status = paths.next_gamma(rows, rows.gamma(gamma), least, log_weights)
     return bare(rows, after, status)
 
 

@@ -214,7 +214,7 @@ def finite_variance_test(
     return FiniteVarianceTest.of(rows, **found)
 
 
-def gpd_fit(excesses: Any, *, prior: bool = True) -> GPDFit:
+def gpd_fit(excesses: Any, *, prior: bool = True, weights: Any = None) -> GPDFit:
     """Fit a generalised Pareto distribution to excesses over a threshold, by Zhang and Stephens (2009).
 
     Parameters
@@ -224,19 +224,22 @@ def gpd_fit(excesses: Any, *, prior: bool = True) -> GPDFit:
     prior : bool, default True
         Shrink k as ten draws at k = 1/2 would (Vehtari et al. 2024). It steadies k in short tails;
         sigma keeps the unshrunk k.
+    weights : array_like of excesses' shape, optional
+        Weights of the excesses, >= 0, on any scale. Those of the draws, where the excesses are of draws from
+        another law.
 
     Returns
     -------
     GPDFit
-        NaN throughout where there are fewer than 6 excesses; k infinite, the rest NaN, where ties make a
-        fit impossible.
+        NaN throughout where there are fewer than 6 excesses, or the weights are worth fewer; k infinite, the
+        rest NaN, where ties make a fit impossible.
 
     Raises
     ------
     ValueError
-        If an excess is negative or NaN or infinite, or the last axis is empty.
+        If an excess or a weight is negative or NaN or infinite, or the last axis is empty.
     TypeError
-        If `excesses` is not real or not in CPU memory.
+        If `excesses` or `weights` are not real or not in CPU memory.
 
     Notes
     -----
@@ -245,10 +248,12 @@ def gpd_fit(excesses: Any, *, prior: bool = True) -> GPDFit:
       the grid plus ``k**2 / m``, what k still varies at given theta. For large m it tends to the
       maximum likelihood one, ``(1 + k) / sqrt(m)``.
     * k does not depend on the units of the excesses.
+    * With weights every mean over the excesses is a weighted one, and m is Kish's effective number of
+      them. Excesses that count several times are repeated instead.
 
     References
     ----------
-    [Zhang2009]_.
+    [Zhang2009]_; [Vehtari2024]_.
 
     Examples
     --------
@@ -264,7 +269,7 @@ def gpd_fit(excesses: Any, *, prior: bool = True) -> GPDFit:
         msg = f"excesses must be finite and not negative, got {array[bad].flat[0]}"
         raise ValueError(msg)
     rows = rows_of(excesses, -1, None, "excesses")
-    return GPDFit.of(rows, **tails.fit_excesses(rows, flag("prior", prior)))
+    return GPDFit.of(rows, **tails.fit_excesses(rows, flag("prior", prior), weights))
 
 
 def tail_length(n: Any, r_eff: Any = 1.0) -> Any:

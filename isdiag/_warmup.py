@@ -19,6 +19,10 @@ def warmup() -> str | None:
     isdiag.temper(log_w)
     isdiag.ess(log_w, kind="perplexity")
     isdiag.gpd_fit(np.exp(log_w))
+    isdiag.gpd_fit(np.exp(log_w), weights=np.exp(log_w))
+    for method in ("systematic", "residual", "multinomial"):
+        isdiag.resample(log_w, method=method)
+    isdiag.next_gamma(log_w, log_weights=log_w)
     long = -np.log(np.arange(1.0, parts.LONG + 1.0))
     isdiag.diagnose(long, long, rule="refit")
     isdiag.select_gamma(long, ess_min=0.01)  # limited by the tail: that asks for one kernel more

@@ -29,6 +29,29 @@ def gpd_fit(excesses, prior=True):
     return k_hat, sigma, np.sqrt(variance)
 
 
+def weighted_gpd_fit(excesses, weights, prior=True):
+    """The same of weighted excesses: weighted means, and Kish's effective number in place of m."""
+    order = np.argsort(excesses)
+    x, w = np.asarray(excesses, float)[order], np.asarray(weights, float)[order]
+    w = w / w.sum()
+    m = 1 / np.sum(w**2)
+    quartile = x[np.searchsorted(np.cumsum(w), (int(x.size / 4 + 0.5) - 0.5) / x.size)]
+    size = 30 + math.isqrt(int(m))
+    j = np.arange(1, size + 1)
+    theta = 1 / x[-1] + (1 - np.sqrt(size / (j - 0.5))) / (3 * quartile)
+    k = np.log1p(-theta[:, None] * x) @ w
+    log_lik = m * (np.log(-theta / k) - k - 1)
+    weight = np.exp(log_lik - logsumexp(log_lik))
+    theta_hat = np.sum(weight * theta)
+    k_hat = np.log1p(-theta_hat * x) @ w
+    sigma = -k_hat / theta_hat
+    variance = np.sum(weight * ((k - np.sum(weight * k)) ** 2 + k**2 / m))
+    if prior:
+        k_hat = (m * k_hat + 5) / (m + 10)
+        variance *= (m / (m + 10)) ** 2
+    return k_hat, sigma, np.sqrt(variance)
+
+
 def psis(log_w, m):
     """Pareto smoothed and normalised log-weights, and khat, with a tail of m draws."""
     x = np.asarray(log_w, float) - np.max(log_w)
@@ -68,6 +91,17 @@ def gamma_by_ess(log_w, ratio):
     while excess(high) > 0:
         high *= 2
     return brentq(excess, 0.0, high, xtol=1e-300, rtol=1e-15) / scale
+
+
+def longest_step(log_w, log_weights, ess_min, most=1.0):
+    """The step in (0, most) at which the ESS of the weights after it is ess_min * n."""
+    x, v = np.asarray(log_w, float), np.asarray(log_weights, float)
+
+    def excess(step):
+        after = v + step * x
+        return 2 * logsumexp(after) - logsumexp(2 * after) - math.log(ess_min * x.size)
+
+    return most if excess(most) >= 0 else brentq(excess, 0.0, most, xtol=1e-15, rtol=1e-14)
 
 
 def snis(log_w, h, gamma=1.0):

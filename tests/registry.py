@@ -158,6 +158,10 @@ FUNCTIONS = (
         options=({}, {"normalize": False}),
     ),
     Function(
+        "truncate", f"log_w, *, {_TAIL}, normalize=True, {_BATCH}, workers=1", isdiag.Truncated,
+        options=({}, {"normalize": False}),
+    ),
+    Function(
         "snis", f"log_w, h, *, gamma=1.0, smooth=False, normalize=True, {_KHAT}", isdiag.SNIS, (X, X),
         ({}, {"smooth": "psis"}, {"smooth": "truncate"}, {"normalize": False}),
     ),
@@ -195,7 +199,10 @@ FUNCTIONS = (
         "geometric_path", f"log_mu, log_target, gammas, *, {_KHAT}", isdiag.GeometricPath,
         (ZEROS, X, STEPS), lead=1,
     ),
-    Function("next_gamma", f"log_w, gamma=0.0, *, ess_min=0.5, {_BATCH}"),
+    Function(
+        "next_gamma", f"log_w, gamma=0.0, *, ess_min=0.5, log_weights=None, {_BATCH}",
+        options=({}, {"log_weights": X}),
+    ),
     Function(
         "stepping_stone", f"log_w, gammas, *, {_TAIL}, where=None, workers=1", isdiag.LogZ, (SETS, STEPS)
     ),
@@ -229,10 +236,12 @@ CALLS = [call for function in FUNCTIONS for call in function.calls]
 
 # ------------------------------------------------------------------------- the other public functions
 
-# Signatures of those that take no log-weights: by module, by name.
+# Signatures of those that take no log-weights, or give no number for each row: by module, by name.
 HELPERS = {
     "isdiag": {
-        "gpd_fit": "excesses, *, prior=True",
+        "gpd_fit": "excesses, *, prior=True, weights=None",
+        "mixture_log_weights": "log_target, log_proposals, counts",
+        "resample": f"log_w, size=None, *, method='systematic', replace=True, rng=None, {_BATCH}",
         "khat_threshold": "n",
         "min_sample_size": "khat",
         "convergence_rate": "khat, n",
@@ -265,6 +274,7 @@ HELPERS = {
 FIELDS = {
     isdiag.GPDFit: "k sigma k_std_error",
     isdiag.PSIS: "log_weights khat ess tail_length n status",
+    isdiag.Truncated: "log_weights khat ess n status",
     isdiag.SNIS: "estimate std_error bias ess khat status low high log_z log_z_std_error error_draws",
     isdiag.GammaSelection: "gamma gamma_psis gamma_ess khat khat_tempered ess ess_ratio n limited_by status",
     isdiag.AccurateSelection: "gamma estimate std_error bias mse error_draws khat khat_tempered ess "

@@ -70,6 +70,29 @@ def whole(name: str, value: Any, wanted: str = "a positive int") -> int:
     return found
 
 
+def generator(name: str, value: Any) -> np.random.Generator:
+    """A generator from a seed, a generator, or nothing.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    ValueError
+        If it is a negative seed.
+    """
+    if value is None or isinstance(value, np.random.Generator):
+        return np.random.default_rng(value)
+    try:
+        seed = index(value)
+    except TypeError:
+        msg = f"{name} must be None, an int or a numpy.random.Generator, got {value!r}"
+        raise TypeError(msg) from None
+    if seed < 0:
+        msg = f"{name} must be at least 0 if it is a seed, got {value!r}"
+        raise ValueError(msg)
+    return np.random.default_rng(seed)
+
+
 def flag(name: str, value: Any) -> bool:
     """The value as a bool; TypeError if it is neither one nor 0 or 1."""
     if not isinstance(value, _FLAGS) or value not in (0, 1):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from isdiag import _kernels
 from isdiag._core import selection, tails, weights
 from isdiag._core.bands import Constraints
 from isdiag._core.boundary import Rows, exponents, filled, read_only, rows_of
@@ -71,17 +72,25 @@ def geometric_path(rows: Rows, gammas: Floats, lengths: Ints, workers: int) -> d
     }
 
 
-def next_gamma(rows: Rows, before: Floats, ess_min: float) -> tuple[Floats, Codes]:
-    """As far from `before` as the ESS of the step allows, at most to 1."""
+def next_gamma(rows: Rows, before: Floats, ess_min: float, log_weights: Any = None) -> tuple[Floats, Codes]:
+    """As far from `before` as the ESS of the particles' weights after the step allows, at most to 1."""
     if (before > 1.0).any():
         msg = f"gamma must be at most 1, got {before.max():g}"
         raise ValueError(msg)
-    no_tail = filled(len(rows), 0, np.int64)
-    found = selection.select(rows, no_tail, Constraints(np.inf, ess_min, 1.0), "joint", 1)
-    step = found["gamma"]
+    if log_weights is None:
+        no_tail = filled(len(rows), 0, np.int64)
+        found = selection.select(rows, no_tail, Constraints(np.inf, ess_min, 1.0), "joint", 1)
+        step, status = found["gamma"], found["status"]
+    else:
+        starts, _ = rows.beside(log_weights, "log_weights", "log_w")
+        starts = starts if rows.kept is None else np.where(rows.kept, starts, -np.inf)
+        step, status = rows.floats(), rows.codes()
+        _kernels.longest_step_rows(
+            rows.values, read_only(starts), 1.0 - before, ess_min * rows.n, step, status
+        )
     after = before + step
     after = np.where(after - before > step, np.nextafter(after, 0.0), after)
-    return np.where(step >= 1.0 - before, 1.0, after), found["status"]
+    return np.where(step >= 1.0 - before, 1.0, after), status
 
 
 def _worst(codes: Codes) -> Codes:

@@ -26,7 +26,12 @@ _WORDS = np.array(LIMITS)
 
 
 def warn_not_finite(
-    codes: Codes, copies: int = 1, *, depth: int = 3, words: str = "hold NaN or +inf"
+    codes: Codes,
+    copies: int = 1,
+    *,
+    depth: int = 3,
+    words: str = "hold NaN or +inf",
+    become: str = "NaN",
 ) -> None:
     """One warning for the call if any row, or its h, is not finite; depth is that of the caller's caller."""
     seen = codes.tobytes()  # a microsecond faster than to ask NumPy
@@ -37,7 +42,7 @@ def warn_not_finite(
         said = " and ".join(
             f"{count} of {len(codes) // copies} rows {cause}" for count, cause in counts if count
         )
-        warnings.warn(f"{said}: their results are NaN", NonFiniteWarning, stacklevel=depth)
+        warnings.warn(f"{said}: their results are {become}", NonFiniteWarning, stacklevel=depth)
 
 
 def bare(rows: Rows, numbers: Any, codes: Codes, own: tuple[int, ...] = ()) -> Any:
@@ -238,6 +243,32 @@ class PSIS(Tail, Result):
     khat: PerRow
     ess: PerRow
     tail_length: PerRow
+    n: PerRow
+    status: Statuses
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Truncated(Tail, Result):
+    """Weights cut at ``sqrt(n)`` times their mean.
+
+    Attributes
+    ----------
+    log_weights : array of log_w's shape, kind and float dtype
+        Truncated log-weights.
+    khat : float or array of the batch shape
+        Shape of the tail of the raw weights, which cutting has not mended.
+    ess : float or array of the batch shape
+        Kish's effective sample size of the truncated weights, in draws. Where khat is above
+        `khat_threshold(n)` it is no evidence: cutting raised it.
+    n : int or array of the batch shape
+        How many draws count.
+    status : Status or array of the batch shape
+        What became of the row.
+    """
+
+    log_weights: LogWeights
+    khat: PerRow
+    ess: PerRow
     n: PerRow
     status: Statuses
 

@@ -53,9 +53,22 @@ def smooth(rows: Rows, lengths: Ints, gamma: Floats, normalize: bool, workers: i
     return found
 
 
-def fit_excesses(rows: Rows, prior: bool) -> dict[str, Any]:
-    """Generalised Pareto fits to rows of excesses in any order."""
+def fit_excesses(rows: Rows, prior: bool, given: Any = None) -> dict[str, Any]:
+    """Generalised Pareto fits to rows of excesses in any order, weighted if weights are given."""
     k, sigma, k_std_error = rows.floats(), rows.floats(), rows.floats()
-    ascending = np.sort(rows.values, axis=1)
-    _kernels.gpd_fit_rows(ascending, rows.n, prior, k, sigma, k_std_error)
+    if given is None:
+        ascending = np.sort(rows.values, axis=1)
+        _kernels.gpd_fit_rows(ascending, rows.n, prior, k, sigma, k_std_error)
+    else:
+        weights, _ = rows.beside(given, "weights", "excesses")
+        bad = ~(np.isfinite(weights) & (weights >= 0.0))
+        if bad.any():
+            msg = f"weights must be finite and not negative, got {weights[bad].flat[0]}"
+            raise ValueError(msg)
+        for r in range(len(rows)):
+            order = np.argsort(rows.values[r], kind="stable")
+            order = order[weights[r, order] > 0.0]
+            share = weights[r, order] / weights[r].max(initial=0.0)
+            share /= share.sum()
+            k[r], sigma[r], k_std_error[r] = _kernels.weighted_gpd_row(rows.values[r, order], share, prior)
     return {"k": k, "sigma": sigma, "k_std_error": k_std_error}

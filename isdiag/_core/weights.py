@@ -8,7 +8,7 @@ from isdiag import _kernels
 from isdiag._core import parts
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Codes, Floats, Kind, Mask
-from isdiag._kernels.records import NEXT_TO_NOTHING
+from isdiag._kernels.records import NEXT_TO_NOTHING, NO_WEIGHT, NOT_FINITE, OK
 
 
 def over_largest(log_w: Floats, gamma: Floats) -> tuple[Floats, Floats]:
@@ -64,4 +64,20 @@ def truncated(rows: Rows, gamma: Floats, workers: int = 1) -> Floats:
         high = gamma * rows.values.max(axis=1)
         cap = high + np.log(total) - 0.5 * np.log(rows.n)
     tempered, _ = temper(rows, gamma, False, workers)
-    return np.fmin(tempered, cap[:, None])  # no cap without weight
+    return np.fmin(tempered, cap[:, None], out=tempered)  # no cap without weight
+
+
+def truncate(rows: Rows, normalize: bool, workers: int = 1) -> tuple[Floats, Floats]:
+    """Truncated log-weights, and their ESS."""
+    one = np.ones(len(rows))
+    cut = truncated(rows, one, workers)
+    own = rows.holding(cut)
+    ess, _, _ = ess_and_share(own, one, workers)
+    return (temper(own, one, True, workers)[0] if normalize else cut), ess
+
+
+def presence(rows: Rows) -> Codes:
+    """NOT_FINITE, NO_WEIGHT or OK: whether a row has weights to work on."""
+    largest = rows.values.max(axis=1)
+    finite = np.where(largest == -np.inf, np.int8(NO_WEIGHT), np.int8(OK))
+    return np.where(largest < np.inf, finite, np.int8(NOT_FINITE))  # NaN is not

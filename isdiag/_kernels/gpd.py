@@ -229,3 +229,66 @@ def gpd_fit_rows(rows, n, prior, k, sigma, k_std_error):
         k[r] = shape
         sigma[r] = scale
         k_std_error[r] = shrink * math.sqrt(variance)
+
+
+@inner
+def _weighted_mean_log1p(x, weights, theta):
+    total = 0.0
+    for i in range(x.size):
+        total += weights[i] * math.log1p(-theta * x[i])
+    return total
+
+
+@inner
+def _weighted_quartile(x, weights):
+    """The excess at which cumulative weights reach the share that `quartile_rank` has of equal ones."""
+    m = x.size
+    share = (quartile_rank(m) + 0.5) / m
+    reached = 0.0
+    for i in range(m):
+        reached += weights[i]
+        if reached >= share:
+            return x[i]
+    return x[m - 1]
+
+
+@entry
+def weighted_gpd_row(x, weights, prior):
+    """(k, sigma, standard error of k) of ascending positive excesses, their weights adding up to one.
+
+    As `gpd_fit`, every mean over the excesses being weighted, and as many of them as the weights' Kish ESS.
+    """
+    none = (np.nan, np.nan, np.nan)
+    squares = 0.0
+    for i in range(x.size):
+        squares += weights[i] * weights[i]
+    m = 1.0 / squares
+    if x.size < MIN_TAIL or m < MIN_TAIL * (1.0 - 1e-9):
+        return none
+    largest, quartile = x[x.size - 1], _weighted_quartile(x, weights) / x[x.size - 1]
+    if not (quartile > x[0] / largest and quartile > _SMALLEST_QUARTILE):
+        return np.inf, np.nan, np.nan
+    x = x / largest
+    mean = 0.0
+    for i in range(x.size):
+        mean += weights[i] * x[i]
+    size = grid_size(m)
+    width = padded(size, GRID_LANES)
+    theta, k, log_lik = np.empty(width), np.empty(width), np.empty(width)
+    _zhang_stephens_grid(theta, size, quartile)
+    top = -np.inf
+    for j in range(size):
+        k[j] = _weighted_mean_log1p(x, weights, theta[j])
+        log_lik[j] = _profile(theta[j], k[j], m) if theta[j] != 0.0 else -m * (math.log(mean) + 1.0)
+        top = max(top, log_lik[j])
+    log_lik[size:] = -np.inf
+    theta_hat = _posterior_mean(theta, log_lik, top)
+    shape = _weighted_mean_log1p(x, weights, theta_hat)
+    sigma = largest * (-shape / theta_hat if theta_hat != 0.0 else mean)
+    if not (abs(shape) < np.inf and abs(sigma) < np.inf):
+        return np.inf, np.nan, np.nan
+    std_error = math.sqrt(_posterior_variance(log_lik[:size], k[:size], m))
+    if prior:
+        shape = with_prior(shape, m)
+        std_error *= m / (m + _PRIOR_DRAWS)
+    return shape, sigma, std_error

@@ -251,6 +251,7 @@ def test_r_eff_sets_the_tail_length(heavy, call):
 KHATS = {
     "pareto_khat": isdiag.pareto_khat,
     "snis": lambda x, **o: isdiag.snis(x, x, **o).khat,
+    "truncate": lambda x, **o: isdiag.truncate(x, **o).khat,
     "snis, smoothed": lambda x, **o: isdiag.snis(x, x, smooth="psis", **o).khat,
     "snis, truncated": lambda x, **o: isdiag.snis(x, x, smooth="truncate", **o).khat,
     "select_gamma": lambda x, **o: isdiag.select_gamma(x, **o).khat,
@@ -306,6 +307,7 @@ BAD_OPTIONS = {
     "tail_length": ([0, -3, 2.5, 1000], []),
     "workers": ([0, -2, 1.5, "2"], []),
     "h": ([np.zeros((2, 39))], [np.zeros((2, 40), complex), np.full((2, 40), "a")]),
+    "log_weights": ([np.zeros((2, 39))], [np.zeros((2, 40), complex), np.full((2, 40), "a")]),
     "k_max": ([0, -1, np.nan], NOT_A_NUMBER),
     "ess_min": ([-0.1, 1.1, np.nan], NOT_A_NUMBER),
     "gamma_max": ([0, -1, np.nan, np.inf], NOT_A_NUMBER),

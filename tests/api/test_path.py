@@ -545,3 +545,64 @@ def test_the_default_rule_is_not_the_worse_and_says_where_both_fail(rng, sd, set
             assert result.status is Status.ERROR_UNCERTAIN
     # Means that rise: no rule of integration may leave their range.
     assert log_w[0].mean() < corrected.estimate < log_w[-1].mean()
+
+
+# ------------------------------------------------------------------------------------ weighted particles
+
+
+def ess_share(log_weights):
+    return isdiag.ess(log_weights) / log_weights.size
+
+
+def test_weighted_particles_keep_the_ess_that_was_asked_for(rng):
+    for _ in range(20):
+        log_w, before = 5 * rng.normal(size=2000), 0.5 * rng.normal(size=2000)
+        gamma = rng.uniform(0, 0.5)
+        after = isdiag.next_gamma(log_w, gamma, log_weights=before)
+        found = ess_share(before + (after - gamma) * log_w)
+        assert after == 1.0 or 0 <= found - 0.5 < 1e-10
+        # Without them the ESS of what the particles then weigh is another.
+        blind = isdiag.next_gamma(log_w, gamma)
+        assert ess_share(before + (blind - gamma) * log_w) < 0.48
+
+
+def test_equal_weights_make_no_difference(rng):
+    log_w = 10.0 ** rng.integers(-3, 12, size=(8, 1)) * rng.normal(size=(8, 500))
+    plain = isdiag.next_gamma(log_w)
+    np.testing.assert_allclose(
+        isdiag.next_gamma(log_w, log_weights=np.full((8, 500), -7.0)), plain, rtol=1e-9
+    )
+
+
+def test_weighted_particles_that_cannot_go_on(rng):
+    log_w, poor = rng.normal(size=500), 3 * rng.normal(size=500)
+    assert isdiag.next_gamma(log_w, 0.25, log_weights=poor) == 0.25
+    assert isdiag.next_gamma(log_w, log_weights=-log_w) == 1.0  # equal weights in the end
+    assert isdiag.next_gamma(log_w, log_weights=poor, ess_min=0.0) == 1.0
+    with np.errstate(divide="ignore"):
+        zeros = np.where(np.arange(500) < 200, 0.0, -np.inf)
+    assert isdiag.next_gamma(log_w, log_weights=zeros) == 0.0
+    step = isdiag.next_gamma(5 * log_w, log_weights=zeros, ess_min=0.2)
+    assert isdiag.ess(zeros + step * 5 * log_w) == pytest.approx(100, rel=1e-9)
+    assert np.isnan(isdiag.next_gamma(np.where(zeros == 0.0, -np.inf, log_w), log_weights=zeros))
+    bad = np.where(np.arange(500) == 3, np.nan, 0.0)
+    with pytest.warns(isdiag.NonFiniteWarning):
+        assert np.isnan(isdiag.next_gamma(log_w, log_weights=bad))
+
+
+def test_a_sampler_with_weights_finds_the_normalising_constant(rng):
+    # From N(0, 1) to exp(3 x) times it: log Z = 4.5. Two steps between resamplings.
+    estimates = []
+    for _ in range(40):
+        x, log_weights, gamma, log_z = rng.normal(size=500), np.zeros(500), 0.0, 0.0
+        while gamma < 1:
+            ess_min = 0.8 if isdiag.ess(log_weights) > 499 else 0.5
+            after = isdiag.next_gamma(3 * x, gamma, log_weights=log_weights, ess_min=ess_min)
+            log_v = log_weights + (after - gamma) * 3 * x
+            log_z += np.logaddexp.reduce(log_v) - np.logaddexp.reduce(log_weights)
+            log_weights, gamma = log_v, after
+            if isdiag.ess(log_weights) < 0.6 * 500:
+                x, log_weights = x[isdiag.resample(log_weights, rng=rng)], np.zeros(500)
+                x = 3 * gamma + 0.6 * (x - 3 * gamma) + 0.8 * rng.normal(size=500)  # keeps N(3 gamma, 1)
+        estimates.append(log_z)
+    assert abs(np.mean(estimates) - 4.5) < 4 * np.std(estimates) / np.sqrt(40) + 0.02

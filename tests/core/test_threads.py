@@ -48,6 +48,7 @@ CALLS = {
     "snis, vectors": lambda x, **o: isdiag.snis(x, np.stack([h_of(x), x > 0], axis=-1), **o),
     "snis, smoothed": lambda x, **o: isdiag.snis(x, h_of(x), smooth="psis", gamma=0.5, **o),
     "snis, truncated": lambda x, **o: isdiag.snis(x, h_of(x), smooth="truncate", **o),
+    "truncate": isdiag.truncate,
     "path": lambda x, **o: isdiag.geometric_path(np.zeros_like(x), x, [0.0, 0.5, 1.0], **o),
 }
 

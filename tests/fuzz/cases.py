@@ -258,6 +258,8 @@ def of_log_weights(rng, function):
     by_mse = case.options.get("rule") == "mse"
     if "h" in names[len(case.args) :] and (by_mse or (function.name == "diagnose" and rng.random() < 0.3)):
         case.options["h"] = values(rng, draws, ((), (), (3,))[rng.integers(3)])
+    if "log_weights" in names and rng.random() < 0.4:
+        case.options["log_weights"] = np.clip(values(rng, draws, ()), -1e308, 1e308)
     for name in ("gamma", "alpha"):  # no default
         if name in names[len(case.args) :] and f"{name}=" not in function.signature:
             case.options.setdefault(name, 0.7)

@@ -579,3 +579,58 @@ def test_entries_between(rng, low, high):
     count, below = k.entries_between(row, low, high, out)
     np.testing.assert_array_equal(out[:count], row[(row >= low) & (row <= high)])
     assert below == (row < low).sum()
+
+
+# -------------------------------------------------------------------------- weighted excesses, particles
+
+
+@pytest.mark.parametrize("prior", [True, False])
+def test_weighted_gpd_fit_is_its_twin(rng, prior):
+    for size in (40, 300):
+        x, w = rng.pareto(2.0, size=size), rng.exponential(size=size)
+        found = isdiag.gpd_fit(x, weights=w, prior=prior)
+        expected = naive.weighted_gpd_fit(x, w, prior)
+        np.testing.assert_allclose((found.k, found.sigma, found.k_std_error), expected, rtol=1e-9)
+        plain, equal = (
+            isdiag.gpd_fit(x, prior=prior),
+            isdiag.gpd_fit(x, weights=np.full(size, 3.0), prior=prior),
+        )
+        for name in ("k", "sigma", "k_std_error"):
+            assert getattr(equal, name) == pytest.approx(getattr(plain, name), rel=1e-11)
+
+
+def test_weights_carry_a_fit_to_another_law(rng):
+    x = rng.exponential(size=20_000)
+    # Weighted by 1 + x an exponential is the even mixture of it and of the sum of two.
+    both = np.concatenate([rng.exponential(size=10_000), rng.gamma(2.0, size=10_000)])
+    weighted, drawn = isdiag.gpd_fit(x, weights=1 + x), isdiag.gpd_fit(both)
+    assert abs(weighted.k - drawn.k) < 4 * np.hypot(weighted.k_std_error, drawn.k_std_error)
+    assert weighted.sigma == pytest.approx(drawn.sigma, rel=0.05)
+    assert weighted.k_std_error > 0.9 * drawn.k_std_error / np.sqrt(20_000 / 18_000)
+
+
+def test_weighted_excesses_that_cannot_be_fitted(rng):
+    x = rng.exponential(size=(2, 30))
+    few = isdiag.gpd_fit(x, weights=np.tile(np.where(np.arange(30) < 5, 1.0, 0.0), (2, 1)))
+    assert np.isnan([few.k, few.sigma, few.k_std_error]).all()
+    none = isdiag.gpd_fit(x, weights=np.stack([np.zeros(30), np.ones(30)]))
+    assert np.isnan(none.k[0])
+    assert none.k[1] == pytest.approx(isdiag.gpd_fit(x[1]).k)
+    one = isdiag.gpd_fit(x[0], weights=np.where(np.arange(30) < 1, 1e9, 1.0))
+    assert np.isnan(one.k)
+    tied = isdiag.gpd_fit(np.ones(30), weights=np.ones(30))
+    assert tied.k == np.inf
+    assert isdiag.gpd_fit(x, weights=np.full((2, 30), 1e308)).k[0] == pytest.approx(isdiag.gpd_fit(x[0]).k)
+    for bad in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"weights must be finite and not negative, got {bad}"):
+            isdiag.gpd_fit(x, weights=np.full((2, 30), bad))
+    with pytest.raises(ValueError, match="excesses and weights must have one shape"):
+        isdiag.gpd_fit(x, weights=np.ones(30))
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+def test_the_longest_step_is_its_twin(rng, scale):
+    log_w, log_weights = scale * rng.normal(size=500), 0.4 * rng.normal(size=500)
+    for ess_min in (0.2, 0.5, 0.8):
+        found = isdiag.next_gamma(log_w, log_weights=log_weights, ess_min=ess_min)
+        assert found == pytest.approx(naive.longest_step(log_w, log_weights, ess_min), rel=1e-9)

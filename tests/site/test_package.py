@@ -85,7 +85,7 @@ CORE = (
     ("parts",),
     ("weights",),
     ("result", "statuses", "units"),
-    ("tails", "selection", "caution", "steps"),
+    ("tails", "selection", "caution", "steps", "resampling", "mixture"),
     ("moments", "variance_test"),
     ("least_error", "expectation", "divergences", "paths", "control_variate"),
     ("diagnosis",),
@@ -267,7 +267,9 @@ def test_warmup_leaves_nothing_to_compile(copy):
         "isdiag.pareto_khat(x, gamma=0.5)\n"
         "c = GammaController(); c.step(x, x); c.step(*np.tile(x, (2, 1, 20)))\n"
         "isdiag.snis(x, h, smooth=True); isdiag.temper(x, 0.5); isdiag.gpd_fit(np.exp(x)); isdiag.ess(x)\n"
-        "isdiag.ess(x, kind='perplexity'); isdiag.kong_owen_bias(x, h)\n"
+        "isdiag.ess(x, kind='perplexity'); isdiag.kong_owen_bias(x, h); isdiag.truncate(x)\n"
+        "for m in ('systematic', 'residual', 'multinomial'): isdiag.resample(x, 9, method=m)\n"
+        "isdiag.next_gamma(x, log_weights=x); isdiag.gpd_fit(np.exp(x), weights=np.exp(x))\n"
         "parts.LONG = 1; isdiag.select_gamma(x, workers=2); isdiag.select_gamma(x[0], k_max=1e-3)\n"
         "isdiag.diagnose(x, h, rule='refit'); isdiag.snis(x, x, smooth='truncate'); isdiag.psis(x)\n"
         "from importlib import import_module as load; homes = {*_kernels._HOME.values()}\n"
