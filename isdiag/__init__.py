@@ -30,6 +30,7 @@ Keys such as [Owen2013]_ are those of the bibliography, docs/reference/bibliogra
 """
 
 from isdiag import lognormal, printed, rl
+from isdiag._chains import relative_efficiency
 from isdiag._control_variate import control_variate
 from isdiag._core.diagnosis import Diagnosis
 from isdiag._core.result import (
@@ -116,6 +117,7 @@ __all__ = [
     "pareto_khat",
     "printed",
     "psis",
+    "relative_efficiency",
     "renyi_divergence",
     "resample",
     "rl",

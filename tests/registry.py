@@ -246,6 +246,7 @@ HELPERS = {
         "min_sample_size": "khat",
         "convergence_rate": "khat, n",
         "tail_length": "n, r_eff=1.0",
+        "relative_efficiency": "x, *, axis=-1",
     },
     "isdiag.lognormal": {
         "moment": "gamma, s",

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import NDArray
 
-from isdiag._core.check import Ends, inside, interval
+from isdiag._core.check import Ends, inside, interval, one_of
 from isdiag._core.labels import Labels, OwnAxes, labels_of
-from isdiag._core.typing import Axis, Codes, Floats, Ints, Mask, Values
+from isdiag._core.typing import Axis, Codes, Dependence, Floats, Ints, Mask, Values
 from isdiag.status import Status
 
 _DLPACK_CPU = 1
@@ -214,6 +214,8 @@ class Rows:
         How often each of the caller's rows stands in a result, see `along`.
     kept : ndarray of bool, shape (rows, draws), or None
         Which entries count; None where all do.
+    chain : int or None
+        Of draws of Markov chains how many make a chain, one after the other; None where all are independent.
     """
 
     values: Floats
@@ -228,6 +230,7 @@ class Rows:
     _write: Callable[[NDArray[Any], str | None], Any]
     copies: int = 1
     labels: Labels | None = None
+    chain: int | None = None
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -274,7 +277,7 @@ class Rows:
     def holding(self, values: Floats) -> Rows:
         """Rows of the same layout that hold other log-weights."""
         layout = (self.batch_shape, self.kept, self._shape, self._axes, self._sample_shape)
-        way_back = (self._dtype, self._write, self.copies, self.labels)
+        way_back = (self._dtype, self._write, self.copies, self.labels, self.chain)
         return Rows(read_only(values), self.n, self.eps, *layout, *way_back)
 
     def gamma(self, value: Any) -> Floats:
@@ -457,7 +460,9 @@ def _positions(axis: Any, ndim: int) -> tuple[int, ...]:
         raise ValueError(msg) from None
 
 
-def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
+def rows_of(
+    log_w: Any, axis: Axis, where: Any, name: str = "log_w", dependence: Dependence = "independent"
+) -> Rows:
     """Check log-weights and lay them out as rows.
 
     Raises
@@ -466,8 +471,10 @@ def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
         If `log_w` does not hold real numbers or is not in CPU memory, or `where` neither boolean nor ints.
     ValueError
         If `axis` does not fit, the sample axis is empty, or `where` does not broadcast or holds
-        numbers other than 0 and 1.
+        numbers other than 0 and 1, or `dependence`, the argument draws, is not known.
     """
+    if dependence != "independent":
+        one_of("draws", dependence, Dependence)
     labels = None if type(log_w) is np.ndarray else labels_of(log_w, name)
     array, dtype = real_array(log_w if labels is None else labels.values(), name)
     if array.ndim == 0:
@@ -525,4 +532,5 @@ def rows_of(log_w: Any, axis: Axis, where: Any, name: str = "log_w") -> Rows:
         _dtype=dtype if dtype in _EPS or array.dtype.kind == "f" else "float64",
         _write=_write_numpy if labels is not None else _writer(log_w),
         labels=labels,
+        chain=sample_shape[-1] if dependence == "mcmc" else None,
     )

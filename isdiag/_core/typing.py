@@ -17,6 +17,7 @@ Axis = Positions | str | tuple[int | str, ...]  # names are for arrays whose axe
 Rule = Literal["joint", "refit", "mse"]
 StabilityRule = Literal["joint", "refit"]
 Kind = Literal["kish", "perplexity", "max"]
+Dependence = Literal["independent", "mcmc"]
 Smoothing = bool | Literal["psis", "truncate"]
 Covariance = Literal["target", "proposal"]
 IntervalMethod = Literal["auto", "delta", "chebyshev", "bounded"]

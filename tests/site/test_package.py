@@ -82,7 +82,7 @@ CORE = (
     ("check",),
     ("bands", "threads"),
     ("boundary",),
-    ("parts",),
+    ("parts", "chains"),
     ("weights",),
     ("result", "statuses", "units"),
     ("tails", "selection", "caution", "steps", "resampling", "mixture"),
