@@ -40,9 +40,7 @@ def relative_efficiency(x: Any, *, axis: Axis = -1) -> Any:
 
     References
     ----------
-    Geyer, C. J. (1992). Practical Markov chain Monte Carlo. Statistical Science 7(4), 473-483, section 3.3.
-    Vehtari, A., Gelman, A., Simpson, D., Carpenter, B. & Burkner, P.-C. (2021). Rank-normalization, folding,
-    and localization. Bayesian Analysis 16(2), 667-718, section 3.2.
+    [Geyer1992]_, section 3.3; [Vehtari2021]_, section 3.2.
 
     Examples
     --------

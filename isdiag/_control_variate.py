@@ -8,7 +8,7 @@ from isdiag._core import control_variate as regression
 from isdiag._core import tails
 from isdiag._core.boundary import rows_of
 from isdiag._core.result import ControlVariate
-from isdiag._core.typing import Axis
+from isdiag._core.typing import Axis, Dependence
 
 
 def control_variate(
@@ -18,7 +18,8 @@ def control_variate(
     gamma: Any = 1.0,
     expected_weight: Any = None,
     second_log_w: Any = None,
-    r_eff: Any = 1.0,
+    draws: Dependence = "independent",
+    r_eff: Any = None,
     tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
@@ -42,8 +43,12 @@ def control_variate(
         Log-weights of draws from the same proposal, independent of the first, that estimate
         ``E_mu[w**gamma]`` where it is not known. `axis` names their sample axes too; those may be of any
         length, the others are those of `log_w`.
-    r_eff : float or array_like of the batch shape, default 1
-        Relative efficiency of draws from MCMC; sets the tail length only.
+    draws : {"independent", "mcmc"}, default "independent"
+        "mcmc" for draws of Markov chains: the last of `axis` is the order within a chain, the others are
+        chains, and errors take the autocorrelation of what they are made of into account.
+    r_eff : float or array_like of the batch shape, optional
+        Relative efficiency of draws from MCMC; sets the tail length only. Default 1, and that of the weights
+        for ``draws="mcmc"``, see `relative_efficiency`.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
@@ -102,7 +107,7 @@ def control_variate(
     if expected_weight is not None and second_log_w is not None:
         msg = "expected_weight and second_log_w are two ways to say E_mu[w**gamma]: give one of them"
         raise ValueError(msg)
-    rows = rows_of(log_w, axis, where)
+    rows = rows_of(log_w, axis, where, dependence=draws)
     exponent = rows.gamma(gamma)
     if second_log_w is not None:
         second = rows.more_draws(second_log_w, axis, "second_log_w")

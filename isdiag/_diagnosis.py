@@ -9,7 +9,7 @@ from isdiag._core.bands import Constraints
 from isdiag._core.boundary import rows_of
 from isdiag._core.check import rule_needs_h
 from isdiag._core.diagnosis import Diagnosis
-from isdiag._core.typing import Axis, Rule
+from isdiag._core.typing import Axis, Dependence, Rule
 
 
 def diagnose(
@@ -20,7 +20,8 @@ def diagnose(
     ess_min: float = 0.3,
     gamma_max: float = 1.0,
     rule: Rule = "joint",
-    r_eff: Any = 1.0,
+    draws: Dependence = "independent",
+    r_eff: Any = None,
     tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
@@ -42,8 +43,12 @@ def diagnose(
         Largest gamma allowed, > 0.
     rule : {"joint", "refit", "mse"}, default "joint"
         How gamma is chosen, as in `select_gamma`; "mse" needs `h`.
-    r_eff : float or array_like of the batch shape, default 1
-        Relative efficiency of draws from MCMC; sets the tail length only.
+    draws : {"independent", "mcmc"}, default "independent"
+        "mcmc" for draws of Markov chains: the last of `axis` is the order within a chain, the others are
+        chains, and errors take the autocorrelation of what they are made of into account.
+    r_eff : float or array_like of the batch shape, optional
+        Relative efficiency of draws from MCMC; sets the tail length only. Default 1, and that of the weights
+        for ``draws="mcmc"``, see `relative_efficiency`.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
@@ -90,7 +95,7 @@ def diagnose(
     """
     rule_needs_h(rule, h)
     limits = Constraints(k_max, ess_min, gamma_max)
-    rows = rows_of(log_w, axis, where)
+    rows = rows_of(log_w, axis, where, dependence=draws)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     values, own = (None, ()) if h is None else rows.trailing(h)
     found = diagnosis.diagnose(rows, lengths, limits, rule, values, workers)

@@ -8,7 +8,7 @@ from isdiag._core import divergences, tails
 from isdiag._core.boundary import rows_of
 from isdiag._core.check import flag, one_of
 from isdiag._core.result import Divergence
-from isdiag._core.typing import Axis, Direction, Estimator
+from isdiag._core.typing import Axis, Dependence, Direction, Estimator
 
 
 def log_moment(
@@ -16,7 +16,8 @@ def log_moment(
     gamma: Any,
     *,
     normalize: bool = False,
-    r_eff: Any = 1.0,
+    draws: Dependence = "independent",
+    r_eff: Any = None,
     tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
@@ -32,8 +33,12 @@ def log_moment(
         Exponent, >= 0. NaN in an array gives a NaN row.
     normalize : bool, default False
         Take the weights over their mean: the moment is then ``mean(w**gamma) / mean(w)**gamma``.
-    r_eff : float or array_like of the batch shape, default 1
-        Relative efficiency of draws from MCMC; sets the tail length only.
+    draws : {"independent", "mcmc"}, default "independent"
+        "mcmc" for draws of Markov chains: the last of `axis` is the order within a chain, the others are
+        chains, and errors take the autocorrelation of what they are made of into account.
+    r_eff : float or array_like of the batch shape, optional
+        Relative efficiency of draws from MCMC; sets the tail length only. Default 1, and that of the weights
+        for ``draws="mcmc"``, see `relative_efficiency`.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
@@ -69,7 +74,7 @@ def log_moment(
     >>> round(float(np.exp(moment.estimate)), 6)  # (1 + 4 + 9) / 3
     4.666667
     """
-    rows = rows_of(log_w, axis, where)
+    rows = rows_of(log_w, axis, where, dependence=draws)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     found = divergences.log_moment(
         rows, rows.gamma(gamma), lengths, normalize=flag("normalize", normalize), workers=workers
@@ -82,7 +87,8 @@ def renyi_divergence(
     alpha: Any,
     *,
     normalize: bool = True,
-    r_eff: Any = 1.0,
+    draws: Dependence = "independent",
+    r_eff: Any = None,
     tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
@@ -100,8 +106,12 @@ def renyi_divergence(
     normalize : bool, default True
         Take the weights over their mean, the log-weights being known up to a constant. If False they must be
         those of normalised densities.
-    r_eff : float or array_like of the batch shape, default 1
-        Relative efficiency of draws from MCMC; sets the tail length only.
+    draws : {"independent", "mcmc"}, default "independent"
+        "mcmc" for draws of Markov chains: the last of `axis` is the order within a chain, the others are
+        chains, and errors take the autocorrelation of what they are made of into account.
+    r_eff : float or array_like of the batch shape, optional
+        Relative efficiency of draws from MCMC; sets the tail length only. Default 1, and that of the weights
+        for ``draws="mcmc"``, see `relative_efficiency`.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
@@ -144,7 +154,7 @@ def renyi_divergence(
     >>> print(f"{half.estimate:.4f} +- {half.std_error:.4f}")
     0.0641 +- 0.0023
     """
-    rows = rows_of(log_w, axis, where)
+    rows = rows_of(log_w, axis, where, dependence=draws)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     return Divergence.of(
         rows,
@@ -157,7 +167,8 @@ def alpha_divergence(
     alpha: Any,
     *,
     normalize: bool = True,
-    r_eff: Any = 1.0,
+    draws: Dependence = "independent",
+    r_eff: Any = None,
     tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
@@ -175,8 +186,12 @@ def alpha_divergence(
     normalize : bool, default True
         Take the weights over their mean, the log-weights being known up to a constant. If False they must be
         those of normalised densities.
-    r_eff : float or array_like of the batch shape, default 1
-        Relative efficiency of draws from MCMC; sets the tail length only.
+    draws : {"independent", "mcmc"}, default "independent"
+        "mcmc" for draws of Markov chains: the last of `axis` is the order within a chain, the others are
+        chains, and errors take the autocorrelation of what they are made of into account.
+    r_eff : float or array_like of the batch shape, optional
+        Relative efficiency of draws from MCMC; sets the tail length only. Default 1, and that of the weights
+        for ``draws="mcmc"``, see `relative_efficiency`.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
@@ -218,7 +233,7 @@ def alpha_divergence(
     >>> float(isdiag.alpha_divergence([0.0, -np.inf], 0.0))
     inf
     """
-    rows = rows_of(log_w, axis, where)
+    rows = rows_of(log_w, axis, where, dependence=draws)
     order = rows.per_row("alpha", alpha, 0.0, unknown=True)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     return Divergence.of(
@@ -233,7 +248,8 @@ def kl_divergence(
     direction: Direction = "target",
     estimator: Estimator = "k1",
     normalize: bool = True,
-    r_eff: Any = 1.0,
+    draws: Dependence = "independent",
+    r_eff: Any = None,
     tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
@@ -254,8 +270,12 @@ def kl_divergence(
     normalize : bool, default True
         Take the weights over their mean, the log-weights being known up to a constant. If False they must be
         those of normalised densities, as log-ratios of policies are.
-    r_eff : float or array_like of the batch shape, default 1
-        Relative efficiency of draws from MCMC; sets the tail length only.
+    draws : {"independent", "mcmc"}, default "independent"
+        "mcmc" for draws of Markov chains: the last of `axis` is the order within a chain, the others are
+        chains, and errors take the autocorrelation of what they are made of into account.
+    r_eff : float or array_like of the batch shape, optional
+        Relative efficiency of draws from MCMC; sets the tail length only. Default 1, and that of the weights
+        for ``draws="mcmc"``, see `relative_efficiency`.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
@@ -306,7 +326,7 @@ def kl_divergence(
     """
     one_of("direction", direction, Direction)
     one_of("estimator", estimator, Estimator)
-    rows = rows_of(log_w, axis, where)
+    rows = rows_of(log_w, axis, where, dependence=draws)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     found = divergences.kullback_leibler(
         rows, direction, estimator, lengths, normalize=flag("normalize", normalize), workers=workers
@@ -318,7 +338,8 @@ def chi2_divergence(
     log_w: Any,
     *,
     normalize: bool = True,
-    r_eff: Any = 1.0,
+    draws: Dependence = "independent",
+    r_eff: Any = None,
     tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
@@ -333,8 +354,12 @@ def chi2_divergence(
     normalize : bool, default True
         Take the weights over their mean, the log-weights being known up to a constant. If False they must be
         those of normalised densities.
-    r_eff : float or array_like of the batch shape, default 1
-        Relative efficiency of draws from MCMC; sets the tail length only.
+    draws : {"independent", "mcmc"}, default "independent"
+        "mcmc" for draws of Markov chains: the last of `axis` is the order within a chain, the others are
+        chains, and errors take the autocorrelation of what they are made of into account.
+    r_eff : float or array_like of the batch shape, optional
+        Relative efficiency of draws from MCMC; sets the tail length only. Default 1, and that of the weights
+        for ``draws="mcmc"``, see `relative_efficiency`.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
@@ -374,7 +399,7 @@ def chi2_divergence(
     >>> round(float(isdiag.chi2_divergence(log_w)), 6), round(3 / isdiag.ess(log_w) - 1, 6)
     (0.166667, 0.166667)
     """
-    rows = rows_of(log_w, axis, where)
+    rows = rows_of(log_w, axis, where, dependence=draws)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     return Divergence.of(
         rows, **divergences.chi2(rows, lengths, normalize=flag("normalize", normalize), workers=workers)

@@ -8,7 +8,7 @@ from isdiag._core import moments, tails
 from isdiag._core.boundary import rows_of
 from isdiag._core.check import flag, one_of
 from isdiag._core.result import SNIS, bare
-from isdiag._core.typing import Axis, Covariance, Smoothing
+from isdiag._core.typing import Axis, Covariance, Dependence, Smoothing
 
 SMOOTHINGS = (False, True, "psis", "truncate")
 
@@ -20,7 +20,8 @@ def snis(
     gamma: Any = 1.0,
     smooth: Smoothing = False,
     normalize: bool = True,
-    r_eff: Any = 1.0,
+    draws: Dependence = "independent",
+    r_eff: Any = None,
     tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
@@ -43,8 +44,12 @@ def snis(
     normalize : bool, default True
         Divide by the sum of the weights. If False the estimate is ``mean(w**gamma * h)``, for which the
         log-weights must be those of normalised densities.
-    r_eff : float or array_like of the batch shape, default 1
-        Relative efficiency of draws from MCMC; sets the tail length only.
+    draws : {"independent", "mcmc"}, default "independent"
+        "mcmc" for draws of Markov chains: the last of `axis` is the order within a chain, the others are
+        chains, and errors take the autocorrelation of what they are made of into account.
+    r_eff : float or array_like of the batch shape, optional
+        Relative efficiency of draws from MCMC; sets the tail length only. Default 1, and that of the weights
+        for ``draws="mcmc"``, see `relative_efficiency`.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
@@ -64,12 +69,13 @@ def snis(
     -----
     * With wbar the normalised weights the standard error is ``sqrt(sum(wbar**2 (h - est)**2))`` and the
       bias ``-sum(wbar**2 (h - est))``; without normalising they are ``std(w h) / sqrt(n)`` and 0.
-    * `Status.ERROR_UNCERTAIN` says that fewer than 25 draws carry the standard error: heavy tails, few
-      draws or a rare value of h.
+    * `Status.ERROR_ROUGH` says that fewer than 15 draws carry the standard error, and
+      `Status.ERROR_UNCERTAIN` that fewer than 6 do: heavy tails, few draws or a rare value of h.
+    * The interval is that of `confidence_interval`; for h with axes of its own it does not look at the
+      skewness of each component, and goes by the draws behind the sum of squared weights.
     * Standard error and bias are those of the weights used: what smoothing or cutting took away is not in
       them.
     * NaN in h at a draw of positive weight makes that estimate NaN.
-    * Draws are taken to be independent.
     * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
@@ -83,12 +89,12 @@ def snis(
     >>> x = np.random.default_rng(1).normal(size=2000)  # proposal N(0, 1)
     >>> result = isdiag.snis(x - 0.5, x)  # target N(1, 1), whose mean is 1
     >>> print(f"{result.estimate:.4f} +- {result.std_error:.4f}, {result.low:.4f} to {result.high:.4f}")
-    1.0257 +- 0.0556, 0.9038 to 1.1476
+    1.0257 +- 0.0556, 0.9129 to 1.2863
     >>> print(f"{result.khat:.4f} {result.ess:.1f} {result.error_draws:.1f} {result.status}")
     0.2460 693.8 5.6 ERROR_UNCERTAIN
     """
     one_of("smooth", smooth, SMOOTHINGS)
-    rows = rows_of(log_w, axis, where)
+    rows = rows_of(log_w, axis, where, dependence=draws)
     exponent = rows.gamma(gamma)
     values, own = rows.trailing(h)
     lengths = tails.lengths_of(rows, r_eff, tail_length)

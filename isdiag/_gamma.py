@@ -11,7 +11,7 @@ from isdiag._core.bands import GOOD_KHAT, Constraints
 from isdiag._core.boundary import exponents, rows_of
 from isdiag._core.check import rule_needs_h
 from isdiag._core.result import AccurateSelection, GammaSelection, MSECurve
-from isdiag._core.typing import Axis, Rule, StabilityRule
+from isdiag._core.typing import Axis, Dependence, Rule, StabilityRule
 
 
 @overload
@@ -23,6 +23,7 @@ def select_gamma(
     gamma_max: float = ...,
     rule: StabilityRule = ...,
     h: None = ...,
+    draws: Dependence = ...,
     r_eff: Any = ...,
     tail_length: int | None = ...,
     axis: Axis = ...,
@@ -40,6 +41,7 @@ def select_gamma(
     gamma_max: float = ...,
     rule: Literal["mse"],
     h: Any,
+    draws: Dependence = ...,
     r_eff: Any = ...,
     tail_length: int | None = ...,
     axis: Axis = ...,
@@ -56,7 +58,8 @@ def select_gamma(
     gamma_max: float = 1.0,
     rule: Rule = "joint",
     h: Any = None,
-    r_eff: Any = 1.0,
+    draws: Dependence = "independent",
+    r_eff: Any = None,
     tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
@@ -82,8 +85,12 @@ def select_gamma(
         and `ess_min`.
     h : array_like, shape of log_w, or that shape and axes of its own
         Values at the draws, for the rule "mse" and for no other.
-    r_eff : float or array_like of the batch shape, default 1
-        Relative efficiency of draws from MCMC; sets the tail length only.
+    draws : {"independent", "mcmc"}, default "independent"
+        "mcmc" for draws of Markov chains: the last of `axis` is the order within a chain, the others are
+        chains, and errors take the autocorrelation of what they are made of into account.
+    r_eff : float or array_like of the batch shape, optional
+        Relative efficiency of draws from MCMC; sets the tail length only. Default 1, and that of the weights
+        for ``draws="mcmc"``, see `relative_efficiency`.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
@@ -118,8 +125,9 @@ def select_gamma(
       tail exceeds half a time in n draws, and then moves the estimate towards others that have less
       variance: Taylor polynomials in gamma of the tempered mean, at 1. It moves as far as the variances
       say, less where the difference is several standard errors, and not at all beyond three.
-    * `std_error`, `bias` and `status` of the rule "mse" are about `estimate`; `Status.ERROR_UNCERTAIN` says
-      that fewer than 25 draws carry the standard error.
+    * `std_error`, `bias` and `status` of the rule "mse" are about `estimate`; `Status.ERROR_ROUGH`
+      and `Status.ERROR_UNCERTAIN` say that few draws carry the standard error. gamma is chosen as of
+      independent draws.
     * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
@@ -146,7 +154,7 @@ def select_gamma(
         msg = f'h is for rule="mse", and rule is {rule!r}'
         raise ValueError(msg)
     limits = Constraints(k_max, ess_min, gamma_max)
-    rows = rows_of(log_w, axis, where)
+    rows = rows_of(log_w, axis, where, dependence=draws)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     if rule != "mse":
         return GammaSelection.of_records(rows, selection.select(rows, lengths, limits, rule, workers))

@@ -264,7 +264,7 @@ def thermodynamic(log_w: Any, gammas: Any, *, rule: TrapezoidRule = "corrected",
       is added, and their mean alone is integrated.
     * A set needs two draws for a variance: with one, the standard error is NaN, and so is the corrected
       estimate.
-    * `Status.ERROR_UNCERTAIN` says that fewer than 25 draws carry the standard error, or that the two rules
+    * `Status.ERROR_UNCERTAIN` says that very few draws carry the standard error, or that the two rules
       differ by more than two of them: then put more gammas where the mean rises most.
     * The gammas of `stepping_stone` may end before 1; those that end at 1 serve both functions.
     * If the target has far thinner tails than mu, the mean of log w rises steeply near 0: put gammas there,

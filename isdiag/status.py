@@ -28,6 +28,7 @@ class Status(IntEnum):
     NOT_FINITE_H = 10
     ONE_DRAW = 11
     NOT_NORMALIZED = 12
+    ERROR_ROUGH = 13
 
     def __str__(self) -> str:
         return self.name
@@ -73,7 +74,11 @@ _MESSAGES = {
         "not normalised, or the draws miss a part of the target."
     ),
     Status.ERROR_UNCERTAIN: (
-        "Fewer than 25 draws carry the standard error: it is uncertain by more than a tenth, most likely "
-        "too small, and intervals made of it cover less than they say."
+        "Fewer than 6 draws carry the standard error: it is most likely too small. Intervals are widened for "
+        "it, and may still miss what no draw shows."
+    ),
+    Status.ERROR_ROUGH: (
+        "Fewer than 15 draws carry the standard error: it is known within a fifth or so, and more often too "
+        "small than too large."
     ),
 }

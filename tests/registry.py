@@ -133,6 +133,7 @@ def rows_of(result):
 _BATCH = "axis=-1, where=None"
 _TAIL = "r_eff=1.0, tail_length=None"
 _KHAT = f"{_TAIL}, {_BATCH}, workers=1"  # of what returns a khat
+_ERROR = f"draws='independent', r_eff=None, tail_length=None, {_BATCH}, workers=1"  # and a standard error
 _LIMITS = "k_max=0.7, ess_min=0.3, gamma_max=1.0, rule='joint'"
 ORDERS = (0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 5.0)
 
@@ -162,7 +163,7 @@ FUNCTIONS = (
         options=({}, {"normalize": False}),
     ),
     Function(
-        "snis", f"log_w, h, *, gamma=1.0, smooth=False, normalize=True, {_KHAT}", isdiag.SNIS, (X, X),
+        "snis", f"log_w, h, *, gamma=1.0, smooth=False, normalize=True, {_ERROR}", isdiag.SNIS, (X, X),
         ({}, {"smooth": "psis"}, {"smooth": "truncate"}, {"normalize": False}),
     ),
     Function(
@@ -170,12 +171,12 @@ FUNCTIONS = (
         ({}, {"covariance": "proposal"}),
     ),
     Function(
-        "select_gamma", f"log_w, *, {_LIMITS}, h=None, {_KHAT}",
+        "select_gamma", f"log_w, *, {_LIMITS}, h=None, {_ERROR}",
         isdiag.GammaSelection, options=({}, {"rule": "refit"}, {"rule": "mse", "h": X}),
         by_mse=isdiag.AccurateSelection,
     ),
     Function(
-        "diagnose", f"log_w, h=None, *, {_LIMITS.replace('0.7', 'None')}, {_KHAT}",
+        "diagnose", f"log_w, h=None, *, {_LIMITS.replace('0.7', 'None')}, {_ERROR}",
         isdiag.Diagnosis,
         options=({}, {"h": X}, {"rule": "refit"}, {"rule": "mse", "h": X}),
     ),
@@ -185,14 +186,14 @@ FUNCTIONS = (
     ),
     Function(
         "confidence_interval",
-        f"log_w, h, *, level=0.95, method='auto', bounds=None, gamma=1.0, {_KHAT}",
-        isdiag.ConfidenceInterval, (X, X), ({}, {"method": "delta"}, {"method": "chebyshev"}),
+        f"log_w, h, *, level=0.95, method='hall', bounds=None, gamma=1.0, {_ERROR}",
+        isdiag.ConfidenceInterval, (X, X), ({}, {"method": "delta"}),
     ),
     Function(
         "finite_variance_test", f"log_w, *, gamma=1.0, {_KHAT}", isdiag.FiniteVarianceTest
     ),
     Function(
-        "control_variate", f"log_w, h, *, gamma=1.0, expected_weight=None, second_log_w=None, {_KHAT}",
+        "control_variate", f"log_w, h, *, gamma=1.0, expected_weight=None, second_log_w=None, {_ERROR}",
         isdiag.ControlVariate, (X, X), ({}, {"gamma": 0.5, "expected_weight": 0.9}),
     ),
     Function(
@@ -211,24 +212,24 @@ FUNCTIONS = (
         ({}, {"rule": "trapezoid"}), no_weight=Status.NOT_FINITE,  # only mu may draw where the target is zero
     ),
     Function(
-        "log_moment", f"log_w, gamma, *, normalize=False, {_KHAT}", isdiag.Divergence,
+        "log_moment", f"log_w, gamma, *, normalize=False, {_ERROR}", isdiag.Divergence,
         options=_either({"gamma": g} for g in (0.0, 0.5, 1.0, 2.5)),
     ),
     Function(
-        "renyi_divergence", f"log_w, alpha, *, normalize=True, {_KHAT}", isdiag.Divergence,
+        "renyi_divergence", f"log_w, alpha, *, normalize=True, {_ERROR}", isdiag.Divergence,
         options=_either({"alpha": a} for a in (*ORDERS, np.inf)),
     ),
     Function(
-        "alpha_divergence", f"log_w, alpha, *, normalize=True, {_KHAT}", isdiag.Divergence,
+        "alpha_divergence", f"log_w, alpha, *, normalize=True, {_ERROR}", isdiag.Divergence,
         options=_either({"alpha": a} for a in ORDERS),
     ),
     Function(
-        "kl_divergence", f"log_w, *, direction='target', estimator='k1', normalize=True, {_KHAT}",
+        "kl_divergence", f"log_w, *, direction='target', estimator='k1', normalize=True, {_ERROR}",
         isdiag.Divergence, options=_either(
         {"direction": d, "estimator": e} for d in ("target", "proposal") for e in ("k1", "k2", "k3") ),
     ),
     Function(
-        "chi2_divergence", f"log_w, *, normalize=True, {_KHAT}", isdiag.Divergence, options=_either([{}])
+        "chi2_divergence", f"log_w, *, normalize=True, {_ERROR}", isdiag.Divergence, options=_either([{}])
     ),
 )
 # fmt: on
@@ -279,14 +280,15 @@ FIELDS = {
     isdiag.SNIS: "estimate std_error bias ess khat status low high log_z log_z_std_error error_draws",
     isdiag.GammaSelection: "gamma gamma_psis gamma_ess khat khat_tempered ess ess_ratio n limited_by status",
     isdiag.AccurateSelection: "gamma estimate std_error bias mse error_draws khat khat_tempered ess "
-    "ess_ratio n limited_by status",
+    "ess_ratio n limited_by status low high",
     isdiag.Diagnosis: "n ess max_weight k_max ess_min selection estimate estimate_tempered status",
     isdiag.MSECurve: "gamma estimate std_error bias tempering_bias tempering_bias_std_error mse reference "
     "reference_std_error",
     isdiag.ExpectationDiagnostics: "khat khat_right khat_left khat_weights ess error_draws status",
-    isdiag.ConfidenceInterval: "low high estimate level method khat status",
+    isdiag.ConfidenceInterval: "low high estimate level method khat error_draws status",
     isdiag.FiniteVarianceTest: "statistic p_value k status",
-    isdiag.ControlVariate: "estimate std_error std_error_plain plain coefficient khat status",
+    isdiag.ControlVariate: "estimate std_error std_error_plain plain coefficient khat status low high "
+    "error_draws",
     isdiag.Divergence: "estimate std_error khat status",
     isdiag.GeometricPath: "gammas log_weights ess khat log_z log_z_std_error status",
     isdiag.LogZ: "estimate std_error khat disagreement status",
@@ -355,7 +357,8 @@ STATUSES = {
     Status.NOT_FINITE: lambda: isdiag.psis(_ONE_BAD),
     Status.CONSTANT_H: lambda: isdiag.snis(_NORMAL, np.ones(1000)),
     Status.TWO_VALUED_H: lambda: isdiag.expectation_diagnostics(_NORMAL, _NORMAL > 0),
-    Status.ERROR_UNCERTAIN: lambda: isdiag.snis(2 * _NORMAL, _NORMAL),
+    Status.ERROR_UNCERTAIN: lambda: isdiag.snis(4 * _NORMAL, _NORMAL),
+    Status.ERROR_ROUGH: lambda: isdiag.snis(1.3 * _NORMAL, _NORMAL),
     Status.NOT_FINITE_H: lambda: isdiag.snis(_NORMAL, _ONE_BAD),
     Status.ONE_DRAW: lambda: isdiag.psis(_NORMAL[:1]),
     Status.NOT_NORMALIZED: lambda: isdiag.control_variate(_NORMAL - 10, _NORMAL),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from isdiag._core.boundary import Rows
-from isdiag._core.typing import Codes, Floats
+from isdiag._core.typing import Codes, Floats, Ints
 from isdiag.status import Status
 
 # A chain is split into halves, and a half of one draw has no variance.
@@ -23,7 +25,8 @@ def relative_efficiency(rows: Rows) -> tuple[Floats, Codes]:
 def efficiency(series: Floats, chain: int | None) -> Floats:
     """ESS over n of the mean of each series, (m, draws): chains of that length one after the other.
 
-    1 where draws are independent, as chain is None. NaN where a series is not finite or its chains are shorter than 4 draws, 1 where it is constant.
+    1 where draws are independent, as chain is None, and where the series is constant; NaN where it is not
+    finite or its chains are shorter than 4 draws.
     """
     found = np.ones(len(series))
     if chain is None:
@@ -33,6 +36,57 @@ def efficiency(series: Floats, chain: int | None) -> Floats:
         piece = slice(start, start + step)
         found[piece] = _efficiency(series[piece], chain)
     return found
+
+
+class Error(NamedTuple):
+    """What is known of the error of means of n draws, each (rows, d); n may be (rows,).
+
+    With f the influence of a draw ``std_error**2 = sum(f**2)``, ``skewness = sum(f**3) / std_error**3`` and
+    ``error_draws = sum(f**2)**2 / sum(f**4)``.
+    """
+
+    std_error: Floats
+    skewness: Floats
+    error_draws: Floats
+    n: Floats | Ints
+
+    def along(self, found: Floats) -> Error:
+        """The same for draws of chains, by what `along_chains` found of the influence of each draw."""
+        efficiency, skewness, error_draws = found
+        n = self.n if self.n.ndim > 1 else self.n[:, None]
+        return Error(self.std_error / np.sqrt(efficiency), skewness, error_draws, n * efficiency)
+
+
+def along_chains(series: Floats, chain: int | None) -> Floats:
+    """`efficiency` of each series, (m, draws); skewness of its sum and the draws behind that one's variance.
+
+    Those two are of the sums over pieces of a chain, each of so many draws as are worth an independent one:
+    draws of much weight that follow each other are one piece.
+    """
+    worth = efficiency(series, chain)
+    found = np.full((3, len(series)), np.nan)
+    found[0] = worth
+    draws = series.shape[1]
+    length = draws if chain is None else chain
+    for i in np.flatnonzero(np.isfinite(worth)):
+        size = min(max(round(1.0 / worth[i]), 1), length)
+        first = np.arange(0, draws, length)[:, None] + np.arange(0, length, size)
+        largest = np.abs(series[i]).max()
+        pieces = np.add.reduceat(series[i] / (largest if largest > 0.0 else 1.0), first.ravel())
+        squares = (pieces**2).sum()
+        if squares > 0.0:
+            found[1:, i] = (pieces**3).sum() / squares**1.5, squares**2 / (pieces**4).sum()
+        else:
+            found[1:, i] = 0.0
+    return found
+
+
+def centred(rows: Rows, series: Floats) -> Floats:
+    """Rows of a number for each draw less their mean over those that count, 0 at the others."""
+    if rows.kept is None:
+        return series - series.mean(axis=1, keepdims=True)
+    total = np.where(rows.kept, series, 0.0).sum(axis=1)
+    return np.where(rows.kept, series - (total / np.maximum(rows.n, 1))[:, None], 0.0)
 
 
 def _efficiency(series: Floats, length: int) -> Floats:
@@ -76,7 +130,7 @@ def _correlation_time(correlation: Floats, log10_draws: float) -> Floats:
     ended = ~(pairs > 0.0)
     ended[:, last] = True
     end = ended.argmax(axis=1)
-    every = np.arange(count)
+    every: Ints = np.arange(count, dtype=np.int64)
     sums = np.cumsum(np.minimum.accumulate(pairs, axis=1), axis=1)
     before = np.where(end > 0, sums[every, end - 1], 0.0)
     rest = correlation[every, 2 * end]

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isdiag._core import statuses, tails, units
+from isdiag._core import chains, statuses, tails, units
 from isdiag._core.boundary import Rows, filled
-from isdiag._core.moments import log_mean_weight, square_sums
+from isdiag._core.intervals import interval
+from isdiag._core.moments import log_mean_weight, power_sums
 from isdiag._core.typing import Codes, Floats, Ints, Mask, Values
 from isdiag._core.weights import over_largest
 from isdiag.status import Status
@@ -88,12 +89,14 @@ def control_variate(
     equal = (status == Status.FLAT) | (rows.n == 1)
     with np.errstate(all="ignore"):  # weights and h may hold anything
         table = _estimates(rows, gamma, equal, given, expectation)
-    *numbers, error_draws = table
     # Of the codes that are about weights NO_WEIGHT and NOT_FINITE are the highest.
     presence = np.maximum(np.where(status <= Status.NOT_FINITE, status, Status.OK), presence)
     unknown = (presence >= Status.NO_WEIGHT) | np.isnan(gamma) | np.isnan(expectation.mean[:, 0])
-    for numbers_of_rows in table:
-        numbers_of_rows[unknown] = np.nan
+    table[:, unknown] = np.nan
+    estimate, plain, coefficient, std_error_plain = table[:4]
+    error = chains.Error(table[4], table[5], table[6], rows.n)
+    if rows.chain is not None:
+        error, std_error_plain = error.along(table[8:]), std_error_plain / np.sqrt(table[7])
     khat[unknown] = np.nan
     log_mean, log_error, ess = log_mean_weight(rows, gamma, workers)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -101,13 +104,22 @@ def control_variate(
     off = statuses.of_mean_weight(
         np.where(expectation.share[:, 0] == 1.0, log_mean - known, 0.0), log_error, ess
     )
-    of_h = statuses.of_h(rows, values, gamma, numbers[3], numbers[1])
-    statuses.erase(of_h == Status.NOT_FINITE_H, *table)
-    of_error = statuses.of_error(error_draws, of_h == Status.CONSTANT_H)
-    names = ("estimate", "std_error", "std_error_plain", "plain", "coefficient")
-    return dict(zip(names, numbers, strict=True)) | {
+    of_h = statuses.of_h(rows, values, gamma, plain, error.std_error)
+    of_means = estimate, plain, coefficient, std_error_plain, *error[:3]
+    statuses.erase(of_h == Status.NOT_FINITE_H, *of_means)
+    uncertain = statuses.of_error(error.error_draws, of_h == Status.CONSTANT_H)
+    low, high = interval(estimate, error, khat)
+    return {
+        "estimate": estimate,
+        "std_error": error.std_error,
+        "std_error_plain": std_error_plain,
+        "plain": plain,
+        "coefficient": coefficient,
         "khat": khat,
-        "status": statuses.first_of(status, presence, off, of_h, of_error),
+        "status": statuses.first_of(status, presence, off, of_h, uncertain),
+        "low": low,
+        "high": high,
+        "error_draws": error.error_draws,
     }
 
 
@@ -140,27 +152,41 @@ def _weights(log_w: Floats, gamma: Floats, n: Ints, equal: Mask) -> _Weights:
 def _estimates(
     rows: Rows, gamma: Floats, equal: Mask, given: units.Standard, expectation: Expectation
 ) -> Floats:
-    """The first five fields of `ControlVariate`, and the draws behind its error, each (rows, d)."""
+    """Eleven numbers, each (rows, d).
+
+    Estimate, plain estimate, coefficient, error of the plain one; error of the estimate, its skewness and the
+    draws behind it. Then what chains make of these: relative efficiency of the plain estimate, and
+    `chains.along_chains` of the other.
+    """
     count, draws = rows.values.shape
     d = given.origin.shape[1]
     cube = given.values.reshape(count, draws, d)
-    table = np.empty((6, count, d))
+    table = np.empty((11, count, d))
     height = max(1, _PIECE // draws)
     for start in range(0, count, height):
         some = slice(start, start + height)
         weights = _weights(rows.values[some], gamma[some], rows.n[some], equal[some])
+        kept = None if rows.kept is None else rows.kept[some]
         width = max(1, _PIECE // weights.values.size)
         of_these = Expectation(*(a[some] for a in expectation))
         for first in range(0, d, width):
             columns = slice(first, first + width)
             h = cube[some, :, columns].transpose(0, 2, 1)
             of_h = given.origin[some, columns], given.exponent[some, columns]
-            table[:, some, columns] = _regression(weights, h, *of_h, of_these)
+            table[:, some, columns] = _regression(weights, h, *of_h, of_these, rows.chain, kept)
     return table
 
 
-def _regression(w: _Weights, h: Floats, origin: Floats, exponent: Ints, expectation: Expectation) -> Floats:
-    """The fields for h less its origin and over 2**exponent, (rows, columns, draws).
+def _regression(
+    w: _Weights,
+    h: Floats,
+    origin: Floats,
+    exponent: Ints,
+    expectation: Expectation,
+    chain: int | None,
+    kept: Mask | None,
+) -> Floats:
+    """What `_estimates` gives for h less its origin and over 2**exponent, (rows, columns, draws).
 
     The origin adds its multiple of w: to the estimate that of E_mu[w^gamma], to the slope itself.
     """
@@ -183,8 +209,9 @@ def _regression(w: _Weights, h: Floats, origin: Floats, exponent: Ints, expectat
     size = np.maximum(np.abs(y).max(axis=2), np.where(w.zeros > 0, np.abs(at_no_weight), 0.0))
     y /= np.where(size > 0.0, size, 1.0)[:, :, None]
     rest = np.where(size > 0.0, at_no_weight / size, 0.0)
-    squares, fourths = square_sums(y)
-    squares, fourths = squares + w.zeros * rest**2, fourths + w.zeros * rest**4
+    squares, cubes, fourths = power_sums(y)
+    squares, cubes = squares + w.zeros * rest**2, cubes + w.zeros * rest**3
+    fourths += w.zeros * rest**4
     whole_slope = np.where(w.flat, 0.0, slope + own)
     coefficient = expectation.share * whole_slope
     by_second = (1 - expectation.share) * whole_slope**2 * w.squares / np.maximum(w.n - 1, 1)
@@ -192,13 +219,29 @@ def _regression(w: _Weights, h: Floats, origin: Floats, exponent: Ints, expectat
     return np.stack(
         [
             _at_expectation(w, plain, coefficient, near, exponent, expectation),
-            units.scaled(np.sqrt((residual_variance + by_second) / w.n), w.top, exponent),
-            units.scaled(np.sqrt(variance / w.n), w.top, exponent),
             units.scaled(plain, w.top, exponent),
             near,
+            units.scaled(np.sqrt(variance / w.n), w.top, exponent),
+            units.scaled(np.sqrt((residual_variance + by_second) / w.n), w.top, exponent),
+            np.where(fourths > 0.0, cubes / squares**1.5, 0.0),
             np.where(fourths > 0.0, squares**2 / fourths, 0.0),
+            _along_chains(w, whole, -plain, chain, kept)[0],
+            *_along_chains(w, y, rest, chain, kept),
         ]
     )
+
+
+def _along_chains(
+    w: _Weights, deviations: Floats, at_no_weight: Floats, chain: int | None, kept: Mask | None
+) -> Floats:
+    """`chains.along_chains` of deviations that are `at_no_weight` where there is no weight."""
+    shape = at_no_weight.shape
+    if chain is None:
+        return np.ones((3, *shape))
+    series = np.where(w.positive[:, None], deviations, at_no_weight[:, :, None])
+    if kept is not None:
+        series = np.where(kept[:, None], series, 0.0)
+    return chains.along_chains(series.reshape(-1, series.shape[2]), chain).reshape(3, *shape)
 
 
 def _at_expectation(

@@ -38,6 +38,7 @@ VERDICTS = {
 }
 # These statuses say nothing against an estimate by themselves.
 _HARMLESS = (Status.OK, Status.FLAT, Status.CONSTANT_H, Status.TWO_VALUED_H, Status.INFEASIBLE)
+_ROUGH = (Status.ERROR_ROUGH, Status.ERROR_UNCERTAIN)
 _LISTED = 10
 
 
@@ -162,14 +163,14 @@ class Diagnosis(Tail, Result):
             for a in (self.khat, self.k_max, self.ess_ratio)
         )
         codes = np.asarray(self.status)
-        known = np.isin(codes, (*_HARMLESS, Status.ERROR_UNCERTAIN, Status.DEGENERATE_TAIL))
+        known = np.isin(codes, (*_HARMLESS, *_ROUGH, Status.DEGENERATE_TAIL))
         found = np.select(
             [
                 ~known,
                 khat >= 1.0,
                 khat > k_max,
                 np.isnan(khat),
-                codes == Status.ERROR_UNCERTAIN,
+                np.isin(codes, _ROUGH),
                 ratio < self.ess_min,
             ],
             ["unknown", "no estimate", "too small an error", "unknown", "rough", "noisy"],

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isdiag._core import statuses, tails
+from isdiag._core import chains, statuses, tails
 from isdiag._core.boundary import Rows
 from isdiag._core.moments import log_mean_weight, mean
 from isdiag._core.typing import Direction, Estimator, Floats, Ints, Mask
@@ -255,13 +255,16 @@ def _found(w: _Weights, found: _Estimate, of_tail: Floats) -> dict[str, Any]:
         estimate = np.where(none, 0.0, estimate)
     unknown = (status == NO_WEIGHT) | (status == NOT_FINITE) | np.isnan(of_tail)
     error_draws = rows.n * mean_square**2 / fourths
+    if rows.chain is not None:
+        efficiency, _, error_draws = chains.along_chains(chains.centred(rows, influence), rows.chain)
+        std_error = std_error / np.sqrt(efficiency)
     std_error = np.where(unknown | np.isinf(estimate), np.nan, std_error)
     statuses.erase(rows.n == 1, std_error)
     # Of equal weights the error is but rounding.
     uncertain = np.where(
         status == FLAT,
         status,
-        statuses.of_error(error_draws, (std_error == 0.0) & ~(error_draws > 0.0)),
+        statuses.of_error(error_draws, ~(std_error > 0.0) & ~(error_draws > 0.0)),
     )
     return {
         "estimate": np.where(unknown, np.nan, estimate),

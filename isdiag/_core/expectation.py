@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isdiag._core import statuses, tails, units, weights
-from isdiag._core.bands import FINITE_VARIANCE
+from isdiag._core import chains, intervals, statuses, tails, units, weights
 from isdiag._core.boundary import EPS_FLOAT64, Rows, read_only, real_array
-from isdiag._core.moments import Moments, half_width, moments_of, square_sums
+from isdiag._core.moments import Moments, influence_along, log_mean, moments_of, power_sums
 from isdiag._core.typing import Codes, Floats, IntervalMethod, Ints, Values
 from isdiag._kernels.records import OK
 from isdiag.status import Status
@@ -46,7 +45,7 @@ def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints, workers
             off = h - moments.estimate[:, j, None]
             log_f = np.where(positive & (off != 0.0), tempered + np.log(np.abs(off)), -np.inf)
             sizes = np.exp(log_f - log_f.max(axis=1, keepdims=True))
-            squares, fourths = square_sums(sizes)
+            squares, _, fourths = power_sums(sizes)
             fields["ess"][:, j] = sizes.sum(axis=1) ** 2 / squares
             fields["error_draws"][:, j] = squares**2 / fourths
             low, high = np.fmin.reduce(h, axis=1), np.fmax.reduce(h, axis=1)
@@ -97,41 +96,56 @@ def interval(
     workers: int,
 ) -> dict[str, Any]:
     """The fields of `ConfidenceInterval`."""
-    found = components(rows, values, gamma, lengths, workers)
-    khat, moments = found.fields["khat"], found.moments
-    if bounds is not None:  # h has no tail of its own
-        khat = np.where(np.isfinite(moments.estimate), found.khat_weights[:, None], np.nan)
-    if method == "auto":
-        other = "chebyshev" if bounds is None else "bounded"
-        chosen = np.where(khat < FINITE_VARIANCE, "delta", other)
-    else:
-        chosen = np.full(found.status.shape, method)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        estimate = moments.estimate.copy()
-        half = half_width(moments.std_error, found.fields["error_draws"], rows.n, level)
-        half = np.where(moments.std_error == 0.0, 0.0, half)
-        if (chosen == "chebyshev").any():
-            log_weights = read_only(weights.truncated(rows, gamma, workers))
-            cut = moments_of(log_weights, np.ones(len(rows)), values, workers)
-            estimate = np.where(chosen == "chebyshev", cut.estimate, estimate)
-            half = np.where(chosen == "chebyshev", cut.std_error / np.sqrt(1.0 - level), half)
-        statuses.erase(rows.n == 1, half)
-        if bounds is not None:
-            _check_within(rows, values, gamma, bounds)
-            spread = (bounds[1] - bounds[0]) / np.sqrt(moments.ess[:, None] * (1.0 - level))
-            half = np.where(chosen == "bounded", spread, half)
+    khat, of_weights = tails.khat(rows, lengths, gamma, workers)
+    moments = _moments_of_each(rows, values, gamma, workers)
+    estimate = moments.estimate
+    error = chains.Error(moments.std_error, moments.skewness, moments.error_draws, rows.n)
+    with np.errstate(invalid="ignore", divide="ignore"):  # rows without weight
+        _, mean_error = log_mean(moments, rows.n)
+    if rows.chain is not None:
+        mean_error = mean_error / np.sqrt(weights.relative_efficiency(rows, rows.values, gamma))
+        error = error.along(influence_along(rows, rows.values, gamma, values))
+    statuses.erase(rows.n == 1, error.std_error, error.error_draws)
+    if method == "bounded" and bounds is not None:
+        half = (bounds[1] - bounds[0]) / np.sqrt(moments.ess[:, None] * (1.0 - level))
+        half = np.where(np.isnan(error.std_error), np.nan, half)
         low, high = estimate - half, estimate + half
-        if bounds is not None:
-            low, high = np.maximum(low, bounds[0]), np.minimum(high, bounds[1])
+    elif method == "delta":
+        low, high = intervals.student(estimate, error, level)
+    else:
+        low, high = intervals.interval(estimate, error, khat, mean_error, level)
+    if bounds is not None:
+        _check_within(rows, values, gamma, bounds)
+        low, high = np.maximum(low, bounds[0]), np.minimum(high, bounds[1])
+    uncertain = statuses.of_error(error.error_draws, moments.status_h == Status.CONSTANT_H)
     return {
         "low": low,
         "high": high,
         "estimate": estimate,
         "level": level,
-        "method": chosen,
+        "method": method,
         "khat": khat,
-        "status": found.status,
+        "error_draws": error.error_draws,
+        "status": statuses.first_of(of_weights, moments.status_h, uncertain),
     }
+
+
+def _moments_of_each(rows: Rows, values: Values, gamma: Floats, workers: int) -> Moments:
+    """Moments of each component of h by itself, with the skewness and the draws of its own error."""
+    count, draws = rows.values.shape
+    d = values.shape[1] // draws
+    if d == 1:
+        return moments_of(rows.values, gamma, values, workers)
+    cube = values.reshape(count, draws, d)
+    columns = [np.ascontiguousarray(cube[:, :, j]) for j in range(d)]
+    alone = [moments_of(rows.values, gamma, read_only(column), workers) for column in columns]
+    if not alone:
+        return moments_of(rows.values, gamma, values, workers)
+    wide = {
+        name: np.concatenate([getattr(each, name) for each in alone], axis=1)
+        for name in ("estimate", "std_error", "bias", "skewness", "error_draws", "status_h")
+    }
+    return alone[0]._replace(**wide)
 
 
 def _check_within(rows: Rows, values: Values, gamma: Floats, limits: tuple[float, float]) -> None:

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import statuses, tails, threads, units, weights
+from isdiag._core import chains, statuses, tails, threads, units, weights
 from isdiag._core.boundary import Rows
+from isdiag._core.intervals import interval
+from isdiag._core.moments import power_sums
 from isdiag._core.typing import Codes, Floats, Ints, Values
 from isdiag._kernels.records import BY_MAX, BY_MSE, BY_NONE, CONSTANT_H, NOT_FINITE_H
 
@@ -20,9 +22,8 @@ class LeastError(NamedTuple):
     """Estimates of least error, (rows, d), and the influence of each draw on them, (rows, d, n)."""
 
     estimate: Floats
-    std_error: Floats
     bias: Floats
-    error_draws: Floats
+    error: chains.Error
     influence: Floats
     presence: Codes  # a status code for each row: OK, NO_WEIGHT or NOT_FINITE
 
@@ -36,8 +37,16 @@ def least_error(rows: Rows, values: Values, lengths: Ints, workers: int) -> Leas
     shape = (len(rows), values.shape[1] // draws)
     found = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty((*shape, draws))
     threads.spread(_kernels.least_error_rows, (rows.values, cap, values, *found), (), workers)
-    statuses.erase(rows.n == 1, *found[1:4])
-    return LeastError(*found, presence)
+    estimate, std_error, bias, error_draws, influence = found
+    squares, cubes, _ = power_sums(influence)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        skewness = np.where(squares > 0.0, cubes / squares**1.5, 0.0)
+        error = chains.Error(std_error, skewness, error_draws, rows.n)
+        if rows.chain is not None:
+            found = chains.along_chains(influence.reshape(-1, draws), rows.chain)
+            error = error.along(found.reshape(3, *shape))
+    statuses.erase(rows.n == 1, error.std_error, bias, error.error_draws)
+    return LeastError(estimate, bias, error, influence, presence)
 
 
 def _least_error_of(
@@ -47,8 +56,8 @@ def _least_error_of(
     one = np.ones(len(rows))
     given = units.standard(rows, values, one)
     least = least_error(rows, given.values, lengths, workers)
-    of_h = statuses.of_h(rows, values, one, least.estimate, least.std_error)
-    statuses.erase(of_h == NOT_FINITE_H, *least[:4])
+    of_h = statuses.of_h(rows, values, one, least.estimate, least.error.std_error)
+    statuses.erase(of_h == NOT_FINITE_H, least.estimate, least.bias, *least.error[:3])
     return given, least, of_h
 
 
@@ -87,7 +96,7 @@ def mse_curve(rows: Rows, values: Values, lengths: Ints, gammas: Floats, workers
             "estimate": given.place(found["estimate"]),
             "mse": given.spread(given.spread(found["mse"])),
             "reference": given.place(least.estimate),
-            "reference_std_error": given.spread(least.std_error),
+            "reference_std_error": given.spread(least.error.std_error),
             "status": statuses.first_of(least.presence, of_h),
         }
 
@@ -116,15 +125,16 @@ def select_accurate(
     khat_tempered, _ = tails.khat(rows, lengths, gamma, workers)
     ess, _, _ = weights.ess_and_share(rows, gamma, workers)
     with np.errstate(over="ignore"):
-        std_error, bias = given.spread(least.std_error), given.spread(least.bias)
+        std_error, bias = given.spread(least.error.std_error), given.spread(least.bias)
         squared = std_error**2 + bias**2
+    low, high = interval(least.estimate, least.error, khat)
     return {
         "gamma": gamma,
         "estimate": given.place(least.estimate),
         "std_error": std_error,
         "bias": bias,
         "mse": squared,
-        "error_draws": least.error_draws,
+        "error_draws": least.error.error_draws,
         "khat": khat,
         "khat_tempered": khat_tempered,
         "ess": ess,
@@ -134,6 +144,8 @@ def select_accurate(
         "status": statuses.first_of(
             status,
             of_h,
-            statuses.of_error(least.error_draws, of_h == CONSTANT_H),
+            statuses.of_error(least.error.error_draws, of_h == CONSTANT_H),
         ),
+        "low": given.place(low),
+        "high": given.place(high),
     }

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import parts, statuses, tails, units, weights
+from isdiag._core import chains, parts, statuses, tails, units, weights
 from isdiag._core.boundary import Rows, read_only
+from isdiag._core.intervals import interval
 from isdiag._core.typing import Codes, Floats, Ints, Records, Smoothing, Values
 from isdiag._kernels.records import CONSTANT_H, NOT_FINITE_H, OK, SUMMED
-
-LEVEL = 0.95
 
 _LARGE, _LARGEST = 1e300, float(np.finfo(np.float64).max)
 
@@ -23,6 +22,7 @@ class Moments(NamedTuple):
     estimate: Floats
     std_error: Floats
     bias: Floats
+    skewness: Floats  # of the estimate; 0, for nothing known, of a component of several
     error_draws: Floats
     status_h: Codes  # OK, CONSTANT_H or NOT_FINITE_H where there are weights
     ess: Floats
@@ -36,7 +36,8 @@ def moments_of(log_weights: Floats, gamma: Floats, h: Values, workers: int = 1) 
     """Moments of `Rows.trailing` values under w^gamma."""
     rows, draws = log_weights.shape
     shape = (rows, h.shape[1] // draws)
-    numbers = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape, np.int8)
+    estimate, std_error, bias, skewness, error_draws = (np.empty(shape) for _ in range(5))
+    numbers = estimate, std_error, bias, skewness, error_draws, np.empty(shape, np.int8)
     summed = cast("Records", np.empty(rows, SUMMED))
     parts.over_rows(_kernels.moment_rows, (log_weights, gamma, h, *numbers, summed), (), workers)
     of_row = ("ess", "log_total", "variance", "n_finite", "status")
@@ -53,10 +54,10 @@ def mean(rows: Rows, values: Values) -> Floats:
     return total / np.maximum(rows.n, 1)[:, None]
 
 
-def square_sums(f: Floats) -> tuple[Floats, Floats]:
-    """Sums of f^2 and of f^4 over the last axis: (sum f^2)^2 / sum f^4 draws carry a variance of f."""
-    squares = f * f
-    return squares.sum(axis=-1), (squares * squares).sum(axis=-1)  # f**4 takes many times as long
+def power_sums(f: Floats) -> tuple[Floats, Floats, Floats]:
+    """Sums of f^2, f^3 and f^4 over the last axis: (sum f^2)^2 / sum f^4 draws carry a variance of f."""
+    squares = f * f  # f**4 takes many times as long
+    return squares.sum(axis=-1), (squares * f).sum(axis=-1), (squares * squares).sum(axis=-1)
 
 
 def mean_variance(ess: Any, n: Any) -> Any:
@@ -75,22 +76,10 @@ def log_mean_weight(rows: Rows, gamma: Floats, workers: int = 1) -> tuple[Floats
     moments = moments_of(rows.values, gamma, rows.values, workers)  # h is not looked at here
     with np.errstate(invalid="ignore", divide="ignore"):
         value, std_error = log_mean(moments, rows.n)
+        if rows.chain is not None:
+            std_error = std_error / np.sqrt(weights.relative_efficiency(rows, rows.values, gamma))
     statuses.erase((rows.n == 1) & (gamma > 0.0), std_error)
     return value, std_error, moments.ess
-
-
-def half_width(std_error: Floats, error_draws: Floats, n: Ints, level: float) -> Floats:
-    """Half the width of a t interval.
-
-    Of n draws n_e = (sum f^2)^2 / sum f^4 carry a variance; it varies as one of 2 / (1 / n_e - 1 / n) degrees
-    of freedom (Satterthwaite 1946), of n - 1 for a normal f, and no more are claimed: n_e is itself seen.
-    Divides by 0 where no draw carries an error, or there is one.
-    """
-    from scipy.special import stdtrit  # noqa: PLC0415 -- scipy is not imported before it is used
-
-    draws = n[:, None]
-    variance = np.maximum(1.0 / error_draws - 1.0 / draws, 2.0 / (draws - 1))
-    return std_error * stdtrit(np.maximum(2.0 / variance, 1.0), 0.5 + 0.5 * level)
 
 
 def estimates(
@@ -108,21 +97,26 @@ def estimates(
     moments = moments_of(log_weights, used, h, workers)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         log_z, log_z_std_error = log_mean(moments, rows.n)
-        log_z = log_z + origin
+        log_z, ess = log_z + origin, moments.ess
+        if rows.chain is not None:
+            of_weights = weights.relative_efficiency(rows, log_weights, used)
+            ess, log_z_std_error = ess * of_weights, log_z_std_error / np.sqrt(of_weights)
         if not normalize:
             moments = _not_normalized(rows, log_weights, used, origin, h, moments)
             mean_weight = statuses.of_mean_weight(log_z, log_z_std_error, moments.ess)
             status = statuses.first_of(status, np.where(gamma == 1.0, mean_weight, OK))
-        statuses.erase(rows.n == 1, moments.std_error, moments.bias, moments.error_draws, log_z_std_error)
-        estimate, std_error, error_draws = moments.estimate, moments.std_error, moments.error_draws
-        half = half_width(std_error, error_draws, rows.n, LEVEL)
-        low, high = estimate - half, estimate + half
+        error = chains.Error(moments.std_error, moments.skewness, moments.error_draws, rows.n)
+        if rows.chain is not None:
+            error = error.along(influence_along(rows, log_weights, used, h, normalize=normalize))
+        statuses.erase(rows.n == 1, error.std_error, moments.bias, error.error_draws, log_z_std_error)
+    estimate, error_draws = moments.estimate, error.error_draws
+    low, high = interval(estimate, error, khat, log_z_std_error if normalize else None)
     uncertain = statuses.of_error(error_draws, moments.status_h == CONSTANT_H)
     return {
         "estimate": estimate,
-        "std_error": std_error,
+        "std_error": error.std_error,
         "bias": moments.bias,
-        "ess": moments.ess,
+        "ess": ess,
         "khat": khat,
         "status": statuses.first_of(status, moments.status_h, uncertain),
         "low": low,
@@ -131,6 +125,27 @@ def estimates(
         "log_z_std_error": log_z_std_error,
         "error_draws": error_draws[:, 0] if error_draws.shape[1] else np.full(len(rows), np.nan),
     }
+
+
+def influence_along(
+    rows: Rows, log_weights: Floats, gamma: Floats, h: Values, *, normalize: bool = True
+) -> Floats:
+    """`chains.along_chains` of the influence of each draw on each estimate: (3, rows, d)."""
+    count, draws = log_weights.shape
+    given = units.standard(rows, h, gamma)
+    cube = given.values.reshape(count, draws, -1) if h.size else given.values.reshape(count, draws, 0)
+    found = np.empty((3, count, cube.shape[2]))
+    with np.errstate(all="ignore"):  # rows without weight, h of any kind
+        relative, _ = weights.over_largest(log_weights, gamma)
+        for j in range(cube.shape[2]):
+            product = np.where(relative == 0.0, 0.0, relative * cube[:, :, j])
+            # About the mean of h under the weights, or about that at the origin of h, which adds w.
+            shift = -product.sum(axis=1) / relative.sum(axis=1)
+            if not normalize:
+                shift = units.times_power_of_two(given.origin[:, j], -given.exponent[:, j])
+            series = chains.centred(rows, product + shift[:, None] * relative)
+            found[:, :, j] = chains.along_chains(series, rows.chain)
+    return found
 
 
 def _weights_to_use(
@@ -164,7 +179,7 @@ def _not_normalized(
     count, draws = log_weights.shape
     given = units.standard(rows, h, gamma)
     cube = given.values.reshape(count, draws, -1) if h.size else given.values.reshape(count, draws, 0)
-    estimate, std_error, error_draws = (np.empty_like(moments.estimate) for _ in range(3))
+    estimate, std_error, skewness, error_draws = (np.empty_like(moments.estimate) for _ in range(4))
     n = rows.n.astype(np.float64)
     with np.errstate(all="ignore"):  # rows without weight, h of any kind
         relative, own_top = weights.over_largest(log_weights, gamma)
@@ -185,13 +200,15 @@ def _not_normalized(
                 + origin[:, None] * (relative - mean_weight[:, None])
             )
             off = np.where(positive, off, 0.0)
-            squares, fourths = square_sums(off)
-            squares, fourths = squares + zeros * average**2, fourths + zeros * average**4
+            squares, cubes, fourths = power_sums(off)
+            squares, cubes = squares + zeros * average**2, cubes - zeros * average**3
+            fourths += zeros * average**4
             estimate[:, j] = units.scaled(average, top, exponent)
             std_error[:, j] = units.scaled(np.sqrt(squares / (n - 1.0) / n), top, exponent)
+            skewness[:, j] = np.where(fourths == 0.0, 0.0, cubes / squares**1.5)
             error_draws[:, j] = np.where(fourths == 0.0, 0.0, squares**2 / fourths)
     if cube.shape[2] > 1:
-        error_draws = moments.error_draws
+        skewness, error_draws = moments.skewness, moments.error_draws
     statuses.erase(moments.status_h == NOT_FINITE_H, estimate, std_error)
     # What a mean is of is w h, which varies with the weights.
     of_h = np.where((moments.status_h == CONSTANT_H) & (std_error > 0.0), OK, moments.status_h)
@@ -199,6 +216,7 @@ def _not_normalized(
         estimate=estimate,
         std_error=std_error,
         bias=0.0 * moments.bias,
+        skewness=skewness,
         error_draws=error_draws,
         status_h=of_h,
     )

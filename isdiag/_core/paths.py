@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import selection, tails, weights
+from isdiag._core import selection, statuses, tails, weights
 from isdiag._core.bands import Constraints
 from isdiag._core.boundary import Rows, exponents, filled, read_only, rows_of
 from isdiag._core.moments import log_mean_weight, moments_of
-from isdiag._core.statuses import LEAST_ERROR_DRAWS
 from isdiag._core.typing import Axis, Codes, Floats, Ints
 from isdiag.status import Status
 
@@ -148,7 +147,8 @@ def thermodynamic(rows: Rows, path: Floats, *, corrected: bool) -> dict[str, Any
     estimate[status == Status.NOT_FINITE] = np.nan
     std_error[np.isnan(estimate)] = np.nan
     disagreement[np.isnan(estimate)] = np.nan
-    status[(status == Status.OK) & (apart | ~(error_draws >= LEAST_ERROR_DRAWS))] = Status.ERROR_UNCERTAIN
+    grade = np.where(apart, Status.ERROR_UNCERTAIN, statuses.of_error(error_draws, constant=False))
+    status = np.where(status == Status.OK, grade, status).astype(np.int8)
     return {
         "estimate": estimate,
         "std_error": std_error,

@@ -12,9 +12,9 @@ from typing import Any, Self, cast
 import numpy as np
 
 from isdiag._core import bands
-from isdiag._core.bands import FINITE_VARIANCE
+from isdiag._core.bands import FEW_ERROR_DRAWS, ROUGH_ERROR_DRAWS
 from isdiag._core.boundary import Rows
-from isdiag._core.typing import Codes, Given, Limits, LogWeights, PerRow, Records, Statuses, Words
+from isdiag._core.typing import Codes, Given, Limits, LogWeights, PerRow, Records, Statuses
 from isdiag.status import NonFiniteWarning, Status
 
 # Names of the codes of what set gamma (isdiag._kernels.records).
@@ -294,8 +294,9 @@ class SNIS(Tail, Result):
     status : Status or array of the batch shape
         What became of the row.
     low, high : float or array
-        Ends of a 95 % interval, in the shape of `estimate`: Student's t with
-        ``2 / (1 / error_draws - 1 / n)`` degrees of freedom, n - 1 at most.
+        Ends of a 95 % interval, in the shape of `estimate`, made as by `confidence_interval`; from -inf to
+        inf where no draw carries an error. For h with axes of its own they are symmetric, as the skewness of
+        each component is not looked at.
     log_z : float or array of the batch shape
         Log of the mean of ``w**gamma``: of the ratio of normalising constants if the log-weights are
         those of unnormalised densities, gamma being 1.
@@ -397,6 +398,8 @@ class AccurateSelection(Tail, Result):
         What set gamma: "mse", "max", or "none" where there is no gamma.
     status : Status or array of the batch shape
         What became of the row.
+    low, high : float or array
+        Ends of a 95 % interval around `estimate`, made as by `confidence_interval`.
     """
 
     gamma: PerRow
@@ -412,6 +415,8 @@ class AccurateSelection(Tail, Result):
     n: PerRow
     limited_by: Limits
     status: Statuses
+    low: PerRow
+    high: PerRow
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -487,11 +492,15 @@ class ExpectationDiagnostics(Tail, Result):
     status: Statuses
 
 
-_CLAIM = "khat is below 1/2: finite variance is plausible, and the interval is asymptotically right."
-_NO_CLAIM = (
-    "No finite-variance claim: khat is 1/2 or more, or unknown. The interval covers what the truncated or "
-    "bounded weights estimate and may miss what the draws do not show."
-)
+# What an interval claims, by the status that its error has; see docs/explanation/which_rule.md.
+_CLAIMS = {
+    "unknown": "Nothing is known of the error.",
+    "no mean": "khat is 1 or more: the weights may have no finite mean, and nothing can be said.",
+    "none": "No draw carries an error: nothing can be said of values that were not drawn.",
+    "few": "Fewer than 6 draws carry the error: such intervals are wide, and miss what no draw shows.",
+    "rough": "Fewer than 15 draws carry the error: such intervals cover less often than they say.",
+    "enough": "15 draws or more carry the error: such intervals cover about as often as they say.",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -506,27 +515,34 @@ class ConfidenceInterval(Tail, Result):
         The estimate that the interval is built around.
     level : float
         The coverage asked for.
-    method : str or NumPy array of str
-        "delta", "chebyshev" or "bounded": see `confidence_interval`.
-    khat : float or array
-        Largest tail shape of ``w**gamma * (h - estimate)`` and of the weights; of the weights alone where
-        bounds of h are given.
+    method : str
+        "hall", "delta" or "bounded": see `confidence_interval`.
+    khat : float or array of the batch shape
+        Shape of the tail of ``w**gamma``; `expectation_diagnostics` has that of ``w**gamma * (h - E[h])``.
+    error_draws : float or array
+        How many draws carry the squared standard error, in the shape of `estimate`.
     status : Status or array
-        As of `expectation_diagnostics`.
+        What became of the row and of h, in the shape of `estimate`.
     """
 
     low: PerRow
     high: PerRow
     estimate: PerRow
     level: Given
-    method: Words
+    method: Given
     khat: PerRow
+    error_draws: PerRow
     status: Statuses
 
     @property
     def claim(self) -> Any:
         """What can be claimed, in words: a str, or a NumPy array of them."""
-        words = np.where(np.asarray(self.khat) < FINITE_VARIANCE, _CLAIM, _NO_CLAIM)
+        draws, khat = np.asarray(self.error_draws), np.asarray(self.khat)
+        no_mean = (khat >= 1.0) & np.isfinite(khat)
+        no_mean = no_mean.reshape(no_mean.shape + (1,) * (draws.ndim - no_mean.ndim)) & ~np.isnan(draws)
+        grades = [np.isnan(draws), no_mean, draws == 0.0, draws < FEW_ERROR_DRAWS, draws < ROUGH_ERROR_DRAWS]
+        *poor, enough = _CLAIMS.values()
+        words = np.select(grades, poor, enough)
         return words.item() if words.ndim == 0 else words
 
 
@@ -575,6 +591,10 @@ class ControlVariate(Tail, Result):
         `coefficient` and both standard errors are not to be relied on.
     status : Status or array of the batch shape
         What became of the row.
+    low, high : float or array
+        Ends of a 95 % interval around `estimate`, made as by `confidence_interval`.
+    error_draws : float or array
+        How many draws carry the squared standard error, in the shape of `estimate`.
     """
 
     estimate: PerRow
@@ -584,6 +604,9 @@ class ControlVariate(Tail, Result):
     coefficient: PerRow
     khat: PerRow
     status: Statuses
+    low: PerRow
+    high: PerRow
+    error_draws: PerRow
 
 
 @dataclass(frozen=True, eq=False, repr=False)

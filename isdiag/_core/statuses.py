@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from isdiag._core.bands import FEW_ERROR_DRAWS, ROUGH_ERROR_DRAWS
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Codes, Floats, Ints, Mask, Values
 from isdiag._core.weights import looked_at
@@ -20,6 +21,7 @@ ORDER = (
     Status.INFEASIBLE,
     Status.NOT_NORMALIZED,
     Status.ERROR_UNCERTAIN,
+    Status.ERROR_ROUGH,
     Status.TAIL_TOO_SHORT,
     Status.DEGENERATE_TAIL,
     Status.CONSTANT_H,
@@ -30,14 +32,15 @@ ORDER = (
 _ALL_OK = bytes([Status.OK])
 _CODES = np.array(ORDER, np.int8)
 _RANKS = np.argsort(_CODES)
-_OK, _UNCERTAIN, _NOT_NORMALIZED = (
-    np.int8(status) for status in (Status.OK, Status.ERROR_UNCERTAIN, Status.NOT_NORMALIZED)
+_OK, _ROUGH, _UNCERTAIN, _NOT_NORMALIZED = (
+    np.int8(status)
+    for status in (Status.OK, Status.ERROR_ROUGH, Status.ERROR_UNCERTAIN, Status.NOT_NORMALIZED)
 )
 
-# With so many draws behind it a standard error is itself known within a tenth: 1 / (2 sqrt(25)).
-LEAST_ERROR_DRAWS = 25.0
 # A log of a mean weight beyond so many of its standard errors is not 0; below, rounding could explain it.
+# With so many draws behind it that error is itself known within a tenth: 1 / (2 sqrt(25)).
 _MANY = 5.0
+MANY_DRAWS = 25.0
 _ROUNDING = 1e-9
 
 
@@ -83,12 +86,13 @@ def erase(where: Mask, *numbers: Floats) -> None:
 
 
 def of_error(error_draws: Floats, constant: Any) -> Codes:
-    """ERROR_UNCERTAIN where an error rests on few draws and what it is of is not constant, else OK."""
-    return np.where((error_draws < LEAST_ERROR_DRAWS) & ~constant, _UNCERTAIN, _OK)
+    """ERROR_UNCERTAIN or ERROR_ROUGH where an error rests on few draws and what it is of is not constant."""
+    grade = np.where(error_draws >= FEW_ERROR_DRAWS, _ROUGH, _UNCERTAIN)
+    return np.where((error_draws >= ROUGH_ERROR_DRAWS) | constant, _OK, grade)
 
 
 def of_mean_weight(log_mean: Floats, std_error: Floats, ess: Floats) -> Codes:
     """NOT_NORMALIZED where weights whose mean is to be 1 have another, by many standard errors."""
     with np.errstate(invalid="ignore"):
         off = np.abs(log_mean) > np.maximum(_MANY * std_error, _ROUNDING)
-        return np.where(off & (ess >= LEAST_ERROR_DRAWS), _NOT_NORMALIZED, _OK)
+        return np.where(off & (ess >= MANY_DRAWS), _NOT_NORMALIZED, _OK)

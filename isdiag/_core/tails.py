@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import bands, parts
+from isdiag._core import bands, parts, weights
 from isdiag._core.boundary import Rows, filled
 from isdiag._core.check import whole
 from isdiag._core.typing import Codes, Floats, Ints, Records
@@ -22,8 +22,13 @@ def _uniform_length(n: int, r_eff: float) -> int:
 
 
 def lengths_of(rows: Rows, r_eff: Any = 1.0, tail_length: Any = None) -> Ints:
-    """The tail length of each row; a pinned one is cut to leave a draw below the tail."""
+    """The tail length of each row; a pinned one is cut to leave a draw below the tail.
+
+    r_eff may be None: of independent draws it is 1, of chains that of their weights.
+    """
     if tail_length is None:
+        if r_eff is None:
+            r_eff = 1.0 if rows.chain is None else _efficiency_of_weights(rows)
         if rows.uniform and type(r_eff) is float and 0.0 < r_eff < np.inf:
             length = _uniform_length(rows.values.shape[1], r_eff)
             return filled(len(rows), length, np.int64)
@@ -35,6 +40,12 @@ def lengths_of(rows: Rows, r_eff: Any = 1.0, tail_length: Any = None) -> Ints:
         msg = f"tail_length={length} must be smaller than the number of draws, {draws}"
         raise ValueError(msg)
     return np.maximum(np.minimum(rows.n - 1, min(length, draws)), 0)
+
+
+def _efficiency_of_weights(rows: Rows) -> Floats:
+    """In the batch shape, 1 where it is unknown."""
+    found = weights.relative_efficiency(rows, rows.values, np.ones(len(rows)))
+    return np.where(np.isnan(found), 1.0, found).reshape(rows.batch_shape)
 
 
 def khat(rows: Rows, lengths: Ints, gamma: Floats, workers: int = 1) -> tuple[Floats, Codes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import parts
+from isdiag._core import chains, parts
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Codes, Floats, Kind, Mask
 from isdiag._kernels.records import NEXT_TO_NOTHING, NO_WEIGHT, NOT_FINITE, OK
@@ -15,6 +15,13 @@ def over_largest(log_w: Floats, gamma: Floats) -> tuple[Floats, Floats]:
     """Rows of w^gamma over the largest of the row, and that one's logarithm, (rows, 1)."""
     relative, top = _relative(log_w, gamma)
     return np.where(_is_something(log_w, relative), np.exp(relative), 0.0), top
+
+
+def relative_efficiency(rows: Rows, log_w: Floats, gamma: Floats) -> Floats:
+    """Of w^gamma along the chains that the draws of rows make, see `isdiag._core.chains`."""
+    with np.errstate(all="ignore"):  # rows without weight, log-weights of any size
+        relative, _ = over_largest(log_w, gamma)
+        return chains.efficiency(chains.centred(rows, relative), rows.chain)
 
 
 def looked_at(log_w: Floats, gamma: Floats) -> Mask:

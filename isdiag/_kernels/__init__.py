@@ -23,6 +23,7 @@ _ENTRIES = {
     "curve": ("curve_rows",),
     "ess_search": ("searching_ess",),
     "gpd": ("gpd_fit_rows", "weighted_gpd_row"),
+    "interval": ("freedom_rows", "interval_rows"),
     "least_error": ("least_error_rows",),
     "moments": ("estimating", "first_at", "scalar_sums_part"),
     "power_sums": ("body_sums_part", "moments_part", "summing"),

@@ -27,13 +27,14 @@ def store_sums(row, extent, gamma, s1, s2, record, e):
 
 
 def averaging(extent_of, first_at, estimate, vector_estimates):
-    def moment_rows(rows, gamma, h, mean, std_error, bias, error_draws, status, summed):
+    def moment_rows(rows, gamma, h, mean, std_error, bias, skewness, error_draws, status, summed):
         """Self-normalised estimates of h under w^gamma, h[r] being (n, d) flattened; a `SUMMED` for each row.
 
         With wbar the normalised weights: mean sum wbar h, delta-method variance sum wbar^2 (h - mean)^2, bias
         -sum wbar^2 (h - mean). A draw of zero weight is not looked at: its h may be anything. log_total is
-        the log of sum w^gamma, variance that of `weight_variance`, error_draws how many draws carry the
-        variance of the mean (the sum wbar^2 alone for h of several components), status what became of h.
+        the log of sum w^gamma, variance that of `weight_variance`, skewness that of the mean (0 for h of
+        several components), error_draws how many draws carry its variance (the sum wbar^2 alone for those),
+        status what became of h.
         """
         d = mean.shape[1]
         ws = new_vector_scratch(rows.shape[1], d)
@@ -46,12 +47,14 @@ def averaging(extent_of, first_at, estimate, vector_estimates):
                 mean[r, :] = np.nan
                 std_error[r, :] = np.nan
                 bias[r, :] = np.nan
+                skewness[r, :] = np.nan
                 error_draws[r, :] = np.nan
             elif d == 1:
                 top = first_at(row, extent.high)
                 found = estimate(row, extent.high, g, h[r], top, ws.alone)
                 s1, s2 = found.s1, found.s2
                 mean[r, 0], std_error[r, 0], bias[r, 0] = found.estimate, found.std_error, found.bias
+                skewness[r, 0] = found.skewness
                 error_draws[r, 0] = found.error_draws
                 status[r, 0] = found.status
             else:
@@ -59,6 +62,7 @@ def averaging(extent_of, first_at, estimate, vector_estimates):
                 s1, s2, s4 = vector_estimates(
                     row, extent.high, g, h[r], top, mean[r], std_error[r], bias[r], status[r], ws
                 )
+                skewness[r, :] = 0.0
                 error_draws[r, :] = effective_draws(s2, s4)
             store_sums(row, extent, g, s1, s2, summed[r], ws.alone.e)
 

@@ -50,6 +50,15 @@ def block_weights(part, high, gamma, e):
         e[i] = weight if (v > LOWEST) & (t > -np.inf) else 0.0
 
 
+class _ThirdPowers(NamedTuple):
+    """Sums of a^i e^j with i + j = 3, a = e (h - centre)."""
+
+    e3: float
+    ae2: float
+    a2e: float
+    a3: float
+
+
 class _FourthPowers(NamedTuple):
     """Sums of a^i e^j with i + j = 4, a = e (h - centre)."""
 
@@ -67,6 +76,18 @@ def effective_draws(squares, fourths):
 
 
 @inner
+def skewness_of(squares, cubes):
+    """Skewness of a sum of independent terms, from sums of their squares and cubes; 0 where they are 0."""
+    return cubes / (squares * math.sqrt(squares)) if squares > 0.0 else 0.0
+
+
+@inner
+def _third_power(sums, shift):
+    """Sum of (a - shift e)^3."""
+    return sums.a3 - 3.0 * shift * (sums.a2e - shift * sums.ae2) - shift**3 * sums.e3
+
+
+@inner
 def _fourth_power(sums, shift):
     """Sum of (a - shift e)^4."""
     odd = shift * sums.a3e + shift**3 * sums.ae3
@@ -81,10 +102,11 @@ class ScalarMoments(NamedTuple):
     s2: float  # of e^2
     pull: float  # of e a
     squares: float  # of a^2
+    thirds: _ThirdPowers
     fourths: _FourthPowers
 
 
-SUMS = 10  # that they hold
+SUMS = 14  # that they hold
 
 
 class Scratch(NamedTuple):
@@ -135,8 +157,9 @@ def fill_scalar_sums(row, high, gamma, h, scale, centre, ws):
 
 @inner
 def _scalar_moments_in(totals):
-    fourths = _FourthPowers(totals[5], totals[6], totals[7], totals[8], totals[9])
-    return ScalarMoments(totals[0], totals[1], totals[2], totals[3], totals[4], fourths)
+    thirds = _ThirdPowers(totals[5], totals[6], totals[7], totals[8])
+    fourths = _FourthPowers(totals[9], totals[10], totals[11], totals[12], totals[13])
+    return ScalarMoments(totals[0], totals[1], totals[2], totals[3], totals[4], thirds, fourths)
 
 
 @inner
@@ -193,6 +216,7 @@ class Estimate(NamedTuple):
     bias: float
     s1: float  # sums of e and e^2
     s2: float
+    skewness: float
     error_draws: float
     status: int  # of h: OK, CONSTANT_H or NOT_FINITE_H
 
@@ -210,7 +234,7 @@ class Attempt(NamedTuple):
 @entry
 def begin_estimate(h, top):
     """Ask for sums about h at the largest weight, in the units of h."""
-    unknown = Estimate(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, OK)
+    unknown = Estimate(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, OK)
     return Attempt(3, 1.0, finite_or_zero(h[top]), False, unknown)
 
 
@@ -222,23 +246,26 @@ def step_estimate(row, high, gamma, h, top, attempt, totals, e):
     they do not; where the estimate turns out far from the centre another one about the estimate.
     """
     left, scale, centre = attempt.left - 1, attempt.scale, attempt.centre
-    s1, first_power, s2, pull, squares, powers = _scalar_moments_in(totals)
+    s1, first_power, s2, pull, squares, thirds, fourths = _scalar_moments_in(totals)
     if not attempt.scaled and not is_in_range(squares):
         first = centre
         scale, finite = _scale_of(row, high, gamma, h, first, e)
         if not (finite and abs(h[top]) < np.inf):
-            answer = Estimate(np.nan, np.nan, np.nan, s1, s2, np.nan, NOT_FINITE_H)
+            answer = Estimate(np.nan, np.nan, np.nan, s1, s2, np.nan, np.nan, NOT_FINITE_H)
             return Attempt(0, scale, centre, True, answer)
         if not _varies(row, h, first):
-            return Attempt(0, scale, centre, True, Estimate(first, 0.0, 0.0, s1, s2, 0.0, CONSTANT_H))
+            answer = Estimate(first, 0.0, 0.0, s1, s2, 0.0, 0.0, CONSTANT_H)
+            return Attempt(0, scale, centre, True, answer)
         return Attempt(left, scale, scale * first, True, attempt.answer)
     shift, about, std_error, bias = finished(s1, s2, first_power, squares, pull)
-    error_draws = effective_draws(about, _fourth_power(powers, shift))
+    skewness = skewness_of(about, _third_power(thirds, shift))
+    error_draws = effective_draws(about, _fourth_power(fourths, shift))
     centre += shift
     if not shift * shift * s2 > FAR * about:
         left = 0
     unit = 1.0 / scale
-    answer = Estimate(unit * centre, unit * std_error, unit * bias, s1, s2, error_draws, OK)
+    errors = unit * std_error, unit * bias, s1, s2, skewness, error_draws
+    answer = Estimate(unit * centre, *errors, OK)
     return Attempt(left, scale, centre, attempt.scaled, answer)
 
 

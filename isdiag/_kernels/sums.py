@@ -81,24 +81,25 @@ def _powers_of_y(powers):
 
 
 def _to_the_fourth(builder, x, y):
-    """x, y, x^2, x y, y^2, x^4, x^3 y, x^2 y^2, x y^3, y^4."""
+    """x, y, x^2, x y, y^2, x^3, x^2 y, x y^2, y^3, x^4, x^3 y, x^2 y^2, x y^3, y^4."""
 
     def product(a, b):
         return builder.fmul(a, b, flags=["contract"])
 
     xx, xy, yy = product(x, x), product(x, y), product(y, y)
+    third = product(xx, x), product(xx, y), product(x, yy), product(yy, y)
     fourth = product(xx, xx), product(xx, xy), product(xx, yy), product(xy, yy), product(yy, yy)
-    return [x, y, xx, xy, yy, *fourth]
+    return [x, y, xx, xy, yy, *third, *fourth]
 
 
-_to_the_fourth.count = 10
+_to_the_fourth.count = 14
 LANES = 32  # excesses and blocks are padded with zeros to a multiple
 GRID_LANES = 8  # the grid of a fit is padded to a multiple
 ORDER = 6  # of the series that the search for an ESS goes by
 MOMENTS = 2 * (ORDER + 1)
 pair_sums = _lane_sums(LANES, _powers_of_y(1))
 grid_sums = _lane_sums(GRID_LANES, _powers_of_y(1))
-fourth_sums = _lane_sums(16, _to_the_fourth)
+fourth_sums = _lane_sums(8, _to_the_fourth)
 moment_sums = _lane_sums(GRID_LANES, _powers_of_y(ORDER))
 
 # Rows are worked on in blocks that stay in the first cache. Long sums are sums of segment sums, which

@@ -14,7 +14,7 @@ from isdiag._core.bands import GOOD_KHAT
 from isdiag._core.check import of_kind, one_of
 from isdiag._core.moments import mean_variance
 from isdiag._core.result import Result
-from isdiag._core.statuses import LEAST_ERROR_DRAWS
+from isdiag._core.statuses import MANY_DRAWS
 from isdiag._core.typing import Floats
 from isdiag.rl.batch import Batch, Draws, Limits
 from isdiag.rl.layouts import Level
@@ -327,7 +327,7 @@ def step_of(batch: Batch, reshape: Reshape, normalize: Normalize, level: Level) 
     thin = normalize == "count" and log_mean < log(STALL)
     q01, q50, q99, top = _quantiles(draws.log_w)
     factors = shares if normalize == "batch" else np.exp(np.minimum(log_f, LARGEST)) / n
-    known = raw.ess >= LEAST_ERROR_DRAWS
+    known = raw.ess >= MANY_DRAWS
     measured = known and batch.khat < GOOD_KHAT and level != "geometric"
     return Step(
         coefficients=draws.spread(factors * signal),

@@ -213,7 +213,7 @@ def test_a_verdict_on_h_minds_its_error(rng):
     assert diagnosis.status == Status.ERROR_UNCERTAIN
     assert diagnosis.verdict == "rough"
     assert not diagnosis.ok
-    assert "Fewer than 25" in diagnosis.to_dict()["advice"]
+    assert "Fewer than 6" in diagnosis.to_dict()["advice"]
 
 
 # ---------------------------------------------------------------------------------- the error model

@@ -314,7 +314,7 @@ BAD_OPTIONS = {
     "level": ([0, 1, 1.5, -0.1, np.nan], [*NOT_A_NUMBER, None]),
     "expected_weight": ([0, -1, np.inf, np.nan, [1.0, 1.0, 1.0]], ["a"]),
     **dict.fromkeys(
-        ("rule", "kind", "covariance", "method", "smooth", "direction", "estimator"),
+        ("rule", "kind", "covariance", "method", "smooth", "direction", "estimator", "draws"),
         (["best", "", None, 2], []),
     ),
 }

@@ -101,3 +101,95 @@ def test_labelled_chains_by_name(rng):
     found = isdiag.relative_efficiency(labelled, axis=("chain", "draw"))
     assert found.dims == ("site",)
     np.testing.assert_array_equal(found, isdiag.relative_efficiency(x, axis=(0, 2)))
+
+
+# ------------------------------------------------------------------------------------- draws="mcmc"
+
+
+def chains_of(rng, rho, rows, s):
+    """Log-weights of N(s, 1) against the stationary law N(0, 1) of chains, (rows, 2, 500), and the draws."""
+    x = autoregressive(rng, rho, (rows, 2, 500))
+    return s * x - s**2 / 2, x
+
+
+@pytest.mark.parametrize("rho", [0.5, 0.9])
+def test_intervals_of_chains_cover(rng, rho):
+    log_w, x = chains_of(rng, rho, 250, 0.5)
+    both = {"draws": "mcmc", "axis": (1, 2)}
+    results = (
+        isdiag.snis(log_w, x, **both),
+        isdiag.snis(log_w, x, smooth="psis", **both),
+        isdiag.snis(log_w, x, normalize=False, **both),
+        isdiag.confidence_interval(log_w, x, **both),
+        isdiag.select_gamma(log_w, rule="mse", h=x, **both),
+        isdiag.control_variate(log_w, x, **both),
+    )
+    for result in results:
+        assert np.mean((result.low <= 0.5) & (result.high >= 0.5)) >= 0.89
+    plain = isdiag.snis(log_w, x, axis=(1, 2))
+    assert np.mean((plain.low <= 0.5) & (plain.high >= 0.5)) < 0.85
+    kl = isdiag.kl_divergence(log_w, **both)
+    assert np.mean(np.abs(kl.estimate - 0.125) < 1.96 * kl.std_error) >= 0.85
+    assert np.mean(np.abs(results[0].log_z) < 1.96 * results[0].log_z_std_error) >= 0.88
+
+
+def test_errors_of_chains_by_hand(rng):
+    (log_w,), (x,) = chains_of(rng, 0.8, 1, 0.7)
+    plain = isdiag.snis(log_w, x, axis=(0, 1))
+    found = isdiag.snis(log_w, x, draws="mcmc", axis=(0, 1))
+    w = np.exp(log_w) / np.exp(log_w).sum()
+    f = w * (x - plain.estimate)
+    worth = isdiag.relative_efficiency(f, axis=(0, 1))
+    assert found.estimate == plain.estimate
+    assert found.std_error == pytest.approx(plain.std_error / np.sqrt(worth), rel=1e-9)
+    of_weights = isdiag.relative_efficiency(w, axis=(0, 1))
+    assert found.ess == pytest.approx(plain.ess * of_weights, rel=1e-9)
+    assert found.log_z_std_error == pytest.approx(plain.log_z_std_error / np.sqrt(of_weights), rel=1e-9)
+    assert found.khat == isdiag.pareto_khat(log_w, r_eff=of_weights, axis=(0, 1))
+    given = isdiag.snis(log_w, x, draws="mcmc", r_eff=1.0, axis=(0, 1))
+    assert (given.khat, given.std_error) == (plain.khat, found.std_error)
+    size = round(1 / worth)
+    pieces = np.array([f[c, i : i + size].sum() for c in range(2) for i in range(0, 500, size)])
+    assert found.error_draws == pytest.approx((pieces**2).sum() ** 2 / (pieces**4).sum(), rel=1e-9)
+    interval = isdiag.confidence_interval(log_w, x, draws="mcmc", axis=(0, 1))
+    assert (interval.low, interval.high) == pytest.approx((found.low, found.high), rel=1e-12)
+
+
+def test_of_short_chains_no_error_is_known(rng):
+    found = isdiag.snis(rng.normal(size=(20, 3)), rng.normal(size=(20, 3)), draws="mcmc", axis=(0, 1))
+    assert np.isnan([found.std_error, found.error_draws, found.ess]).all()
+    assert np.isfinite(found.estimate)
+    assert found.status is isdiag.Status.ERROR_UNCERTAIN
+
+
+def test_units_rows_components_and_masks_of_chains(rng):
+    log_w, x = chains_of(rng, 0.7, 3, 0.5)
+    both = {"draws": "mcmc", "axis": (1, 2)}
+    base = isdiag.snis(log_w, np.stack([x, x**2], axis=-1), **both)
+    for j, h in enumerate((x, 1e200 * x**2)):
+        alone = isdiag.snis(log_w, h, **both)
+        scale = 1.0 if j == 0 else 1e200
+        np.testing.assert_allclose(alone.std_error / scale, base.std_error[:, j], rtol=1e-9)
+    for r in range(3):
+        of_row = isdiag.snis(log_w[r], x[r], draws="mcmc", axis=(0, 1))
+        assert of_row.std_error == pytest.approx(base.std_error[r, 0], rel=1e-12)
+    where = np.arange(500) < 400
+    left_out = isdiag.snis(np.where(where, log_w, np.nan), x, where=where, **both)
+    alone = isdiag.snis(log_w[:, :, :400], x[:, :, :400], **both)
+    np.testing.assert_allclose(left_out.std_error, alone.std_error, rtol=0.2)
+    np.testing.assert_allclose(left_out.estimate, alone.estimate, rtol=1e-12)
+
+
+def test_labelled_draws_of_chains(rng):
+    xarray = optional("xarray")
+    log_w, x = chains_of(rng, 0.7, 3, 0.5)
+    labelled = [xarray.DataArray(a, dims=("site", "chain", "draw")) for a in (log_w, x)]
+    found = isdiag.snis(*labelled, draws="mcmc")
+    np.testing.assert_array_equal(found.std_error, isdiag.snis(log_w, x, draws="mcmc", axis=(1, 2)).std_error)
+
+
+def test_a_diagnosis_of_chains(rng):
+    (log_w,), (x,) = chains_of(rng, 0.9, 1, 0.3)
+    diagnosis = isdiag.diagnose(log_w, x, draws="mcmc", axis=(0, 1))
+    assert diagnosis.estimate.std_error == isdiag.snis(log_w, x, draws="mcmc", axis=(0, 1)).std_error
+    assert diagnosis.khat == isdiag.snis(log_w, x, draws="mcmc", axis=(0, 1)).khat

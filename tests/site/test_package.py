@@ -83,6 +83,7 @@ CORE = (
     ("bands", "threads"),
     ("boundary",),
     ("parts", "chains"),
+    ("intervals",),
     ("weights",),
     ("result", "statuses", "units"),
     ("tails", "selection", "caution", "steps", "resampling", "mixture"),
