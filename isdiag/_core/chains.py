@@ -70,7 +70,7 @@ def along_chains(series: Floats, chain: int | None) -> Floats:
     length = draws if chain is None else chain
     for i in np.flatnonzero(np.isfinite(worth)):
         size = min(max(round(1.0 / worth[i]), 1), length)
-        first = np.arange(0, draws, length)[:, None] + np.arange(0, length, size)
+        first: Ints = np.arange(0, draws, length, np.int64)[:, None] + np.arange(0, length, size, np.int64)
         largest = np.abs(series[i]).max()
         pieces = np.add.reduceat(series[i] / (largest if largest > 0.0 else 1.0), first.ravel())
         squares = (pieces**2).sum()
