@@ -162,7 +162,8 @@ def confidence_interval(
 
     References
     ----------
-    [Hall1992]_; [Satterthwaite1946]_; [Agapiou2017]_, theorem 2.1.
+    [Hall1992]_; [Satterthwaite1946]_ for the degrees of freedom; [Fieller1954]_ for the
+    mean weight; [Agapiou2017]_, theorem 2.1.
 
     Examples
     --------

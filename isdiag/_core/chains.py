@@ -70,7 +70,9 @@ def along_chains(series: Floats, chain: int | None) -> Floats:
     length = draws if chain is None else chain
     for i in np.flatnonzero(np.isfinite(worth)):
         size = min(max(round(1.0 / worth[i]), 1), length)
-        first: Ints = np.arange(0, draws, length, np.int64)[:, None] + np.arange(0, length, size, np.int64)
+        first: Ints = np.arange(0, draws, length, dtype=np.int64)[:, None] + np.arange(
+            0, length, size, dtype=np.int64
+        )
         largest = np.abs(series[i]).max()
         pieces = np.add.reduceat(series[i] / (largest if largest > 0.0 else 1.0), first.ravel())
         squares = (pieces**2).sum()
