@@ -70,11 +70,9 @@ def along_chains(series: Floats, chain: int | None) -> Floats:
     length = draws if chain is None else chain
     for i in np.flatnonzero(np.isfinite(worth)):
         size = min(max(round(1.0 / worth[i]), 1), length)
-        first: Ints = np.arange(0, draws, length, dtype=np.int64)[:, None] + np.arange(
-            0, length, size, dtype=np.int64
-        )
+        starts = [at + k for at in range(0, draws, length) for k in range(0, length, size)]
         largest = np.abs(series[i]).max()
-        pieces = np.add.reduceat(series[i] / (largest if largest > 0.0 else 1.0), first.ravel())
+        pieces = np.add.reduceat(series[i] / (largest if largest > 0.0 else 1.0), starts)
         squares = (pieces**2).sum()
         if squares > 0.0:
             found[1:, i] = (pieces**3).sum() / squares**1.5, squares**2 / (pieces**4).sum()
