@@ -270,6 +270,20 @@ HELPERS = {
         "where=None",
         "loggable": "metrics, prefix='isdiag/'",
     },
+    "isdiag.rl.presets": {
+        "cispo": "high=5.0, low=0.0",
+        "dapo": "low=0.2, high=0.28",
+        "decoupled_ppo": "low=0.2, high=0.2, correction=None",
+        "dr_grpo": "length, low=0.2, high=0.2",
+        "grpo": "low=0.2, high=0.2",
+        "gspo": "low=0.0003, high=0.0004",
+        "icepop": "low=0.5, high=5.0, clip_low=0.2, clip_high=0.2",
+        "ppo": "low=0.2, high=0.2, dual=None",
+        "sapo": "tau_pos=1.0, tau_neg=1.05",
+        "tis": "cap=2.0, low=0.2, high=0.2",
+        "topr": "",
+        "vespo": "k_pos=2.0, lam_pos=3.0, k_neg=3.0, lam_neg=2.0",
+    },
 }
 
 # Fields of each result class, in their order.
@@ -419,6 +433,7 @@ RESHAPES = (
         (rl.VESPO(), rl.VESPO(0.0, 2.0, 0.0, 0.0), rl.VESPO(1.5, 0.0, 0.5, 0.4)),
         dict.fromkeys(("k_pos", "lam_pos", "k_neg", "lam_neg"), _NEGATIVE),
     ),
+    Tried((rl.SAPO(), rl.SAPO(0.3, 5.0)), dict.fromkeys(("tau_pos", "tau_neg"), _NOT_POSITIVE)),
     Tried((rl.DRos(), rl.DRos(0.2)), {"shrinkage": _NOT_POSITIVE}),
 )
 EVERY_RESHAPE = tuple(instance for tried in RESHAPES for instance in tried.instances)
@@ -450,7 +465,8 @@ OTHERS = {
     "isdiag": {"NonFiniteWarning", "Status", "lognormal", "printed", "rl"},
     "isdiag.lognormal": set(),
     "isdiag.printed": set(),
-    "isdiag.rl": {"GammaController", "METRICS", "Objective", "Reshape", "Schedule"},
+    "isdiag.rl": {"GammaController", "METRICS", "Objective", "Reshape", "Schedule", "presets"},
+    "isdiag.rl.presets": {"Keep", "PERPLEXITIES", "Preset"},
     "isdiag.jax": {"GammaSelection", "LossAux", "is_reshape_loss", "select_gamma"},
     "isdiag.torch": {
         "Gathered",

@@ -24,10 +24,12 @@ from isdiag.rl.layouts import (
     one_a_sequence,
     refuse_geometric,
 )
+from isdiag.rl.presets import PERPLEXITIES, Preset
 from isdiag.rl.ratios import log_ratio
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Fixed, Schedule, State
 from isdiag.rl.step import METRICS, Normalize, take_step
+from isdiag.rl.tokens import Tokens
 
 AxisName = str | tuple[str, ...] | None
 
@@ -59,12 +61,14 @@ def is_reshape_loss(
     mask: Any = None,
     *,
     cu_seqlens: Any = None,
-    state: State,
+    state: State | None = None,
     reshape: Reshape = _POWER,
     schedule: Schedule = _FIXED,
     limits: Limits = _LIMITS,
     level: Level = "sequence",
     normalize: Normalize = "batch",
+    preset: Preset | None = None,
+    log_proximal: Any = None,
     axis_name: AxisName = None,
 ) -> tuple[jax.Array, LossAux]:
     """Loss of off-policy learning with reshaped importance weights, and the schedule's next state.
@@ -89,8 +93,8 @@ def is_reshape_loss(
         Where each packed sequence starts, and where the last one ends; it may be traced. Tokens after that
         belong to none, so that a shape can stay while lengths change, as `jax.jit` wants; nor do sequences
         without a token count. Advantages of tokens are then for the level "token" only.
-    state : State
-        What the schedule remembers: ``State(gamma)`` at first, then `LossAux.state`.
+    state : State, optional
+        What the schedule remembers: ``State(gamma)`` at first, then `LossAux.state`. A preset needs none.
     reshape : Reshape, default Power()
         Maps weights; its exponent, if it has one, is set by the schedule.
     schedule : Schedule, default Fixed()
@@ -102,6 +106,11 @@ def is_reshape_loss(
         or ("geometric") the mean, or each token by itself. With shape (B,) each number is a draw.
     normalize : {"batch", "count"}, default "batch"
         Divide the weights by their sum or by the number of draws.
+    preset : isdiag.rl.presets.Preset, optional
+        A published method whole; `reshape`, `schedule`, `limits`, `level` and `normalize` then stay at their
+        defaults, and the state only counts steps.
+    log_proximal : array_like of log_pi's shape, optional
+        For a preset: the same under the proximal policy.
     axis_name : str or tuple of str, optional
         Mapped axes, of `jax.shard_map` say, whose shards are one batch: weights, state and metrics are those
         of the joined batch, the same on every device. Within `jax.shard_map` it must be given; ``()`` makes
@@ -118,7 +127,8 @@ def is_reshape_loss(
     Raises
     ------
     ValueError
-        While tracing, if shapes do not fit, `level` or `normalize` is unknown, or `axis_name` is missing.
+        While tracing, if shapes do not fit, `level` or `normalize` is unknown, `axis_name` or the state is
+        missing, or a preset comes with what it says itself.
     TypeError
         While tracing, if arrays are not real, or `reshape`, `schedule` or `limits` is not what it must be.
 
@@ -169,6 +179,16 @@ def is_reshape_loss(
     of_kind("schedule", schedule, Schedule)
     of_kind("limits", limits, Limits)
     check_tokens(log_pi.shape, log_mu.shape, counting.shape)
+    near = None if log_proximal is None else widened(log_proximal, "log_proximal")
+    if preset is not None:
+        _check_preset(preset, reshape, schedule, limits, level, normalize)
+        level, state = "token", State(1.0) if state is None else state
+    elif near is not None:
+        msg = "log_proximal is for a preset: give preset=, decoupled_ppo() say"
+        raise ValueError(msg)
+    if state is None:
+        msg = "state must be given: State(gamma) at first, then LossAux.state"
+        raise ValueError(msg)
     cuts = None if cu_seqlens is None else _cuts(cu_seqlens, log_pi.shape)
     count = log_pi.shape[0]
     if cuts is None:
@@ -191,6 +211,10 @@ def is_reshape_loss(
         )
         raise ValueError(msg)
 
+    if preset is not None:
+        columns = _columns(log_pi, log_mu, near, signal, counting, cuts, count)
+        coefficients, after, metrics = _of_preset(preset, columns, cuts, gamma, step, axis_name)
+        return _finished(log_pi, counting != 0, "token", cuts, coefficients, after, metrics, axis_name)
     arrays: list[Any] = [log_pi, log_mu, counting, signal, *([] if cuts is None else [cuts])]
     packed = cuts is not None  # shards, whose cuts start anew, stay apart
     if axis_name:
@@ -210,13 +234,111 @@ def is_reshape_loss(
     coefficients, after, metrics = on_host(take, result, *arrays, gamma, step, vmap_method="sequential")
     if axis_name:
         coefficients = _own_part(coefficients, draws[0], axis_name)
+    return _finished(log_pi, counting != 0, level, cuts, coefficients, after, metrics, axis_name)
 
-    likelihood = _likelihood(log_pi, counting != 0, level, cuts)
+
+def _finished(
+    log_pi: Any,
+    kept: Any,
+    level: Level,
+    cuts: Any,
+    coefficients: Any,
+    after: State,
+    metrics: Any,
+    axis_name: AxisName,
+) -> tuple[jax.Array, LossAux]:
+    likelihood = _likelihood(log_pi, kept, level, cuts)
     loss = -jnp.where(coefficients != 0.0, coefficients * likelihood, 0.0).sum()
     ok = jnp.isfinite(loss)
     if axis_name:  # devices must agree on whether to update
         ok = _everywhere(ok, axis_name)
     return loss, LossAux(after, metrics, ok & (metrics["n"] > 0.0))
+
+
+def _check_preset(
+    preset: Preset, reshape: Reshape, schedule: Schedule, limits: Limits, level: Level, normalize: Normalize
+) -> None:
+    of_kind("preset", preset, Preset)
+    beside = {
+        "reshape": reshape is not _POWER,
+        "schedule": schedule is not _FIXED,
+        "limits": limits is not _LIMITS,
+        "level": level != "sequence",
+        "normalize": normalize != "batch",
+    }
+    given = [name for name, found in beside.items() if found]
+    if given:
+        msg = f"a preset says all that {', '.join(given)} would: give one or the other"
+        raise ValueError(msg)
+
+
+def _columns(
+    log_pi: Any, log_mu: Any, near: Any, signal: Any, kept: Any, cuts: Any, count: int
+) -> list[jax.Array]:
+    """Numbers of tokens, of log_pi's shape: log-probabilities, advantage, mask, and the sequence of each."""
+    if cuts is None:
+        row = jnp.arange(count).reshape(-1, *[1] * (log_pi.ndim - 1)) + jnp.zeros(log_pi.shape, np.int32)
+    else:
+        place = jnp.arange(log_pi.shape[0])
+        row = jnp.searchsorted(cuts, place, side="right") - 1
+        kept = jnp.where(place < cuts[-1], kept, jnp.zeros_like(kept))
+    if signal.shape != log_pi.shape:
+        signal = jnp.broadcast_to(signal, (count,))[jnp.minimum(row, count - 1)]
+    nears = [] if near is None else [near]
+    if near is not None:
+        check_tokens(log_pi.shape, near.shape, None)
+    return [log_pi, log_mu, *nears, signal, kept, row]
+
+
+def _of_preset(
+    preset: Preset, columns: list[jax.Array], cuts: Any, gamma: Any, step: Any, axis_name: AxisName
+) -> Any:
+    """Coefficients of tokens, state and metrics."""
+    shape, dtype = columns[0].shape, columns[0].dtype
+    columns = [column.reshape(-1) for column in columns]
+    starts = [] if cuts is None else [cuts[None]]
+    if axis_name:
+        shards: Any = jax.lax.psum(1, axis_name)
+        columns[-1] = columns[-1] * shards + jax.lax.axis_index(axis_name)  # those of two shards must differ
+        columns = [jax.lax.all_gather(column, axis_name, tiled=True) for column in columns]
+        starts = [jax.lax.all_gather(cut, axis_name, tiled=True) for cut in starts]
+    result: Any = (
+        shaped(columns[0].shape, dtype),
+        State(shaped((), gamma.dtype), shaped((), step.dtype)),
+        dict.fromkeys((*METRICS, *PERPLEXITIES), shaped((), default_float())),
+    )
+    take = partial(_step_of_preset, preset=preset, size=shape[0])
+    coefficients, after, metrics = on_host(
+        take, result, *columns, *starts, gamma, step, vmap_method="sequential"
+    )
+    if axis_name:
+        coefficients = _own_part(coefficients, int(np.prod(shape)), axis_name)
+    return coefficients.reshape(shape), after, metrics
+
+
+def _step_of_preset(*arrays: Any, preset: Preset, size: int) -> Any:
+    *columns, gamma, step = map(np.asarray, arrays)
+    starts = columns.pop() if columns[-1].ndim == 2 else ()
+    pi, mu, *near, signal, kept, row = columns
+    out = np.zeros(pi.shape)
+    try:
+        for cuts in starts:
+            _check_cuts(cuts, size)
+        there = mask_array(kept, "mask")
+        given = (a[there].astype(np.float64) for a in (pi, mu, *near))
+        log_pi, log_mu, *proximal = given
+        tokens = Tokens.of(
+            log_pi,
+            log_mu,
+            proximal[0] if proximal else None,
+            signal[there].astype(np.float64),
+            row[there].astype(np.int64),
+        )
+        out[there], metrics = preset.of_tokens(tokens)
+    except ValueError:
+        refused, state, _ = _refused(pi.shape, gamma, step)
+        return refused, state, dict.fromkeys((*METRICS, *PERPLEXITIES), np.nan)
+    return out, State(gamma.item(), step.item() + 1), metrics
 
 
 def _cuts(cu_seqlens: Any, tokens: Any) -> jax.Array:

@@ -1,11 +1,13 @@
 """Off-policy learning: ratios of policies, reshapes of weights, schedules and a controller of gamma."""
 
+from isdiag.rl import presets
 from isdiag.rl.batch import Limits
 from isdiag.rl.controller import GammaController
 from isdiag.rl.objectives import EntropyRegularized, ExpectedReward, KLRegularized, Objective
 from isdiag.rl.ratios import log_ratio
 from isdiag.rl.reshapes import (
     CISPO,
+    SAPO,
     SFT,
     TOPR,
     VESPO,
@@ -28,6 +30,7 @@ from isdiag.rl.step import METRICS, Step, loggable, take_step
 __all__ = [
     "CISPO",
     "METRICS",
+    "SAPO",
     "SFT",
     "TOPR",
     "VESPO",
@@ -60,5 +63,6 @@ __all__ = [
     "Truncated",
     "log_ratio",
     "loggable",
+    "presets",
     "take_step",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from math import exp, inf, log, sqrt
+from math import cosh, exp, inf, log, sqrt, tanh
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -571,6 +571,48 @@ def _vespo_peak(k: float, lam: float) -> float:
         return 1.0 if k == 0.0 else inf
     peak = lam if k == 0.0 else k * log(k / lam) + lam - k
     return exp(peak) if peak < 709.0 else inf
+
+
+@dataclass(frozen=True)
+class SAPO(Reshape):
+    """A soft gate, f = w 4 s (1 - s) with s the logistic function of ``tau (w - 1)``: 1 at w = 1.
+
+    Attributes
+    ----------
+    tau_pos, tau_neg : float, defaults 1 and 1.05
+        Temperatures for an advantage of more than zero, and for the others, both > 0.
+
+    References
+    ----------
+    [SAPO2025]_.
+    """
+
+    tau_pos: float = 1.0
+    tau_neg: float = 1.05
+
+    def __post_init__(self) -> None:
+        number("tau_pos", self.tau_pos, 0.0, ends="()")
+        number("tau_neg", self.tau_neg, 0.0, ends="()")
+
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        tau = np.where(advantage > 0.0, self.tau_pos, self.tau_neg)
+        gate = np.abs(tau * np.expm1(log_w))  # 4 s (1 - s) is even in it
+        found = log_w + 2.0 * log(2.0) - gate - 2.0 * np.log1p(np.exp(-gate))
+        return np.where(gate < inf, found, -inf)
+
+    @property
+    def bound(self) -> float:
+        return max(_sapo_peak(self.tau_pos), _sapo_peak(self.tau_neg))
+
+
+def _sapo_peak(tau: float) -> float:
+    """The largest w / cosh(x)^2 with x = tau (w - 1) / 2: where 1 = tau w tanh(x), by bisection."""
+    low, high = 1.0, 2.0 + 4.0 / tau
+    for _ in range(80):
+        middle = (low + high) / 2.0
+        rising = tau * middle * tanh(tau * (middle - 1.0) / 2.0) < 1.0
+        low, high = (middle, high) if rising else (low, middle)
+    return low / cosh(tau * (low - 1.0) / 2.0) ** 2
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,14 @@ class Layout:
         """How many tokens of each sequence count, (B,)."""
         return self.total(torch.ones_like(self.kept, dtype=torch.float32))
 
+    @property
+    def rows(self) -> Tensor:
+        """The sequence of each token, in the shape of `kept`."""
+        if self.row is not None:
+            return self.row
+        rows = torch.arange(self.count, device=self.kept.device)
+        return rows.reshape(-1, *[1] * (self.kept.ndim - 1)).expand(self.kept.shape)
+
     def present(self, level: Level) -> Tensor:
         """Which draws there are: tokens that count, or sequences that have one."""
         return self.kept if level == "token" else self.lengths > 0

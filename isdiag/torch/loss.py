@@ -15,13 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
-from isdiag._core.check import one_of
+from isdiag._core.check import of_kind, one_of
 from isdiag._core.typing import Floats, Values
 from isdiag.rl.controller import GammaController
-from isdiag.rl.layouts import Level
+from isdiag.rl.layouts import Level, check_tokens
+from isdiag.rl.presets import Preset
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Fixed, State
-from isdiag.rl.step import Normalize, Step, take_step
+from isdiag.rl.step import Normalize, take_step
+from isdiag.rl.tokens import Tokens as FlatTokens
 from isdiag.torch.layouts import Layout, Tokens, joined
 from isdiag.torch.ranks import gather
 
@@ -38,6 +40,7 @@ class _Batch(NamedTuple):
     start: int
     world: int
     plain: bool = False  # whether log_pi is known to be finite throughout, where the mask has holes too
+    tokens: FlatTokens | None = None  # what a preset goes by
 
 
 def _batch(
@@ -69,6 +72,33 @@ def _batch(
     present = rows[3] > 0
     log_w, likelihood, advantage = rows[:3] if present.all() else rows[:3, present]
     return _Batch(log_w, likelihood, advantage, present, start, world)
+
+
+def _batch_of_preset(
+    log_pi: Tensor,
+    log_mu: Tensor,
+    log_near: Tensor | None,
+    advantages: Tensor | float,
+    layout: Layout,
+    group: distributed.ProcessGroup | None,
+) -> _Batch:
+    """Tokens, each a draw, and what a preset goes by."""
+    wide = torch.float32 if log_pi.device.type == "mps" else torch.float64  # MPS has no double
+    signs = torch.as_tensor(advantages, device=log_pi.device).detach().to(wide)
+    row = layout.rows.to(wide)
+    if group is not None:  # those of two ranks must differ
+        row = row * distributed.get_world_size(group) + distributed.get_rank(group)
+    logs = (log_pi, log_mu, *(() if log_near is None else (log_near,)))
+    columns = [each.detach().to(device=log_pi.device, dtype=wide) for each in logs]
+    columns += [layout.spread(signs, "token"), row, layout.kept.to(wide)]
+    columns, start, world = gather(torch.stack([column.reshape(-1) for column in columns]), group)
+    found = columns.cpu().numpy().astype(np.float64, copy=False)
+    present = found[-1] > 0
+    pi, mu, *near, advantage, sequence = found[:-1, present]
+    tokens = FlatTokens.of(pi, mu, near[0] if near else None, advantage, sequence.astype(np.int64))
+    with np.errstate(invalid="ignore"):
+        log_w = np.where((mu == np.inf) | (~np.isfinite(near[0]) if near else False), np.nan, pi - mu)
+    return _Batch(log_w, pi, advantage, present, start, world, tokens=tokens)
 
 
 def _tokens_here(log_pi: Tensor, log_mu: Tensor, advantages: Tensor | float, layout: Layout) -> _Batch:
@@ -104,8 +134,10 @@ def reshape_coefficients(
     cu_seqlens: Tensor | None = None,
     reshape: Reshape | None = None,
     controller: GammaController | None = None,
-    level: Level = "sequence",
+    level: Level | None = None,
     normalize: Normalize | None = None,
+    preset: Preset | None = None,
+    log_proximal: Tokens | None = None,
     on_bad: OnBad = "raise",
     group: distributed.ProcessGroup | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
@@ -118,13 +150,16 @@ def reshape_coefficients(
     ----------
     log_pi : Tensor or list of Tensor
         Log-probabilities under the policy that learns, in the layouts of `is_reshape_loss`; may be detached.
-    log_mu, advantages, mask, cu_seqlens, reshape, controller, level, normalize, on_bad, group : Any
-        As for `is_reshape_loss`.
+    log_mu, advantages, mask, cu_seqlens, reshape, controller, level, normalize, preset, log_proximal : Any
+        As for `is_reshape_loss`; so are the next two.
+    on_bad, group : Any
+        As there.
 
     Returns
     -------
     coefficients : Tensor
-        Of the shape of the draws: (B,), or at level "token" that of `log_pi` (ragged: joined). Detached.
+        Of the shape of the draws: (B,), or at level "token" and by a preset that of `log_pi` (ragged:
+        joined), for `weighted_loss` at level "token". Detached.
     metrics : dict of str to float
         `isdiag.rl.METRICS` and ``skipped``.
 
@@ -148,8 +183,8 @@ def reshape_coefficients(
     """
     one_of("on_bad", on_bad, OnBad)
     layout = Layout.of(log_pi, mask, log_mu=log_mu, cu_seqlens=cu_seqlens)
-    take = _taker(controller, reshape, normalize, level, evaluate=False)
-    weighed = _weighed(layout, joined(log_pi), joined(log_mu), advantages, level, take, on_bad, group)
+    how = _how(preset, log_proximal, controller, reshape, normalize, level, log_pi, evaluate=False)
+    weighed = _weighed(layout, joined(log_pi), joined(log_mu), advantages, how, on_bad, group)
     return weighed.coefficients, weighed.metrics
 
 
@@ -170,17 +205,19 @@ def _weighed(
     policy: Tensor,
     sampler: Tensor,
     advantages: Tensor | float,
-    level: Level,
-    take: Taker,
+    how: _How,
     on_bad: OnBad,
     group: distributed.ProcessGroup | None,
 ) -> _Weighed:
-    batch = _batch(policy, sampler, advantages, layout, level, group)
+    if how.whole:
+        batch = _batch_of_preset(policy, sampler, how.near, advantages, layout, group)
+    else:
+        batch = _batch(policy, sampler, advantages, layout, how.level, group)
     dtype = torch.promote_types(policy.dtype, torch.float32)
     # Inside a compiled function NumPy must stay NumPy; to say so always would import the compiler, 2 s.
     step: Any = torch.compiler.disable(_step) if torch.compiler.is_compiling() else _step
-    values, metrics, finite = step(batch, take, on_bad, torch.finfo(dtype).max)
-    shape = layout.kept.shape if level == "token" else (layout.count,)
+    values, metrics, finite = step(batch, how.take, on_bad, torch.finfo(dtype).max)
+    shape = layout.kept.shape if how.level == "token" else (layout.count,)
     mine = values[batch.start : batch.start + prod(shape)]
     if batch.world > 1:
         mine = mine * batch.world
@@ -190,9 +227,59 @@ def _weighed(
     return _Weighed(coefficients, metrics, finite, batch.plain)
 
 
-# A step, and what makes it one of the controller once nothing is wrong with it.
-Taken = tuple[Step, Callable[[], None]]
-Taker = Callable[[Any, Any], Taken]
+class _Taken(NamedTuple):
+    """Coefficients of draws, metrics, and what makes the step one of the controller if nothing is wrong."""
+
+    coefficients: Floats
+    metrics: dict[str, float]
+    accept: Callable[[], None]
+
+
+Taker = Callable[[Floats, Floats, Any], _Taken]  # log-ratios, advantages, and tokens for a preset
+
+
+class _How(NamedTuple):
+    """What turns draws of a level into a step, and whether it goes by tokens and a proximal policy."""
+
+    take: Taker
+    level: Level
+    whole: bool = False
+    near: Tensor | None = None
+
+
+def _how(
+    preset: Preset | None,
+    log_proximal: Tokens | None,
+    controller: GammaController | None,
+    reshape: Reshape | None,
+    normalize: Normalize | None,
+    level: Level | None,
+    log_pi: Tokens,
+    *,
+    evaluate: bool,
+) -> _How:
+    if preset is None:
+        if log_proximal is not None:
+            msg = "log_proximal is for a preset: give preset=, decoupled_ppo() say"
+            raise ValueError(msg)
+        level = "sequence" if level is None else level
+        return _How(_taker(controller, reshape, normalize, level, evaluate=evaluate), level)
+    of_kind("preset", preset, Preset)
+    beside = {"controller": controller, "reshape": reshape, "normalize": normalize, "level": level}
+    given = [name for name, value in beside.items() if value is not None]
+    if given:
+        msg = f"a preset says all that {', '.join(given)} would: give one or the other"
+        raise ValueError(msg)
+    near = None if log_proximal is None else joined(log_proximal)
+    if near is not None:
+        check_tokens(joined(log_pi).shape, near.shape, None)
+
+    return _How(partial(_by_preset, preset), "token", True, near)
+
+
+def _by_preset(preset: Preset, log_w: Floats, _: Floats, tokens: FlatTokens) -> _Taken:
+    usable = tokens._replace(log_mu=np.where(np.isnan(log_w), np.nan, tokens.log_mu))
+    return _Taken(*preset.of_tokens(usable), _nothing)
 
 
 def _taker(
@@ -206,7 +293,7 @@ def _taker(
     """What turns log-ratios and advantages into a step."""
     one_of("level", level, Level)
 
-    def fixed(log_w: Any, advantage: Any) -> Taken:
+    def fixed(log_w: Floats, advantage: Floats, _: Any) -> _Taken:
         one = Power() if reshape is None else reshape
         _, step = take_step(
             log_w,
@@ -217,18 +304,18 @@ def _taker(
             normalize=normalize or "batch",
             level=level,
         )
-        return step, _nothing
+        return _Taken(step.coefficients, step.metrics(), _nothing)
 
     if controller is None:
         return fixed
 
-    def weighed(log_w: Any, advantage: Any) -> Taken:
+    def weighed(log_w: Floats, advantage: Floats, _: Any) -> _Taken:
         step = controller.weights(log_w, advantage, reshape=reshape, normalize=normalize, level=level)
-        return step, _nothing
+        return _Taken(step.coefficients, step.metrics(), _nothing)
 
-    def proposed(log_w: Any, advantage: Any) -> Taken:
+    def proposed(log_w: Floats, advantage: Floats, _: Any) -> _Taken:
         state, step = controller.proposed(log_w, advantage, reshape=reshape, normalize=normalize, level=level)
-        return step, partial(controller.accept, state, step)
+        return _Taken(step.coefficients, step.metrics(), partial(controller.accept, state, step))
 
     return weighed if evaluate else proposed
 
@@ -245,8 +332,9 @@ def _step(batch: _Batch, take: Taker, on_bad: OnBad, largest: float) -> tuple[Fl
     broken = 0 if whole else int(np.count_nonzero(~(likelihood < np.inf)))
     if on_bad == "raise":
         _raise_if_bad(log_w, advantage, broken)
-    step, accept = take(np.full_like(log_w, np.nan) if broken else log_w, advantage)
-    coefficients = step.coefficients
+    coefficients, metrics, accept = take(
+        np.full_like(log_w, np.nan) if broken else log_w, advantage, batch.tokens
+    )
     impossible = None if whole else (coefficients != 0.0) & (likelihood == -np.inf)
     in_range = coefficients.size == 0 or (coefficients.min() >= -largest and coefficients.max() <= largest)
     overflows = not in_range
@@ -257,8 +345,8 @@ def _step(batch: _Batch, take: Taker, on_bad: OnBad, largest: float) -> tuple[Fl
         msg = f"a coefficient of {np.abs(coefficients).max():g} overflows: normalize by batch"
         raise ValueError(msg)
     accept()
-    skipped = broken > 0 or overflows or not step.n
-    nonfinite = step.n_nonfinite
+    skipped = broken > 0 or overflows or not metrics["n"]
+    nonfinite = metrics["n_nonfinite"]
     if impossible is not None:
         coefficients = np.where(impossible, 0.0, coefficients)
         nonfinite = int(np.count_nonzero(~(log_w < np.inf) | ~np.isfinite(advantage) | impossible))
@@ -267,7 +355,7 @@ def _step(batch: _Batch, take: Taker, on_bad: OnBad, largest: float) -> tuple[Fl
         values = np.zeros(batch.present.size)
         if not skipped:
             values[batch.present] = coefficients
-    return values, step.metrics() | {"n_nonfinite": float(nonfinite), "skipped": float(skipped)}, broken == 0
+    return values, metrics | {"n_nonfinite": float(nonfinite), "skipped": float(skipped)}, broken == 0
 
 
 def _raise_if_bad(log_w: Floats, advantage: Floats, broken: int) -> None:
@@ -357,8 +445,10 @@ def is_reshape_loss(
     cu_seqlens: Tensor | None = None,
     reshape: Reshape | None = None,
     controller: GammaController | None = None,
-    level: Level = "sequence",
+    level: Level | None = None,
     normalize: Normalize | None = None,
+    preset: Preset | None = None,
+    log_proximal: Tokens | None = None,
     on_bad: OnBad = "raise",
     group: distributed.ProcessGroup | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
@@ -388,12 +478,16 @@ def is_reshape_loss(
         importance sampling.
     controller : GammaController, optional
         Chooses the exponent of `reshape` and keeps the history.
-    level : {"sequence", "token", "geometric"}, default "sequence"
-        What a draw is. "sequence": w is the product over a sequence, its log-likelihood the sum.
-        "geometric": both are means over the tokens (GSPO). "token": each token by itself.
+    level : {"sequence", "token", "geometric"}, optional
+        What a draw is; default "sequence". "sequence": w is the product over a sequence, its log-likelihood
+        the sum. "geometric": both are means over the tokens (GSPO). "token": each token by itself.
     normalize : {"batch", "count"}, optional
         Divide the weights by their sum, or by the number of draws; default the controller's, and without
         one "batch".
+    preset : isdiag.rl.presets.Preset, optional
+        A published method whole, in the place of `reshape`, `controller`, `level` and `normalize`.
+    log_proximal : Tensor or list of Tensor, optional
+        For a preset: log-probabilities under the proximal policy, laid out as the others. No gradient flows.
     on_bad : {"raise", "skip"}, default "raise"
         What to do about NaN, infinities and batches without a draw, see Notes.
     group : torch.distributed.ProcessGroup, optional
@@ -406,7 +500,8 @@ def is_reshape_loss(
         0-d, float32 or wider. With a `group` its mean over the ranks is the joined batch's loss, as
         DistributedDataParallel averages gradients.
     metrics : dict of str to float
-        `isdiag.rl.METRICS`, see `isdiag.rl.Step`, and ``skipped``: 1 if the batch was left out.
+        `isdiag.rl.METRICS`, see `isdiag.rl.Step`, and ``skipped``: 1 if the batch was left out. With a preset
+        also what `isdiag.rl.presets.Preset.coefficients` has.
 
     Raises
     ------
@@ -459,12 +554,13 @@ def is_reshape_loss(
     one_of("on_bad", on_bad, OnBad)
     layout = Layout.of(log_pi, mask, log_mu=log_mu, cu_seqlens=cu_seqlens)
     policy = joined(log_pi)
-    take = _taker(controller, reshape, normalize, level, evaluate=not torch.is_grad_enabled())
-    weighed = _weighed(layout, policy, joined(log_mu), advantages, level, take, on_bad, group)
+    evaluate = not torch.is_grad_enabled()
+    how = _how(preset, log_proximal, controller, reshape, normalize, level, log_pi, evaluate=evaluate)
+    weighed = _weighed(layout, policy, joined(log_mu), advantages, how, on_bad, group)
     if not weighed.finite:
         zero: Any = torch.compiler.disable(_zero) if torch.compiler.is_compiling() else _zero
         return zero(policy, weighed.coefficients.dtype), weighed.metrics
-    return _loss(layout, policy, weighed.coefficients, level, plain=weighed.plain), weighed.metrics
+    return _loss(layout, policy, weighed.coefficients, how.level, plain=weighed.plain), weighed.metrics
 
 
 def _zero(policy: Tensor, dtype: torch.dtype) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import exp1, gamma, gammainc, log_softmax
+from scipy.special import exp1, expit, gamma, gammainc, log_softmax
 
 import isdiag
 from isdiag import rl
@@ -92,6 +92,10 @@ def damped(k, lam):
     return lambda w: np.exp(lam) * lam**-k * gamma(k) * gammainc(k, lam * w)
 
 
+def gated(tau):
+    return lambda w: 4 / tau * expit(tau * (w - 1))
+
+
 def cautious(exponent, caution):
     less = exponent * caution
     return lambda w: np.where(w < 1, (w**less - 1) / less, (w**exponent - 1) / exponent)
@@ -126,6 +130,8 @@ OBJECTIVES = [
     (rl.Defensive(0.5, 0.3), either(lambda w: np.log(0.7 + 0.3 * np.sqrt(w)) / 0.15)),
     (rl.VESPO(), by_sign(damped(2, 3), damped(3, 2))),
     (rl.VESPO(0.0, 2.0, 0.5, 0.0), by_sign(lambda w: -np.exp(2) * exp1(2 * w), lambda w: 2 * np.sqrt(w))),
+    (rl.SAPO(1.0, 1.05), by_sign(gated(1.0), gated(1.05))),
+    (rl.SAPO(0.4, 6.0), by_sign(gated(0.4), gated(6.0))),
     (rl.DRos(0.6), either(lambda w: np.sqrt(0.6) * np.arctan(w / np.sqrt(0.6)))),
 ]
 

@@ -19,7 +19,8 @@ from tests.helpers import optional
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 ADAPTERS = ("isdiag.jax", "isdiag.torch")
-each_module = pytest.mark.parametrize("module", ["isdiag", "isdiag.lognormal", "isdiag.printed", "isdiag.rl"])
+MODULES = ("isdiag", "isdiag.lognormal", "isdiag.printed", "isdiag.rl", "isdiag.rl.presets")
+each_module = pytest.mark.parametrize("module", MODULES)
 
 
 # ----------------------------------------------------------------------------------- what is listed
@@ -164,7 +165,7 @@ def test_the_reference_has_what_is_listed(module):
 
 DOCUMENTED = [
     f"{module}.{name}"
-    for module in ("isdiag", "isdiag.lognormal", "isdiag.printed", "isdiag.rl")
+    for module in MODULES
     for name in sorted(registry.listed(module))
     if callable(getattr(import_module(module), name))
 ]

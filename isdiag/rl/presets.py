@@ -1,0 +1,676 @@
+"""Published methods whole: what a ratio is of, what becomes of it, masks, a second ratio, and the average.
+
+A reshape alone is no method: PPO, GRPO and DAPO have one clip and differ in how tokens are averaged. A
+`Preset` holds all of it, and gives each token's coefficient. Losses take one, as in
+``is_reshape_loss(..., preset=grpo())``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, inf, nan
+from typing import Any, Literal
+
+import numpy as np
+
+from isdiag._core.check import number, of_kind, one_of
+from isdiag._core.typing import Floats, Mask
+from isdiag.rl import reshapes
+from isdiag.rl.batch import Batch, Draws, Limits
+from isdiag.rl.layouts import Level, varying
+from isdiag.rl.reshapes import PPOClip, Reshape
+from isdiag.rl.step import LARGEST, METRICS, step_of
+from isdiag.rl.tokens import Laid, Over, Tokens
+
+Measure = Literal["ratio", "k1", "k2", "k3", "tv"]
+Average = Literal["tokens", "sequences", "sums"]
+
+# What a preset tells beside the numbers of a `Step`.
+PERPLEXITIES = ("perplexity", "perplexity_sampler")
+
+_LIMITS = Limits()
+
+
+__all__ = [
+    "PERPLEXITIES",
+    "Keep",
+    "Preset",
+    "cispo",
+    "dapo",
+    "decoupled_ppo",
+    "dr_grpo",
+    "grpo",
+    "gspo",
+    "icepop",
+    "ppo",
+    "sapo",
+    "tis",
+    "topr",
+    "vespo",
+]
+
+
+@dataclass(frozen=True)
+class Keep:
+    """A mask: tokens, or whole sequences, whose measure of the two policies lies between bounds.
+
+    What is masked has a coefficient of 0 and stays in every count.
+
+    Attributes
+    ----------
+    measure : {"ratio", "k1", "k2", "k3", "tv"}
+        Of a token of ratio r: r itself, compared in logs, so that over "sum" it is the product and over
+        "mean" the geometric mean; the estimators of KL ``-log r``, ``(log r)**2 / 2`` and ``r - 1 - log r``;
+        or ``abs(pi - mu)`` of the probabilities, twice the token's part in the total variation.
+    low, high : float, defaults -inf and inf
+        Bounds on it, both kept.
+    over : {"token", "sum", "mean", "max"}, default "token"
+        Each token by itself, or the sum, mean or maximum over a sequence's tokens, which keeps or leaves out
+        the sequence.
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import Keep
+    >>> Keep("ratio", 0.999, 1.001, over="mean")
+    Keep(measure='ratio', low=0.999, high=1.001, over='mean')
+    """
+
+    measure: Measure
+    low: float = -inf
+    high: float = inf
+    over: Over = "token"
+
+    def __post_init__(self) -> None:
+        one_of("measure", self.measure, Measure)
+        one_of("over", self.over, Over)
+        number("low", self.low, 0.0 if self.measure == "ratio" and self.low != -inf else -inf)
+        number("high", self.high, self.low)
+        if self.measure == "ratio":
+            number("high", self.high, 0.0)
+
+    def of(self, log_ratio: Floats, tokens: Tokens) -> Mask:
+        """Which tokens it keeps, given the log-ratio of each."""
+        value = self._of_tokens(log_ratio, tokens)
+        if self.over != "token":
+            value = tokens.over(self.over, value)[tokens.row]
+        low, high = self.low, self.high
+        if self.measure == "ratio":
+            low, high = (-inf if not bound > 0.0 else np.log(bound) for bound in (low, high))
+        return (value >= low) & (value <= high)
+
+    def _of_tokens(self, log_ratio: Floats, tokens: Tokens) -> Floats:
+        if self.measure == "ratio":
+            return log_ratio
+        if self.measure == "k1":
+            return -log_ratio
+        if self.measure == "k2":
+            return log_ratio**2 / 2.0
+        if self.measure == "k3":
+            return np.where(log_ratio > -inf, np.expm1(log_ratio) - log_ratio, inf)
+        later = tokens.log_pi if tokens.log_near is None else tokens.log_near
+        return np.abs(np.exp(later) - np.exp(tokens.log_mu))
+
+
+@dataclass(frozen=True)
+class _Found(Reshape):
+    """What became of the weights of draws, for `step_of` to diagnose."""
+
+    found: Any
+
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        return self.found
+
+    @property
+    def bound(self) -> float:
+        return inf
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A method of off-policy learning whole: its gradient sums ``coefficient * grad log pi`` over tokens.
+
+    With two ratios, of the policy to the proximal one (the trainer's own, some updates ago) and of that to
+    the sampler, `reshape` is for the first and `correction` for the second. Without a proximal policy the
+    policy itself is taken for it where there is a `correction`: the first ratio is 1, the second that of
+    policy to sampler. A preset without a `correction` has one ratio, of the policy to the proximal one if
+    that is given, else to the sampler.
+
+    Attributes
+    ----------
+    reshape : Reshape
+        What becomes of the first ratio.
+    level : {"token", "sequence", "geometric"}, default "token"
+        What that ratio is of, see `isdiag.rl.log_ratio`.
+    average : {"tokens", "sequences", "sums"}, default "tokens"
+        What the loss is: the mean over all tokens; the mean over sequences of their tokens' means (GRPO); or
+        the mean over sequences of their tokens' sums, over `length` (Dr. GRPO).
+    length : float, default 1
+        Divisor of "sums", > 0: the longest answer allowed, usually.
+    correction : Reshape or None, default None
+        What becomes of the second ratio, with the sign of the advantage if it goes by that.
+    correction_level : {"token", "sequence", "geometric"}, default "token"
+        What the second ratio is of.
+    keep : tuple of Keep, default ()
+        Masks; what all of them keep is kept. They look at the second ratio where there is a `correction`,
+        else at that of policy to sampler.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from isdiag.rl.presets import dapo, grpo
+    >>> log_mu, mask = np.log([[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]), np.array([[1, 1, 1], [1, 0, 0]])
+    >>> coefficients, metrics = grpo().coefficients(log_mu, log_mu, np.array([1.0, -1.0]), mask)
+    >>> coefficients.round(3)
+    array([[ 0.167,  0.167,  0.167],
+           [-0.5  ,  0.   ,  0.   ]])
+    >>> dapo().coefficients(log_mu, log_mu, np.array([1.0, -1.0]), mask)[0]
+    array([[ 0.25,  0.25,  0.25],
+           [-0.25,  0.  ,  0.  ]])
+    >>> round(metrics["perplexity"], 3)
+    2.0
+    """
+
+    reshape: Reshape
+    level: Level = "token"
+    average: Average = "tokens"
+    length: float = 1.0
+    correction: Reshape | None = None
+    correction_level: Level = "token"
+    keep: tuple[Keep, ...] = ()
+
+    def __post_init__(self) -> None:
+        of_kind("reshape", self.reshape, Reshape)
+        one_of("level", self.level, Level)
+        one_of("average", self.average, Average)
+        number("length", self.length, 0.0, ends="()")
+        if self.correction is not None:
+            of_kind("correction", self.correction, Reshape)
+        one_of("correction_level", self.correction_level, Level)
+        for each in self.keep:
+            of_kind("keep", each, Keep)
+
+    def coefficients(
+        self,
+        log_pi: Any,
+        log_mu: Any,
+        advantages: Any = 1.0,
+        mask: Any = None,
+        *,
+        cu_seqlens: Any = None,
+        log_proximal: Any = None,
+    ) -> tuple[Any, dict[str, float]]:
+        """What each token's ``grad log pi`` is multiplied by, in NumPy.
+
+        Parameters
+        ----------
+        log_pi, log_mu : array_like or sequences of 1-D array_like
+            Log-probabilities of tokens under the policy that learns and the one that sampled, in a layout of
+            `isdiag.rl.log_ratio`. Of shape (B,) each is a sequence of one token.
+        advantages : array_like, default 1
+            One for all, of shape (B,) or (B, 1), or of the shape of the tokens.
+        mask : array_like, optional
+            Tokens that count.
+        cu_seqlens : array_like of int, optional
+            Where packed sequences start and the last one ends.
+        log_proximal : array_like, optional
+            Log-probabilities under the proximal policy, laid out as the others.
+
+        Returns
+        -------
+        coefficients : ndarray or list of ndarray
+            In the layout of `log_pi`; 0 for tokens that do not count or cannot be used.
+        metrics : dict of str to float
+            `isdiag.rl.METRICS` and ``perplexity``, ``perplexity_sampler``: e to minus the mean of log_pi and
+            of log_mu over tokens. Draws are tokens, or sequences if neither ratio nor a mask is of tokens;
+            raw weights are of policy to sampler, the used ones what reshape, correction and masks make.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit, or advantages differ within a sequence that is one draw.
+        TypeError
+            If an argument is not real or not in CPU memory.
+        """
+        laid = Laid.out(log_pi, log_mu, advantages, mask, cu_seqlens, log_proximal)
+        found, metrics = self.of_tokens(laid.tokens)
+        return laid.back(found), metrics
+
+    def of_tokens(self, tokens: Tokens) -> tuple[Floats, dict[str, float]]:
+        """Coefficients of tokens that count, and metrics; for adapters."""
+        with np.errstate(all="ignore"):
+            return self._of_tokens(tokens)
+
+    def _of_tokens(self, tokens: Tokens) -> tuple[Floats, dict[str, float]]:
+        whole = _difference(tokens.log_pi, tokens.log_mu)
+        near = tokens.log_near
+        first, second = whole, None
+        if self.correction is not None:
+            second = whole if near is None else _difference(near, tokens.log_mu)
+            first = np.zeros_like(whole) if near is None else _difference(tokens.log_pi, near)
+        elif near is not None:
+            first = _difference(tokens.log_pi, near)
+        # One number that is none spoils its token, or the sequence if something looks at all of it.
+        by_token = self._by_token
+        bad = ~((whole < inf) & (first < inf) & np.isfinite(tokens.advantage))
+        if second is not None:
+            bad |= ~(second < inf)
+        if not self._alone and bad.any():
+            bad = tokens.over("max", bad.astype(np.float64))[tokens.row] > 0.0
+        good = ~bad
+        left_out = int(np.count_nonzero(bad))
+        if left_out:
+            tokens = tokens.only(good)
+            whole, first = whole[good], first[good]
+            second = None if second is None else second[good]
+        out = np.zeros(good.size)
+        if not tokens.row.size:
+            return out, dict.fromkeys((*METRICS, *PERPLEXITIES), nan) | _nothing(left_out)
+        log_f, signal = self._shaped(self.reshape, self.level, first, tokens)
+        if self.correction is not None and second is not None:
+            log_f = log_f + self._shaped(self.correction, self.correction_level, second, tokens)[0]
+        for each in self.keep:
+            log_f = np.where(each.of(whole if second is None else second, tokens), log_f, -inf)
+        share = self._share(tokens)
+        out[good] = np.where(log_f > -inf, np.exp(np.minimum(log_f, LARGEST)) * signal * share, 0.0)
+        return out, self._metrics(by_token, whole, log_f, signal, left_out, tokens)
+
+    @property
+    def _alone(self) -> bool:
+        """Whether a token's coefficient goes by that token only."""
+        corrected = self.correction is not None and self.correction_level != "token"
+        return self.level == "token" and not corrected and all(each.over == "token" for each in self.keep)
+
+    @property
+    def _by_token(self) -> bool:
+        """Whether draws are tokens: whether anything differs within a sequence."""
+        corrected = self.correction is not None and self.correction_level == "token"
+        return self.level == "token" or corrected or any(each.over == "token" for each in self.keep)
+
+    def _shaped(
+        self, reshape: Reshape, level: Level, log_ratio: Floats, tokens: Tokens
+    ) -> tuple[Floats, Floats]:
+        """Log f and signal at each token."""
+        advantage = tokens.advantage if level == "token" else _one_each(tokens)
+        log_f, signal = reshape.of_draws(tokens.at(level, log_ratio), advantage)
+        return tokens.spread(level, log_f), tokens.spread(level, signal)
+
+    def _share(self, tokens: Tokens) -> Floats:
+        """What part of the average a token is."""
+        count = tokens.lengths.size
+        if self.average == "tokens":
+            return np.full(tokens.row.size, 1.0 / tokens.row.size)
+        if self.average == "sequences":
+            return (1.0 / (count * tokens.lengths))[tokens.row]
+        return np.full(tokens.row.size, 1.0 / (count * self.length))
+
+    def _metrics(
+        self, by_token: bool, whole: Floats, log_f: Floats, signal: Floats, left_out: int, tokens: Tokens
+    ) -> dict[str, float]:
+        level: Level = "token" if by_token else self.level
+        if not by_token:
+            starts = np.cumsum(tokens.lengths) - tokens.lengths
+            whole, log_f, signal = tokens.at(self.level, whole), log_f[starts], signal[starts]
+        everything = np.ones(whole.shape, np.bool_)
+        found = _Found(log_f)
+        batch = Batch(Draws(whole, signal, everything, left_out), found, _LIMITS)
+        step = step_of(batch, found, "count", level)
+        perplexities = (_perplexity(tokens.log_pi), _perplexity(tokens.log_mu))
+        return step.metrics() | dict(zip(PERPLEXITIES, perplexities, strict=True))
+
+
+def _difference(log_pi: Floats, log_mu: Floats) -> Floats:
+    """As `isdiag.rl.log_ratio` has it: +inf is no log-probability."""
+    return np.where((log_mu == inf) | (log_pi == inf), nan, log_pi - log_mu)
+
+
+def _one_each(tokens: Tokens) -> Floats:
+    """The advantage of each sequence, all of whose tokens must have it."""
+    high, low = tokens.over("max", tokens.advantage), -tokens.over("max", -tokens.advantage)
+    wrong = np.flatnonzero(low < high)
+    if wrong.size:
+        first = int(wrong[0])
+        raise varying(first, low.item(first), high.item(first))
+    return high
+
+
+def _perplexity(log_p: Floats) -> float:
+    return exp(min(-float(log_p.mean()), LARGEST))
+
+
+def _nothing(left_out: int) -> dict[str, float]:
+    quiet = {name: 0.0 for name in METRICS if name.startswith("alarm")}
+    return quiet | {"n": 0.0, "n_nonfinite": float(left_out), "alarm_stall": 1.0}
+
+
+# ------------------------------------------------------------------------------------------- methods
+
+
+def cispo(high: float = 5.0, low: float = 0.0) -> Preset:
+    """CISPO: clipped token ratios as constant weights, the mean over tokens.
+
+    Parameters
+    ----------
+    high, low : float, defaults 5 and 0
+        Bounds on the ratio.
+
+    Returns
+    -------
+    Preset
+        To be given to a loss.
+
+    References
+    ----------
+    [MiniMax2025]_.
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import cispo
+    >>> cispo().reshape
+    CISPO(low=0.0, high=5.0)
+    """
+    return Preset(reshapes.CISPO(low, high))
+
+
+def dapo(low: float = 0.2, high: float = 0.28) -> Preset:
+    """DAPO: PPO's clip with a higher ceiling, the mean over tokens.
+
+    Parameters
+    ----------
+    low, high : float, defaults 0.2 and 0.28
+        How far the ratio may be below and above 1.
+
+    Returns
+    -------
+    Preset
+        To be given to a loss.
+
+    Notes
+    -----
+    Its sampling of prompts and its reward of lengths are made before: they are no part of a loss.
+
+    References
+    ----------
+    [Yu2025]_.
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import dapo
+    >>> dapo().reshape
+    PPOClip(low=0.2, high=0.28, dual=None)
+    """
+    return Preset(PPOClip(low, high))
+
+
+def decoupled_ppo(low: float = 0.2, high: float = 0.2, correction: Reshape | None = None) -> Preset:
+    """Decoupled PPO: the clip is about a proximal policy, and a second ratio leads from the sampler to that.
+
+    Parameters
+    ----------
+    low, high : float, defaults 0.2 and 0.2
+        How far the ratio may be below and above 1.
+    correction : Reshape, optional
+        What becomes of the second ratio; default ``Reinforce()``, the ratio itself.
+
+    Returns
+    -------
+    Preset
+        To be given to a loss.
+
+    References
+    ----------
+    [Hilton2022]_.
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import decoupled_ppo
+    >>> decoupled_ppo().correction
+    Reinforce()
+    """
+    return Preset(PPOClip(low, high), correction=reshapes.Reinforce() if correction is None else correction)
+
+
+def dr_grpo(length: float, low: float = 0.2, high: float = 0.2) -> Preset:
+    """Dr. GRPO: PPO's clip, sums over tokens divided by a constant, so that long answers count in full.
+
+    Parameters
+    ----------
+    length : float
+        The constant, > 0: the longest answer allowed.
+    low, high : float, defaults 0.2 and 0.2
+        How far the ratio may be below and above 1.
+
+    Returns
+    -------
+    Preset
+        To be given to a loss.
+
+    Notes
+    -----
+    Its advantages are rewards less their mean within a group, not divided by their spread.
+
+    References
+    ----------
+    [Liu2025]_.
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import dr_grpo
+    >>> dr_grpo(length=512).average
+    'sums'
+    """
+    return Preset(PPOClip(low, high), average="sums", length=length)
+
+
+def grpo(low: float = 0.2, high: float = 0.2) -> Preset:
+    """GRPO: PPO's clip, the mean over answers of the means over their tokens.
+
+    Parameters
+    ----------
+    low, high : float, defaults 0.2 and 0.2
+        How far the ratio may be below and above 1.
+
+    Returns
+    -------
+    Preset
+        To be given to a loss.
+
+    Notes
+    -----
+    Its penalty of KL to a reference model is a loss of its own, to be added.
+
+    References
+    ----------
+    [Shao2024]_.
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import grpo
+    >>> grpo().average
+    'sequences'
+    """
+    return Preset(PPOClip(low, high), average="sequences")
+
+
+def gspo(low: float = 3e-4, high: float = 4e-4) -> Preset:
+    """GSPO: PPO's clip of the geometric mean of an answer's token ratios, the mean over answers.
+
+    Parameters
+    ----------
+    low, high : float, defaults 0.0003 and 0.0004
+        How far the ratio may be below and above 1; the defaults are for answers of a thousand tokens.
+
+    Returns
+    -------
+    Preset
+        To be given to a loss.
+
+    References
+    ----------
+    [Zheng2025]_.
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import gspo
+    >>> gspo().level
+    'geometric'
+    """
+    return Preset(PPOClip(low, high), "geometric", "sequences")
+
+
+def icepop(low: float = 0.5, high: float = 5.0, clip_low: float = 0.2, clip_high: float = 0.2) -> Preset:
+    """IcePop: GRPO whose tokens go by the second ratio between bounds, and are masked beyond.
+
+    Parameters
+    ----------
+    low, high : float, defaults 0.5 and 5
+        Bounds on the second ratio.
+    clip_low, clip_high : float, default 0.2
+        PPO's clip of the first.
+
+    Returns
+    -------
+    Preset
+        To be given to a loss.
+
+    References
+    ----------
+    [LingTeam2025]_.
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import icepop
+    >>> icepop().correction
+    Masked(low=0.5, high=5.0)
+    """
+    return Preset(PPOClip(clip_low, clip_high), average="sequences", correction=reshapes.Masked(low, high))
+
+
+def ppo(low: float = 0.2, high: float = 0.2, dual: float | None = None) -> Preset:
+    """PPO: the clipped objective, the mean over tokens.
+
+    Parameters
+    ----------
+    low, high, dual : float, defaults 0.2, 0.2 and None
+        See `isdiag.rl.PPOClip`.
+
+    Returns
+    -------
+    Preset
+        To be given to a loss.
+
+    References
+    ----------
+    [Schulman2017]_; [Ye2020]_ (dual clip).
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import ppo
+    >>> ppo(dual=3.0).reshape
+    PPOClip(low=0.2, high=0.2, dual=3.0)
+    """
+    return Preset(PPOClip(low, high, dual))
+
+
+def sapo(tau_pos: float = 1.0, tau_neg: float = 1.05) -> Preset:
+    """SAPO: a soft gate on token ratios, the mean over answers of the means over their tokens.
+
+    Parameters
+    ----------
+    tau_pos, tau_neg : float, defaults 1 and 1.05
+        Temperatures of the gate, see `isdiag.rl.SAPO`.
+
+    Returns
+    -------
+    Preset
+        To be given to a loss.
+
+    References
+    ----------
+    [SAPO2025]_.
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import sapo
+    >>> sapo().reshape
+    SAPO(tau_pos=1.0, tau_neg=1.05)
+    """
+    return Preset(reshapes.SAPO(tau_pos, tau_neg), average="sequences")
+
+
+def tis(cap: float = 2.0, low: float = 0.2, high: float = 0.2) -> Preset:
+    """TIS: PPO's clip about a proximal policy, times the second ratio, truncated; the mean over tokens.
+
+    Parameters
+    ----------
+    cap : float, default 2
+        Largest second ratio.
+    low, high : float, defaults 0.2 and 0.2
+        How far the ratio may be below and above 1.
+
+    Returns
+    -------
+    Preset
+        To be given to a loss.
+
+    Notes
+    -----
+    Without a proximal policy it is REINFORCE with weights ``min(w, cap)``.
+
+    References
+    ----------
+    [Ionides2008]_; [Yao2025]_.
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import tis
+    >>> tis().correction
+    Truncated(cap=2.0)
+    """
+    return Preset(PPOClip(low, high), correction=reshapes.Truncated(cap))
+
+
+def topr() -> Preset:
+    """Tapered off-policy REINFORCE: the answer's ratio, at most 1, for what went badly, else 1.
+
+    Returns
+    -------
+    Preset
+        To be given to a loss.
+
+    References
+    ----------
+    [LeRoux2025]_.
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import topr
+    >>> topr().level
+    'sequence'
+    """
+    return Preset(reshapes.TOPR(), "sequence", "sums")
+
+
+def vespo(k_pos: float = 2.0, lam_pos: float = 3.0, k_neg: float = 3.0, lam_neg: float = 2.0) -> Preset:
+    """VESPO: a damped power of the whole answer's ratio, the mean over tokens.
+
+    Parameters
+    ----------
+    k_pos, lam_pos, k_neg, lam_neg : float, defaults 2, 3, 3 and 2
+        See `isdiag.rl.VESPO`.
+
+    Returns
+    -------
+    Preset
+        To be given to a loss.
+
+    References
+    ----------
+    [VESPO2026]_.
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import vespo
+    >>> vespo().average
+    'tokens'
+    """
+    return Preset(reshapes.VESPO(k_pos, lam_pos, k_neg, lam_neg), "sequence")
