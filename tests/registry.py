@@ -271,6 +271,7 @@ HELPERS = {
         "loggable": "metrics, prefix='isdiag/'",
     },
     "isdiag.rl.presets": {
+        "adaptive": "cap=2.0, caution=3.0",
         "cispo": "high=5.0, low=0.0",
         "dapo": "low=0.2, high=0.28",
         "decoupled_ppo": "low=0.2, high=0.2, correction=None",
@@ -410,6 +411,7 @@ RESHAPES = (
     Tried((rl.Masked(), rl.Masked(0.0, 1.2)), {"low": (-0.1, np.nan), "high": (0.5, 0.1, np.nan, np.inf)}),
     Tried((rl.CISPO(0.7, 1.3), rl.CISPO()), {"low": (-0.1, np.nan), "high": _NOT_POSITIVE}),
     Tried((rl.TOPR(),)),
+    Tried((rl.Cautious(), rl.Cautious(0.8, 0.5)), {"cap": _NOT_POSITIVE, "caution": _NOT_POSITIVE}),
     Tried(
         (rl.Power(0.4), rl.Power(0.0), rl.Power(2.0), rl.Power(0.4, caution=3.0)),
         {"gamma": _NEGATIVE, "caution": _NEGATIVE},

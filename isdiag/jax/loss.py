@@ -94,7 +94,7 @@ def is_reshape_loss(
         belong to none, so that a shape can stay while lengths change, as `jax.jit` wants; nor do sequences
         without a token count. Advantages of tokens are then for the level "token" only.
     state : State, optional
-        What the schedule remembers: ``State(gamma)`` at first, then `LossAux.state`. A preset needs none.
+        What the schedule remembers: ``State(gamma)`` at first, then `LossAux.state`.
     reshape : Reshape, default Power()
         Maps weights; its exponent, if it has one, is set by the schedule.
     schedule : Schedule, default Fixed()
@@ -107,8 +107,9 @@ def is_reshape_loss(
     normalize : {"batch", "count"}, default "batch"
         Divide the weights by their sum or by the number of draws.
     preset : isdiag.rl.presets.Preset, optional
-        A published method whole; `reshape`, `schedule`, `limits`, `level` and `normalize` then stay at their
-        defaults, and the state only counts steps.
+        A published method whole; `reshape`, `level` and `normalize` then stay at their defaults. `state`,
+        `schedule` and `limits` set the gamma of one that has it, `isdiag.rl.presets.adaptive`; of others the
+        state only counts steps and may be left out.
     log_proximal : array_like of log_pi's shape, optional
         For a preset: the same under the proximal policy.
     axis_name : str or tuple of str, optional
@@ -181,8 +182,10 @@ def is_reshape_loss(
     check_tokens(log_pi.shape, log_mu.shape, counting.shape)
     near = None if log_proximal is None else widened(log_proximal, "log_proximal")
     if preset is not None:
-        _check_preset(preset, reshape, schedule, limits, level, normalize)
-        level, state = "token", State(1.0) if state is None else state
+        _check_preset(preset, reshape, level, normalize)
+        level = "token"
+        if state is None and preset.rest is None:
+            state = State(1.0)
     elif near is not None:
         msg = "log_proximal is for a preset: give preset=, decoupled_ppo() say"
         raise ValueError(msg)
@@ -213,7 +216,9 @@ def is_reshape_loss(
 
     if preset is not None:
         columns = _columns(log_pi, log_mu, near, signal, counting, cuts, count)
-        coefficients, after, metrics = _of_preset(preset, columns, cuts, gamma, step, axis_name)
+        coefficients, after, metrics = _of_preset(
+            preset, schedule, limits, columns, cuts, gamma, step, axis_name
+        )
         return _finished(log_pi, counting != 0, "token", cuts, coefficients, after, metrics, axis_name)
     arrays: list[Any] = [log_pi, log_mu, counting, signal, *([] if cuts is None else [cuts])]
     packed = cuts is not None  # shards, whose cuts start anew, stay apart
@@ -255,14 +260,10 @@ def _finished(
     return loss, LossAux(after, metrics, ok & (metrics["n"] > 0.0))
 
 
-def _check_preset(
-    preset: Preset, reshape: Reshape, schedule: Schedule, limits: Limits, level: Level, normalize: Normalize
-) -> None:
+def _check_preset(preset: Preset, reshape: Reshape, level: Level, normalize: Normalize) -> None:
     of_kind("preset", preset, Preset)
     beside = {
         "reshape": reshape is not _POWER,
-        "schedule": schedule is not _FIXED,
-        "limits": limits is not _LIMITS,
         "level": level != "sequence",
         "normalize": normalize != "batch",
     }
@@ -291,7 +292,14 @@ def _columns(
 
 
 def _of_preset(
-    preset: Preset, columns: list[jax.Array], cuts: Any, gamma: Any, step: Any, axis_name: AxisName
+    preset: Preset,
+    schedule: Schedule,
+    limits: Limits,
+    columns: list[jax.Array],
+    cuts: Any,
+    gamma: Any,
+    step: Any,
+    axis_name: AxisName,
 ) -> Any:
     """Coefficients of tokens, state and metrics."""
     shape, dtype = columns[0].shape, columns[0].dtype
@@ -307,7 +315,7 @@ def _of_preset(
         State(shaped((), gamma.dtype), shaped((), step.dtype)),
         dict.fromkeys((*METRICS, *PERPLEXITIES), shaped((), default_float())),
     )
-    take = partial(_step_of_preset, preset=preset, size=shape[0])
+    take = partial(_step_of_preset, preset=preset, schedule=schedule, limits=limits, size=shape[0])
     coefficients, after, metrics = on_host(
         take, result, *columns, *starts, gamma, step, vmap_method="sequential"
     )
@@ -316,7 +324,7 @@ def _of_preset(
     return coefficients.reshape(shape), after, metrics
 
 
-def _step_of_preset(*arrays: Any, preset: Preset, size: int) -> Any:
+def _step_of_preset(*arrays: Any, preset: Preset, schedule: Schedule, limits: Limits, size: int) -> Any:
     *columns, gamma, step = map(np.asarray, arrays)
     starts = columns.pop() if columns[-1].ndim == 2 else ()
     pi, mu, *near, signal, kept, row = columns
@@ -334,11 +342,13 @@ def _step_of_preset(*arrays: Any, preset: Preset, size: int) -> Any:
             signal[there].astype(np.float64),
             row[there].astype(np.int64),
         )
-        out[there], metrics = preset.of_tokens(tokens)
+        before = State(gamma.item(), step.item())
+        state, weighed = preset.following(tokens, schedule, before, limits)
+        out[there] = weighed.coefficients
     except ValueError:
         refused, state, _ = _refused(pi.shape, gamma, step)
         return refused, state, dict.fromkeys((*METRICS, *PERPLEXITIES), np.nan)
-    return out, State(gamma.item(), step.item() + 1), metrics
+    return out, state, weighed.metrics()
 
 
 def _cuts(cu_seqlens: Any, tokens: Any) -> jax.Array:

@@ -7,9 +7,9 @@ A reshape alone is no method: PPO, GRPO and DAPO have one clip and differ in how
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, inf, nan
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -18,9 +18,13 @@ from isdiag._core.typing import Floats, Mask
 from isdiag.rl import reshapes
 from isdiag.rl.batch import Batch, Draws, Limits
 from isdiag.rl.layouts import Level, varying
-from isdiag.rl.reshapes import PPOClip, Reshape
-from isdiag.rl.step import LARGEST, METRICS, step_of
+from isdiag.rl.reshapes import Power, PPOClip, Reshape
+from isdiag.rl.schedules import Schedule, State
+from isdiag.rl.step import LARGEST, Step, empty_step, step_of
 from isdiag.rl.tokens import Laid, Over, Tokens
+
+if TYPE_CHECKING:
+    from isdiag.rl.controller import GammaController
 
 Measure = Literal["ratio", "k1", "k2", "k3", "tv"]
 Average = Literal["tokens", "sequences", "sums"]
@@ -29,12 +33,14 @@ Average = Literal["tokens", "sequences", "sums"]
 PERPLEXITIES = ("perplexity", "perplexity_sampler")
 
 _LIMITS = Limits()
+_WHOLE = Power()
 
 
 __all__ = [
     "PERPLEXITIES",
     "Keep",
     "Preset",
+    "adaptive",
     "cispo",
     "dapo",
     "decoupled_ppo",
@@ -150,6 +156,11 @@ class Preset:
         What becomes of the second ratio, with the sign of the advantage if it goes by that.
     correction_level : {"token", "sequence", "geometric"}, default "token"
         What the second ratio is of.
+    rest : float or None, default None
+        Exponent gamma of the rest of an answer, >= 0, which a controller may set; None for no such factor. A
+        token of negative advantage then also counts ``min(1, v**gamma / m)``, where v is the product of the
+        other tokens' ratios of policy to sampler and m the mean of ``w**gamma`` over answers: a bad answer
+        that the policy no longer gives teaches little.
     keep : tuple of Keep, default ()
         Masks; what all of them keep is kept. They look at the second ratio where there is a `correction`,
         else at that of policy to sampler.
@@ -176,6 +187,7 @@ class Preset:
     length: float = 1.0
     correction: Reshape | None = None
     correction_level: Level = "token"
+    rest: float | None = None
     keep: tuple[Keep, ...] = ()
 
     def __post_init__(self) -> None:
@@ -186,6 +198,8 @@ class Preset:
         if self.correction is not None:
             of_kind("correction", self.correction, Reshape)
         one_of("correction_level", self.correction_level, Level)
+        if self.rest is not None:
+            number("rest", self.rest, 0.0, ends="[)")
         for each in self.keep:
             of_kind("keep", each, Keep)
 
@@ -198,6 +212,7 @@ class Preset:
         *,
         cu_seqlens: Any = None,
         log_proximal: Any = None,
+        controller: GammaController | None = None,
     ) -> tuple[Any, dict[str, float]]:
         """What each token's ``grad log pi`` is multiplied by, in NumPy.
 
@@ -214,6 +229,8 @@ class Preset:
             Where packed sequences start and the last one ends.
         log_proximal : array_like, optional
             Log-probabilities under the proximal policy, laid out as the others.
+        controller : GammaController, optional
+            Sets `rest`, by the answers' weights w, and keeps the history; its reshape has no part in it.
 
         Returns
         -------
@@ -232,15 +249,33 @@ class Preset:
             If an argument is not real or not in CPU memory.
         """
         laid = Laid.out(log_pi, log_mu, advantages, mask, cu_seqlens, log_proximal)
-        found, metrics = self.of_tokens(laid.tokens)
-        return laid.back(found), metrics
+        if controller is None:
+            weighed = self.of_tokens(laid.tokens)
+        else:
+            state, weighed = self.following(
+                laid.tokens, controller.schedule, controller.state, controller.limits
+            )
+            controller.accept(state, weighed.step)
+        return laid.back(weighed.coefficients), weighed.metrics()
 
-    def of_tokens(self, tokens: Tokens) -> tuple[Floats, dict[str, float]]:
-        """Coefficients of tokens that count, and metrics; for adapters."""
+    def following(
+        self, tokens: Tokens, schedule: Schedule, state: State, limits: Limits
+    ) -> tuple[State, _Weighed]:
+        """Advance a schedule by the weights of answers, if there is a `rest` to set, and weigh."""
+        if self.rest is None:
+            return state._replace(step=state.step + 1), self.of_tokens(tokens)
         with np.errstate(all="ignore"):
-            return self._of_tokens(tokens)
+            answers = tokens.over("sum", _difference(tokens.log_pi, tokens.log_mu))
+        batch = Batch(Draws.of(answers, 1.0, None), _WHOLE, limits)
+        state = batch.following(schedule, state)
+        return state, replace(self, rest=state.gamma).of_tokens(tokens, batch.gamma)
 
-    def _of_tokens(self, tokens: Tokens) -> tuple[Floats, dict[str, float]]:
+    def of_tokens(self, tokens: Tokens, gamma_batch: float = nan) -> _Weighed:
+        """Weigh tokens that count; for adapters."""
+        with np.errstate(all="ignore"):
+            return self._of_tokens(tokens, gamma_batch)
+
+    def _of_tokens(self, tokens: Tokens, gamma_batch: float) -> _Weighed:
         whole = _difference(tokens.log_pi, tokens.log_mu)
         near = tokens.log_near
         first, second = whole, None
@@ -263,22 +298,34 @@ class Preset:
             whole, first = whole[good], first[good]
             second = None if second is None else second[good]
         out = np.zeros(good.size)
+        gamma = 1.0 if self.rest is None else self.rest
         if not tokens.row.size:
-            return out, dict.fromkeys((*METRICS, *PERPLEXITIES), nan) | _nothing(left_out)
+            nothing = empty_step(Draws(out, out, good, left_out), gamma)
+            return _Weighed(out, nothing, nan, nan)
         log_f, signal = self._shaped(self.reshape, self.level, first, tokens)
         if self.correction is not None and second is not None:
             log_f = log_f + self._shaped(self.correction, self.correction_level, second, tokens)[0]
+        if self.rest is not None:
+            log_f = log_f + np.where(tokens.advantage < 0.0, _rest(self.rest, whole, tokens), 0.0)
         for each in self.keep:
             log_f = np.where(each.of(whole if second is None else second, tokens), log_f, -inf)
         share = self._share(tokens)
         out[good] = np.where(log_f > -inf, np.exp(np.minimum(log_f, LARGEST)) * signal * share, 0.0)
-        return out, self._metrics(by_token, whole, log_f, signal, left_out, tokens)
+        step = self._diagnosed(by_token, whole, log_f, signal, left_out, tokens)
+        known = {} if self.rest is None else {"gamma": gamma, "gamma_batch": gamma_batch}
+        step = replace(step, **known)
+        return _Weighed(out, step, _perplexity(tokens.log_pi), _perplexity(tokens.log_mu))
 
     @property
     def _alone(self) -> bool:
         """Whether a token's coefficient goes by that token only."""
         corrected = self.correction is not None and self.correction_level != "token"
-        return self.level == "token" and not corrected and all(each.over == "token" for each in self.keep)
+        return (
+            self.level == "token"
+            and not corrected
+            and self.rest is None
+            and all(each.over == "token" for each in self.keep)
+        )
 
     @property
     def _by_token(self) -> bool:
@@ -303,9 +350,9 @@ class Preset:
             return (1.0 / (count * tokens.lengths))[tokens.row]
         return np.full(tokens.row.size, 1.0 / (count * self.length))
 
-    def _metrics(
+    def _diagnosed(
         self, by_token: bool, whole: Floats, log_f: Floats, signal: Floats, left_out: int, tokens: Tokens
-    ) -> dict[str, float]:
+    ) -> Step:
         level: Level = "token" if by_token else self.level
         if not by_token:
             starts = np.cumsum(tokens.lengths) - tokens.lengths
@@ -313,9 +360,30 @@ class Preset:
         everything = np.ones(whole.shape, np.bool_)
         found = _Found(log_f)
         batch = Batch(Draws(whole, signal, everything, left_out), found, _LIMITS)
-        step = step_of(batch, found, "count", level)
-        perplexities = (_perplexity(tokens.log_pi), _perplexity(tokens.log_mu))
-        return step.metrics() | dict(zip(PERPLEXITIES, perplexities, strict=True))
+        return step_of(batch, found, "count", level)
+
+
+class _Weighed(NamedTuple):
+    """What became of tokens: coefficients, a `Step` of the draws, and perplexities of policy and sampler."""
+
+    coefficients: Floats
+    step: Step
+    perplexity: float
+    perplexity_sampler: float
+
+    def metrics(self) -> dict[str, float]:
+        """All numbers by their names."""
+        return self.step.metrics() | dict(zip(PERPLEXITIES, self[2:], strict=True))
+
+
+def _rest(gamma: float, log_w: Floats, tokens: Tokens) -> Floats:
+    """Log of ``min(1, v**gamma / m)`` at each token, v of the answer's other tokens."""
+    answers = tokens.over("sum", log_w)
+    mean = np.logaddexp.reduce(reshapes.power(gamma, answers)) - np.log(answers.size)
+    others = np.where(
+        log_w > -inf, answers[tokens.row] - log_w, 0.0
+    )  # a token of zero weight has none anyway
+    return np.where(mean > -inf, np.minimum(reshapes.power(gamma, others) - mean, 0.0), 0.0)
 
 
 def _difference(log_pi: Floats, log_mu: Floats) -> Floats:
@@ -337,12 +405,38 @@ def _perplexity(log_p: Floats) -> float:
     return exp(min(-float(log_p.mean()), LARGEST))
 
 
-def _nothing(left_out: int) -> dict[str, float]:
-    quiet = {name: 0.0 for name in METRICS if name.startswith("alarm")}
-    return quiet | {"n": 0.0, "n_nonfinite": float(left_out), "alarm_stall": 1.0}
-
-
 # ------------------------------------------------------------------------------------------- methods
+
+
+def adaptive(cap: float = 2.0, caution: float = 3.0) -> Preset:
+    """The project's own: token ratios, caution about bad answers, and gamma for the rest of an answer.
+
+    A token of a good answer weighs ``min(w, cap)``, one of a bad answer ``min(w, 1)**caution`` times
+    ``min(1, v**gamma / m)``, v being the ratio of the answer's other tokens and m the mean of the answers'
+    ``w**gamma``; sums over tokens, the mean over answers.
+
+    Parameters
+    ----------
+    cap, caution : float, defaults 2 and 3
+        See `isdiag.rl.Cautious`.
+
+    Returns
+    -------
+    Preset
+        To be given to a loss. ``GammaController(ess_min=0.5, k_max=inf)`` beside it sets gamma, which is 0.3
+        without.
+
+    References
+    ----------
+    [Owen2013]_, section 9.9; docs/results/rl_study.md.
+
+    Examples
+    --------
+    >>> from isdiag.rl.presets import adaptive
+    >>> adaptive().rest
+    0.3
+    """
+    return Preset(reshapes.Cautious(cap, caution), average="sums", rest=0.3)
 
 
 def cispo(high: float = 5.0, low: float = 0.0) -> Preset:

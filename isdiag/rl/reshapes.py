@@ -35,7 +35,8 @@ class Reshaped(NamedTuple):
     signal: Floats
 
 
-def _power(gamma: float, log_w: Floats) -> Floats:
+def power(gamma: float, log_w: Floats) -> Floats:
+    """Log of w^gamma."""
     if gamma > 0.0:
         return gamma * log_w
     return np.where(log_w > -inf, 0.0, log_w)  # a draw of zero weight keeps it
@@ -381,6 +382,37 @@ class TOPR(Reshape):
 
 
 @dataclass(frozen=True)
+class Cautious(Reshape):
+    """Truncated weights that let go: min(w, cap) for what went well, and min(w, 1)**caution for the rest.
+
+    With ratios of tokens. A token of a bad answer that has become unlikely is not pushed down further, one
+    that has become likely no harder than when it was drawn.
+
+    Attributes
+    ----------
+    cap : float, default 2
+        Largest weight where the advantage is zero or more, > 0.
+    caution : float, default 3
+        Exponent where it is negative, > 0.
+    """
+
+    cap: float = 2.0
+    caution: float = 3.0
+
+    def __post_init__(self) -> None:
+        number("cap", self.cap, 0.0, ends="()")
+        number("caution", self.caution, 0.0, ends="()")
+
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        let_go = self.caution * np.minimum(log_w, 0.0)
+        return np.where(advantage < 0.0, let_go, np.minimum(log_w, log(self.cap)))
+
+    @property
+    def bound(self) -> float:
+        return max(self.cap, 1.0)
+
+
+@dataclass(frozen=True)
 class Power(_Tempered):
     """Tempered weights, f = w**gamma: between fine-tuning at gamma = 0 and REINFORCE at gamma = 1.
 
@@ -413,7 +445,7 @@ class Power(_Tempered):
 
     def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         if self.caution == 1.0 or self.gamma == 0.0:
-            return _power(self.gamma, log_w)
+            return power(self.gamma, log_w)
         return caution.log_f(log_w, advantage, self.gamma, self.caution, self.log_z)
 
     @property
@@ -455,7 +487,7 @@ class Defensive(_Tempered):
         if self.alpha == 1.0:
             return np.zeros_like(log_w)
         # Divided by w^gamma, so that the limits at both ends are exact.
-        return -np.logaddexp(np.log(self.alpha), np.log1p(-self.alpha) - _power(self.gamma, log_w))
+        return -np.logaddexp(np.log(self.alpha), np.log1p(-self.alpha) - power(self.gamma, log_w))
 
     @property
     def bound(self) -> float:
@@ -482,7 +514,7 @@ class ParetoSmoothed(_Tempered):
     """
 
     def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
-        return psis(_power(self.gamma, log_w), normalize=False, where=log_w < inf).log_weights
+        return psis(power(self.gamma, log_w), normalize=False, where=log_w < inf).log_weights
 
 
 @dataclass(frozen=True)
@@ -521,7 +553,7 @@ class AlphaDivergence(_Tempered):
         log_z = self.log_z
         if log_z is None:
             log_z = np.logaddexp.reduce(tilt, axis=-1, keepdims=True) - np.log(tilt.shape[-1])
-        return _power(self.gamma, log_w) + (1.0 - self.gamma) * (tilt - log_z)
+        return power(self.gamma, log_w) + (1.0 - self.gamma) * (tilt - log_z)
 
     def signal(self, advantage: Floats) -> Floats:
         return np.full_like(advantage, 1.0 / (1.0 - self.gamma))
@@ -556,7 +588,7 @@ class VESPO(Reshape):
         negative = advantage < 0.0
         k = np.where(negative, self.k_neg, self.k_pos)
         lam = np.where(negative, self.lam_neg, self.lam_pos)
-        powered = np.where(k > 0.0, k * log_w, _power(0.0, log_w))
+        powered = np.where(k > 0.0, k * log_w, power(0.0, log_w))
         less = np.where(lam > 0.0, lam * np.expm1(log_w), 0.0)
         return np.where(less < inf, powered - less, -inf)
 

@@ -315,7 +315,7 @@ def step_of(batch: Batch, reshape: Reshape, normalize: Normalize, level: Level) 
     one_of("level", level, Level)
     draws, n = batch.draws, batch.n
     if n == 0:
-        return _empty_step(draws, reshape.exponent)
+        return empty_step(draws, reshape.exponent)
     log_f, signal = reshape.of_draws(draws.log_w, draws.advantage)
     khat_used, _ = tails.khat(batch.rows.holding(log_f[None]), batch.lengths, _ONE)
     log_bound = log(reshape.bound) if reshape.bound > 0.0 else -inf
@@ -382,7 +382,8 @@ def _quantiles(log_w: Floats) -> list[float]:
     return steps.order_statistics(log_w, [low, last // 2, last - low, last])
 
 
-def _empty_step(draws: Draws, gamma: float) -> Step:
+def empty_step(draws: Draws, gamma: float) -> Step:
+    """The step of a batch without a draw that can be used."""
     numbers: dict[str, Any] = dict.fromkeys(METRICS, nan) | {"gamma": gamma, "n": 0}
     numbers |= {name: 0 for name in METRICS if name.startswith("alarm")}
     numbers |= {"n_nonfinite": draws.left_out, "alarm_stall": 1}

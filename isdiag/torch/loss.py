@@ -265,7 +265,7 @@ def _how(
         level = "sequence" if level is None else level
         return _How(_taker(controller, reshape, normalize, level, evaluate=evaluate), level)
     of_kind("preset", preset, Preset)
-    beside = {"controller": controller, "reshape": reshape, "normalize": normalize, "level": level}
+    beside = {"reshape": reshape, "normalize": normalize, "level": level}
     given = [name for name, value in beside.items() if value is not None]
     if given:
         msg = f"a preset says all that {', '.join(given)} would: give one or the other"
@@ -274,12 +274,28 @@ def _how(
     if near is not None:
         check_tokens(joined(log_pi).shape, near.shape, None)
 
-    return _How(partial(_by_preset, preset), "token", True, near)
+    if controller is not None and preset.rest is None:
+        msg = "this preset has no gamma for a controller to set"
+        raise ValueError(msg)
+    return _How(partial(_by_preset, preset, controller, evaluate), "token", True, near)
 
 
-def _by_preset(preset: Preset, log_w: Floats, _: Floats, tokens: FlatTokens) -> _Taken:
+def _by_preset(
+    preset: Preset,
+    controller: GammaController | None,
+    evaluate: bool,
+    log_w: Floats,
+    _: Floats,
+    tokens: FlatTokens,
+) -> _Taken:
     usable = tokens._replace(log_mu=np.where(np.isnan(log_w), np.nan, tokens.log_mu))
-    return _Taken(*preset.of_tokens(usable), _nothing)
+    if controller is None:
+        weighed, accept = preset.of_tokens(usable), _nothing
+    else:
+        schedule = Fixed() if evaluate else controller.schedule
+        state, weighed = preset.following(usable, schedule, controller.state, controller.limits)
+        accept = _nothing if evaluate else partial(controller.accept, state, weighed.step)
+    return _Taken(weighed.coefficients, weighed.metrics(), accept)
 
 
 def _taker(
@@ -485,7 +501,8 @@ def is_reshape_loss(
         Divide the weights by their sum, or by the number of draws; default the controller's, and without
         one "batch".
     preset : isdiag.rl.presets.Preset, optional
-        A published method whole, in the place of `reshape`, `controller`, `level` and `normalize`.
+        A published method whole, in the place of `reshape`, `level` and `normalize`. A `controller` sets
+        the gamma of one that has it, `isdiag.rl.presets.adaptive`.
     log_proximal : Tensor or list of Tensor, optional
         For a preset: log-probabilities under the proximal policy, laid out as the others. No gradient flows.
     on_bad : {"raise", "skip"}, default "raise"

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from isdiag.rl import presets
+from isdiag.rl import Diagnosed, GammaController, Limits, State, presets
 from isdiag.rl.presets import Keep
 from tests.helpers import optional
 
@@ -120,7 +120,17 @@ def decoupled(pi, mu, near, a, mask):
     return -token_mean(stop((near - mu).exp()) * clipped((pi - near).exp(), a[:, None]), mask)
 
 
+def adaptive(pi, mu, near, a, mask):
+    ratio = stop((pi - mu) * mask)
+    answers = ratio.sum(1, keepdim=True)
+    mean = (0.3 * answers).exp().mean()
+    others = ((0.3 * (answers - ratio)).exp() / mean).clamp(max=1.0)
+    weight = torch.where(a[:, None] < 0, ratio.exp().clamp(max=1.0) ** 3 * others, ratio.exp().clamp(max=2.0))
+    return -((weight * a[:, None] * pi) * mask).sum() / len(a)
+
+
 METHODS = {
+    "adaptive": (presets.adaptive(), adaptive, False),
     "CISPO": (presets.cispo(high=1.3), cispo, False),
     "DAPO": (presets.dapo(), dapo, False),
     "decoupled PPO": (presets.decoupled_ppo(), decoupled, True),
@@ -201,7 +211,7 @@ def test_layouts_agree(tokens, name):
     np.testing.assert_allclose(slope(sum(parts), whole), -padded.numpy(), atol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["decoupled PPO", "GSPO", "IcePop", "TOPR"])
+@pytest.mark.parametrize("name", ["adaptive", "decoupled PPO", "GSPO", "TOPR"])
 def test_jax_agrees(tokens, name):
     jax = optional("jax")
     from isdiag.jax import is_reshape_loss as loss_of_jax
@@ -214,9 +224,11 @@ def test_jax_agrees(tokens, name):
     with jax.enable_x64(True):
         arrays = [x.numpy() for x in (pi, mu, a, mask)]
         beside = {"log_proximal": near.numpy()} if both else {}
+        state = {} if preset.rest is None else {"state": State(preset.rest)}
         take = jax.jit(
             jax.value_and_grad(
-                lambda pi, beside: loss_of_jax(pi, *arrays[1:], preset=preset, **beside), has_aux=True
+                lambda pi, beside: loss_of_jax(pi, *arrays[1:], preset=preset, **state, **beside),
+                has_aux=True,
             )
         )
         (_, aux), found = take(arrays[0], beside)
@@ -228,9 +240,8 @@ def test_jax_agrees(tokens, name):
         flat = [arrays[0][arrays[3]], arrays[1][arrays[3]]]
         cuts = np.append(0, arrays[3].sum(1).cumsum())
         beside = {"log_proximal": near.numpy()[arrays[3]]} if both else {}
-        packed = jax.grad(
-            lambda pi, cuts: loss_of_jax(pi, flat[1], arrays[2], cu_seqlens=cuts, preset=preset, **beside)[0]
-        )
+        how = {"preset": preset, **state, **beside}
+        packed = jax.grad(lambda pi, cuts: loss_of_jax(pi, flat[1], arrays[2], cu_seqlens=cuts, **how)[0])
         np.testing.assert_allclose(
             -np.asarray(jax.jit(packed)(flat[0], cuts)), expected.numpy()[arrays[3]], rtol=1e-12
         )
@@ -296,6 +307,73 @@ def test_geometric_mask_on_sequence_weights(tokens):
     assert metrics["n"] == kept.size
 
 
+# ----------------------------------------------------------------------------------- adaptive gamma
+
+
+def controller():
+    return GammaController(ess_min=0.5, k_max=np.inf)
+
+
+def test_a_controller_sets_the_gamma_of_the_rest(tokens):
+    pi, mu, _, a, mask = tokens
+    preset, one, other = presets.adaptive(), controller(), controller()
+    plain = controller()
+    arrays = [x.detach().numpy() for x in (pi, mu, a, mask)]
+    for _ in range(3):
+        loss, metrics = is_reshape_loss(pi, mu, a, mask, preset=preset, controller=one)
+        found, alone = preset.coefficients(*arrays, controller=other)
+        plain.step(((arrays[0] - arrays[1]) * arrays[3]).sum(1))
+        np.testing.assert_allclose(slope(loss, pi), -found, rtol=1e-12)
+        assert one.gamma == other.gamma == pytest.approx(metrics["gamma"])
+        assert one.gamma == pytest.approx(plain.gamma, rel=0.02)  # the ESS of w^gamma, cautious there
+        assert alone["gamma_batch"] == metrics["gamma_batch"]
+    assert one.history["gamma"] == other.history["gamma"]
+    assert len(one.history["gamma"]) == 3
+    assert one.gamma != 0.3
+    with torch.no_grad():
+        is_reshape_loss(pi, mu, a, mask, preset=preset, controller=one)
+    assert one.state == other.state
+    fixed, _ = dataclasses.replace(preset, rest=one.gamma).coefficients(*arrays)
+    with torch.no_grad():
+        evaluated, _ = is_reshape_loss(pi, mu, a, mask, preset=preset, controller=one)
+    assert float(evaluated) == pytest.approx(-(fixed * arrays[0]).sum())
+
+
+def test_jax_sets_the_gamma_of_the_rest(tokens):
+    optional("jax")
+    import jax
+
+    from isdiag.jax import is_reshape_loss as loss_of_jax
+
+    pi, mu, _, a, mask = (x.detach().numpy() for x in tokens)
+    own = controller()
+    with jax.enable_x64(True):
+        state = State(0.3)
+        for _ in range(2):
+            presets.adaptive().coefficients(pi, mu, a, mask, controller=own)
+            how = {"schedule": Diagnosed(), "limits": Limits(np.inf, 0.5)}
+            _, aux = loss_of_jax(pi, mu, a, mask, preset=presets.adaptive(), state=state, **how)
+            state = aux.state
+        assert float(state.gamma) == pytest.approx(own.gamma)
+    with pytest.raises(ValueError, match="state must be given"):
+        loss_of_jax(pi, mu, a, mask, preset=presets.adaptive())
+
+
+@pytest.mark.parametrize("rest", [0.0, 0.3])
+def test_a_token_of_no_weight_and_the_rest_of_its_answer(tokens, rest):
+    pi, mu, _, a, mask = (x.detach().clone() for x in tokens)
+    a[:] = -1.0
+    mask[1, :3] = True
+    pi[1, 0] = -torch.inf
+    preset = dataclasses.replace(presets.adaptive(), rest=rest)
+    found, metrics = preset.coefficients(pi, mu, a, mask)
+    assert np.isfinite(found).all()
+    assert found[1, 0] == 0.0
+    assert not found[1].any()  # at gamma = 0 too an answer of zero weight keeps it
+    assert (found[0][mask[0]] < 0.0).all()
+    assert metrics["n_nonfinite"] == 0.0
+
+
 # ----------------------------------------------------------------------------------- what goes wrong
 
 
@@ -347,6 +425,10 @@ def test_wrong_arguments(tokens):
         is_reshape_loss(pi, mu, a, mask, preset=presets.ppo(), level="token")
     with pytest.raises(ValueError, match="log_proximal is for a preset"):
         is_reshape_loss(pi, mu, a, mask, log_proximal=near)
+    with pytest.raises(ValueError, match="no gamma for a controller"):
+        is_reshape_loss(pi, mu, a, mask, preset=presets.ppo(), controller=controller())
+    with pytest.raises(ValueError, match="rest must"):
+        dataclasses.replace(presets.adaptive(), rest=-1.0)
     with pytest.raises(TypeError, match="preset"):
         is_reshape_loss(pi, mu, a, mask, preset="ppo")
     with pytest.raises(ValueError, match="same shape"):

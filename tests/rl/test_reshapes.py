@@ -122,6 +122,7 @@ OBJECTIVES = [
     (rl.Masked(0.6, 1.8), either(lambda w: np.clip(w, 0.6, 1.8))),
     (rl.CISPO(0.6, 1.8), either(clipped(0.6, 1.8))),
     (rl.TOPR(), by_sign(np.log, truncated(1.0))),
+    (rl.Cautious(1.3, 3.0), by_sign(truncated(1.3), lambda w: np.where(w < 1, w**3 / 3, 1 / 3 + np.log(w)))),
     (rl.Power(0.0), either(np.log)),
     (rl.Power(0.3), either(lambda w: w**0.3 / 0.3)),
     (rl.Power(1.7), either(lambda w: w**1.7 / 1.7)),
