@@ -286,31 +286,35 @@ class Preset:
             first = _difference(tokens.log_pi, near)
         # One number that is none spoils its token, or the sequence if something looks at all of it.
         by_token = self._by_token
-        bad = ~((whole < inf) & (first < inf) & np.isfinite(tokens.advantage))
-        if second is not None:
-            bad |= ~(second < inf)
-        if not self._alone and bad.any():
-            bad = tokens.over("max", bad.astype(np.float64))[tokens.row] > 0.0
-        good = ~bad
-        left_out = int(np.count_nonzero(bad))
-        if left_out:
+        left_out, good = 0, None
+        ratios = [whole, first] if second is None else [whole, first, second]
+        if not (all(_below_inf(each) for each in ratios) and np.isfinite(tokens.advantage).all()):
+            good = np.logical_and.reduce([each < inf for each in ratios]) & np.isfinite(tokens.advantage)
+            if not self._alone:
+                good = tokens.over("max", (~good).astype(np.float64))[tokens.row] == 0.0
+            left_out = int(np.count_nonzero(~good))
             tokens = tokens.only(good)
             whole, first = whole[good], first[good]
             second = None if second is None else second[good]
-        out = np.zeros(good.size)
+        out = np.zeros(tokens.row.size + left_out)
         gamma = 1.0 if self.rest is None else self.rest
         if not tokens.row.size:
-            nothing = empty_step(Draws(out, out, good, left_out), gamma)
+            nothing = empty_step(Draws(out, out, out > 0.0, left_out), gamma)
             return _Weighed(out, nothing, nan, nan)
         log_f, signal = self._shaped(self.reshape, self.level, first, tokens)
         if self.correction is not None and second is not None:
             log_f = log_f + self._shaped(self.correction, self.correction_level, second, tokens)[0]
         if self.rest is not None:
-            log_f = log_f + np.where(tokens.advantage < 0.0, _rest(self.rest, whole, tokens), 0.0)
+            others = _rest(self.rest, whole, tokens)
+            others[~(tokens.advantage < 0.0)] = 0.0
+            log_f = log_f + others
         for each in self.keep:
             log_f = np.where(each.of(whole if second is None else second, tokens), log_f, -inf)
-        share = self._share(tokens)
-        out[good] = np.where(log_f > -inf, np.exp(np.minimum(log_f, LARGEST)) * signal * share, 0.0)
+        values = np.minimum(log_f, LARGEST)
+        np.exp(values, out=values)
+        values *= signal
+        values *= self._share(tokens)
+        out[... if good is None else good] = values
         step = self._diagnosed(by_token, whole, log_f, signal, left_out, tokens)
         known = {} if self.rest is None else {"gamma": gamma, "gamma_batch": gamma_batch}
         step = replace(step, **known)
@@ -341,14 +345,14 @@ class Preset:
         log_f, signal = reshape.of_draws(tokens.at(level, log_ratio), advantage)
         return tokens.spread(level, log_f), tokens.spread(level, signal)
 
-    def _share(self, tokens: Tokens) -> Floats:
+    def _share(self, tokens: Tokens) -> Any:
         """What part of the average a token is."""
         count = tokens.lengths.size
         if self.average == "tokens":
-            return np.full(tokens.row.size, 1.0 / tokens.row.size)
+            return 1.0 / tokens.row.size
         if self.average == "sequences":
             return (1.0 / (count * tokens.lengths))[tokens.row]
-        return np.full(tokens.row.size, 1.0 / (count * self.length))
+        return 1.0 / (count * self.length)
 
     def _diagnosed(
         self, by_token: bool, whole: Floats, log_f: Floats, signal: Floats, left_out: int, tokens: Tokens
@@ -388,7 +392,15 @@ def _rest(gamma: float, log_w: Floats, tokens: Tokens) -> Floats:
 
 def _difference(log_pi: Floats, log_mu: Floats) -> Floats:
     """As `isdiag.rl.log_ratio` has it: +inf is no log-probability."""
-    return np.where((log_mu == inf) | (log_pi == inf), nan, log_pi - log_mu)
+    difference = log_pi - log_mu
+    if not _below_inf(log_mu):
+        difference[log_mu == inf] = nan
+    return difference
+
+
+def _below_inf(values: Floats) -> bool:
+    """Whether all are, and none is NaN."""
+    return bool(values.max(initial=-inf) < inf)
 
 
 def _one_each(tokens: Tokens) -> Floats:
