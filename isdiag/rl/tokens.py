@@ -36,12 +36,14 @@ class Tokens(NamedTuple):
 
     @classmethod
     def of(
-        cls, log_pi: Floats, log_mu: Floats, log_near: Floats | None, advantage: Floats, row: Ints
+        cls, log_pi: Floats, log_mu: Floats, log_near: Floats | None, advantage: Floats, row: Any
     ) -> Tokens:
         """Of a number at each token that changes where another sequence begins."""
-        new = np.diff(row, prepend=row[0] if row.size else 0) != 0
-        row = np.cumsum(new)
-        return cls(log_pi, log_mu, log_near, advantage, row, np.bincount(row))
+        changes = np.flatnonzero(row[1:] != row[:-1]) + 1
+        ends = np.append(changes, row.size) if row.size else changes
+        lengths = np.diff(ends, prepend=0)
+        numbers = np.repeat(np.arange(lengths.size), lengths)
+        return cls(log_pi, log_mu, log_near, advantage, numbers, lengths)
 
     def only(self, which: Mask) -> Tokens:
         """Those of these tokens; lengths are what is left."""

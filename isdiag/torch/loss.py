@@ -94,11 +94,15 @@ def _batch_of_preset(
     columns, start, world = gather(torch.stack([column.reshape(-1) for column in columns]), group)
     found = columns.cpu().numpy().astype(np.float64, copy=False)
     present = found[-1] > 0
-    pi, mu, *near, advantage, sequence = found[:-1, present]
-    tokens = FlatTokens.of(pi, mu, near[0] if near else None, advantage, sequence.astype(np.int64))
-    with np.errstate(invalid="ignore"):
-        log_w = np.where((mu == np.inf) | (~np.isfinite(near[0]) if near else False), np.nan, pi - mu)
-    return _Batch(log_w, pi, advantage, present, start, world, tokens=tokens)
+    pi, mu, *near, advantage, sequence = found[:-1] if present.all() else found[:-1, present]
+    tokens = FlatTokens.of(pi, mu, near[0] if near else None, advantage, sequence)
+    with np.errstate(invalid="ignore"):  # -inf under both
+        log_w = pi - mu
+    if not mu.max(initial=-np.inf) < np.inf:
+        log_w[mu == np.inf] = np.nan  # as `_batch` has it
+    if near and not np.isfinite(near[0]).all():
+        log_w[~np.isfinite(near[0])] = np.nan
+    return _Batch(log_w, pi, advantage, present, start, world, bool(np.isfinite(found).all()), tokens)
 
 
 def _tokens_here(log_pi: Tensor, log_mu: Tensor, advantages: Tensor | float, layout: Layout) -> _Batch:
@@ -288,7 +292,8 @@ def _by_preset(
     _: Floats,
     tokens: FlatTokens,
 ) -> _Taken:
-    usable = tokens._replace(log_mu=np.where(np.isnan(log_w), np.nan, tokens.log_mu))
+    known = log_w.max(initial=-np.inf) <= np.inf  # no NaN among them
+    usable = tokens if known else tokens._replace(log_mu=np.where(np.isnan(log_w), np.nan, tokens.log_mu))
     if controller is None:
         weighed, accept = preset.of_tokens(usable), _nothing
     else:
