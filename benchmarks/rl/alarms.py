@@ -22,7 +22,7 @@ from isdiag.rl import METRICS, Fixed, GammaController, Masked, Power, State, tak
 
 ALARMS = tuple(name for name in METRICS if name.startswith("alarm"))
 # Learning rates of the study at which the default does well at every level.
-RATES = {"bandit": 0.3, "sorting": 0.002}
+RATES = {"bandit": 0.15, "sums": 0.03}
 SPREADS = (0.05, 0.3, 1.0, 2.0, 4.0)
 SIZES = (128, 1024)
 

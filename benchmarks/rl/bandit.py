@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from training import Draws, inverse_cdf
+from training import Draws, Sampler, inverse_cdf
 
-CONTEXTS, ACTIONS, FEATURES = 32, 64, 96
+CONTEXTS, ACTIONS, FEATURES = 16, 48, 48
 ABOUT = (
     f"A contextual bandit: {CONTEXTS} contexts, {ACTIONS} actions with {FEATURES} features each, a softmax "
     "policy linear in them, rewards of 0 or 1. The score is the expected reward, exact, over the best one."
@@ -21,7 +21,9 @@ ABOUT = (
 class Bandit:
     """Problems of some seeds, each the same for all its learning rates."""
 
-    def __init__(self, seeds: tuple[int, ...], rates: int, device: str):
+    group = 0
+
+    def __init__(self, seeds: tuple[int, ...], rates: int, device: str = "cpu"):
         drawn = [np.random.default_rng([seed, 1]) for seed in seeds]
         features = np.stack([rng.normal(size=(CONTEXTS, ACTIONS, FEATURES)) for rng in drawn])
         features /= np.sqrt(FEATURES)
@@ -38,24 +40,26 @@ class Bandit:
     def start(self) -> torch.Tensor:
         return torch.zeros(len(self.mean), FEATURES, device=self.device)
 
-    def _log_policy(self, theta: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-        logits = torch.einsum("rxaf,rf->rxa", self.features, theta)
-        return torch.log_softmax(logits / temperature, -1)
+    def _logits(self, theta: torch.Tensor) -> torch.Tensor:
+        return (self.features.flatten(1, 2) @ theta[..., None]).view(self.mean.shape)
 
-    def collect(self, theta: torch.Tensor, count: int, temperature: float, rng: torch.Generator) -> Draws:
+    def collect(self, theta: torch.Tensor, count: int, sampler: Sampler, rng: torch.Generator) -> Draws:
         uniform = torch.rand(len(self.seeds), count, 3, generator=rng).to(self.device)
         uniform = uniform.repeat_interleave(self.rates, 0)
         context = (uniform[..., 0] * CONTEXTS).long().clamp(max=CONTEXTS - 1)
-        log_q = self._log_policy(theta, temperature)
+        log_q = sampler.log_probs(self._logits(theta))
         action = inverse_cdf(log_q.exp()[self.runs, context], uniform[..., 1])
         reward = uniform[..., 2] < self.mean[self.runs, context, action]
-        log_q = log_q[self.runs, context, action]
-        return Draws(context[..., None], action[..., None], log_q[..., None], reward.float())
+        log_q = log_q[self.runs, context, action][..., None]
+        return Draws(
+            context[..., None], action[..., None], log_q, reward.float(), torch.ones_like(log_q).bool()
+        )
 
     def log_probs(self, theta: torch.Tensor, draws: Draws) -> torch.Tensor:
-        return self._log_policy(theta)[self.runs, draws.prompt[..., 0], draws.answer[..., 0]][..., None]
+        log_p = torch.log_softmax(self._logits(theta), -1)
+        return log_p[self.runs, draws.prompt[..., 0], draws.answer[..., 0]][..., None]
 
     def score(self, theta: torch.Tensor) -> dict[str, torch.Tensor]:
         """Expected reward as a share of the best one, exact."""
-        value = (self._log_policy(theta).exp() * self.mean).sum(-1).mean(-1)
+        value = (torch.softmax(self._logits(theta), -1) * self.mean).sum(-1).mean(-1)
         return {"reward": value / self.optimum}

@@ -7,28 +7,38 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import bandit
+import cipher
+import episodes
+import maze
 import numpy as np
+import slots
 import sorting
+import strings
+import sums
 import torch
-from methods import ADAPTIVE, METHODS
-from training import Level, Task, train
+from methods import ADAPTIVE, FEW, METHODS, VARIANTS, Maker
+from training import Level, Sampler, Task, train
 
 import isdiag
 
 LEVELS = {
     level.name: level
     for level in (
-        Level("age 1", 1),
+        Level("age 1"),
         Level("age 8", 8),
         Level("age 32", 32),
         Level("age 128", 128),
-        Level("age 8, T 1.5", 8, temperature=1.5),
+        Level("lag 32", lag=32),
+        Level("T 0.7", 8, Sampler(temperature=0.7)),
+        Level("T 1.5", 8, Sampler(temperature=1.5)),
+        Level("top-p 0.8", 8, Sampler(top_p=0.8)),
+        Level("replay", replay=True),
     )
 }
+ON_POLICY = "age 1"
 
 
 @dataclass(frozen=True)
@@ -39,81 +49,79 @@ class Plan:
     ----------
     task : callable
         Of seeds, the number of learning rates, and a device.
-    methods : tuple of str
     rates : tuple of float
         Learning rates to choose from, the same for all methods and levels.
-    tuning, seeds : tuple of int
-        Seeds to choose the learning rate on, and those that results are of: none in common.
-    updates : int
-    batch : int
     about : str
         A sentence for the report.
+    last : bool
+        Whether the task was made when the default was settled, to judge it.
+    methods : tuple of str
+    tuning, seeds : tuple of int
+        Seeds to choose the learning rate and the method's constant on, and those that results are of: none
+        in common.
+    updates : int
+    batch : int
     """
 
     task: Callable[[tuple[int, ...], int, str], Task]
-    methods: tuple[str, ...]
     rates: tuple[float, ...]
-    tuning: tuple[int, ...]
-    seeds: tuple[int, ...]
-    updates: int
-    batch: int
     about: str
+    last: bool = False
+    methods: tuple[str, ...] = tuple(METHODS)
+    tuning: tuple[int, ...] = tuple(range(100, 103))
+    seeds: tuple[int, ...] = tuple(range(6))
+    updates: int = 256
+    batch: int = 64
 
 
 PLANS = {
-    "bandit": Plan(
-        task=bandit.Bandit,
-        # With answers of one token the geometric mean is the ratio: GSPO is PPO with another clip.
-        methods=tuple(name for name in METHODS if name != "GSPO"),
-        rates=(0.03, 0.1, 0.3, 1.0, 3.0),
-        tuning=tuple(range(100, 105)),
-        seeds=tuple(range(10)),
-        updates=384,
-        batch=128,
-        about=bandit.ABOUT,
-    ),
-    "sorting": Plan(
-        task=sorting.Sorting,
-        methods=tuple(METHODS),
-        rates=(0.0005, 0.001, 0.002, 0.004),
-        tuning=tuple(range(100, 103)),
-        seeds=tuple(range(8)),
-        updates=256,
-        batch=128,
-        about=sorting.ABOUT,
-    ),
+    "bandit": Plan(bandit.Bandit, (0.05, 0.15, 0.5), bandit.ABOUT),
+    "slots": Plan(slots.Slots, (0.1, 0.3, 1.0), slots.ABOUT),
+    "strings": Plan(strings.Strings, (0.03, 0.1, 0.3), strings.ABOUT),
+    "episodes": Plan(episodes.Episodes, (0.03, 0.1, 0.3), episodes.ABOUT),
+    "sums": Plan(sums.Sums, (0.0125, 0.03), sums.ABOUT),
+    "maze": Plan(maze.Maze, (0.03, 0.1, 0.3), maze.ABOUT, last=True),
+    "cipher": Plan(cipher.Cipher, (0.005, 0.015, 0.05), cipher.ABOUT, last=True),
+    "sorting": Plan(sorting.Sorting, (0.002, 0.006), sorting.ABOUT, last=True),
 }
 
 # Takes seconds and says nothing.
-_LITTLE = {"tuning": (100, 101), "seeds": (0, 1), "updates": 8, "batch": 32}
-QUICK = {
-    "bandit": replace(PLANS["bandit"], rates=(0.1, 0.3), **_LITTLE),
-    "sorting": replace(
-        PLANS["sorting"], task=partial(sorting.Sorting, scored=32), rates=(0.001, 0.002), **_LITTLE
-    ),
+_LITTLE = {
+    "tuning": (100, 101),
+    "seeds": (0, 1),
+    "updates": 8,
+    "batch": 32,
+    "methods": FEW,
 }
+QUICK = {name: replace(plan, rates=plan.rates[:2], **_LITTLE) for name, plan in PLANS.items()}
 
 
-def runs_of(plan: Plan, level: Level, method: str, seeds: tuple[int, ...], rates, device: str) -> dict:
+def runs_of(plan: Plan, level: Level, maker: Maker, seeds: tuple[int, ...], rates, device: str) -> dict:
     """What `train` gives, with axes (time, seed, rate)."""
     task = plan.task(seeds, len(rates), device)
     each = torch.tensor(rates, dtype=torch.float32, device=device).repeat(len(seeds))
-    coefficients = METHODS[method](len(each), plan.updates)
-    found = train(task, coefficients, level, each, plan.updates, plan.batch)
+    found = train(task, maker(len(each), plan.updates), level, each, plan.updates, plan.batch)
     return {name: a if a.ndim == 1 else a.reshape(len(a), len(seeds), -1) for name, a in found.items()}
 
 
 def run_job(task: str, level: str, method: str, plan: Plan, device: str) -> dict[str, np.ndarray]:
-    """Scores of the tuning seeds at all rates, then all that is known of the other seeds.
+    """Scores of the tuning seeds at all settings and rates, then all that is known of the other seeds.
 
-    They run at the rate that was best, those of the adaptive method at all rates: one for all levels can
-    be chosen only when all levels are done.
+    They run at the setting and rate that were best, those of the adaptive method at all rates: one for all
+    levels can be chosen only when all levels are done.
     """
     start = time.perf_counter()
-    tuned = runs_of(plan, LEVELS[level], method, plan.tuning, plan.rates, device)["score reward"][-1]
-    best = plan.rates[int(np.argmax(np.nan_to_num(tuned.mean(0), nan=-np.inf)))]
-    rates = plan.rates if method == ADAPTIVE else (best,)
-    found = runs_of(plan, LEVELS[level], method, plan.seeds, rates, device)
+    settings = (METHODS | VARIANTS)[method]
+    tuned = np.stack(
+        [
+            runs_of(plan, LEVELS[level], maker, plan.tuning, plan.rates, device)["score reward"][-1]
+            for maker in settings
+        ]
+    )
+    mean = np.nan_to_num(tuned.mean(1), nan=-np.inf)
+    setting, rate = np.unravel_index(int(mean.argmax()), mean.shape)
+    rates = plan.rates if method == ADAPTIVE else (plan.rates[rate],)
+    found = runs_of(plan, LEVELS[level], settings[setting], plan.seeds, rates, device)
     made = {
         "updates": plan.updates,
         "batch": plan.batch,
@@ -125,7 +133,8 @@ def run_job(task: str, level: str, method: str, plan: Plan, device: str) -> dict
     names = {"task": task, "level": level, "method": method, "made": json.dumps(made)}
     return (
         {name: np.array(text) for name, text in names.items()}
-        | {"tuned": tuned, "best rate": np.array(best), "rates": np.array(rates)}
+        | {"tuned": tuned[setting], "setting": np.array(setting)}
+        | {"best rate": np.array(plan.rates[rate]), "rates": np.array(rates)}
         | found
     )
 
@@ -135,8 +144,12 @@ def machine(device: str) -> str:
     return f"{cores}, one {torch.cuda.get_device_name()}" if device == "cuda" else cores
 
 
+def path_of(task: str, level: str, method: str, folder: Path) -> Path:
+    return folder / f"{task} {level} {method}.npz".replace(" ", "_").replace(",", "").replace("=", "is")
+
+
 def run_and_save(task: str, level: str, method: str, plan: Plan, device: str, folder: Path) -> Path:
     torch.set_num_threads(1)
-    path = folder / f"{task} {level} {method}.npz".replace(" ", "_").replace(",", "")
+    path = path_of(task, level, method, folder)
     np.savez_compressed(path, **run_job(task, level, method, plan, device))
     return path

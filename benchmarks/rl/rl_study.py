@@ -14,7 +14,6 @@ import json
 import multiprocessing
 import tempfile
 import textwrap
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from datetime import date
@@ -22,14 +21,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jobs import LEVELS, PLANS, QUICK, Plan, run_and_save
-from methods import ADAPTIVE
+from jobs import LEVELS, ON_POLICY, PLANS, QUICK, Plan, path_of, run_and_save
+from methods import ADAPTIVE, FEW, METHODS, VARIANTS, WHOLE
 from scipy import stats
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 ONE_RATE = f"{ADAPTIVE}, one rate"
-SHOWN = ("REINFORCE", "PPO", "TIS", ADAPTIVE)  # whose course is drawn
-SHOWN_LEVEL = "age 32"
+OWN = {ADAPTIVE, ONE_RATE}
+DRAWN = ("f = 1", "TIS", "TOPR", WHOLE, ADAPTIVE)
 
 
 def run(
@@ -37,10 +36,11 @@ def run(
 ) -> None:
     raw.mkdir(parents=True, exist_ok=True)
     spawn = multiprocessing.get_context("spawn")  # CUDA does not outlive a fork
+    left = [job for job in jobs if not path_of(*job, raw).exists()]
     with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
-        futures = [pool.submit(run_and_save, *job, plans[job[0]], device, raw) for job in jobs]
+        futures = [pool.submit(run_and_save, *job, plans[job[0]], device, raw) for job in left]
         for i, future in enumerate(as_completed(futures), 1):
-            print(f"{i}/{len(jobs)} {future.result().stem}", flush=True)
+            print(f"{i}/{len(left)} {future.result().stem}", flush=True)
 
 
 class Cell(NamedTuple):
@@ -49,11 +49,12 @@ class Cell(NamedTuple):
     task: str
     level: str
     method: str
+    setting: int
     rate: float
     start: np.ndarray
     final: np.ndarray
+    area: np.ndarray
     highest: np.ndarray
-    exact: np.ndarray
     course: dict[str, np.ndarray]
     made: dict
 
@@ -66,21 +67,21 @@ class Cell(NamedTuple):
 def cell_of(found: dict[str, np.ndarray], method: str, rate: float) -> Cell:
     column = int(np.flatnonzero(found["rates"] == rate)[0])
     score = found["score reward"][:, :, column]
-    exact = found["score exact"][-1, :, column] if "score exact" in found else np.full(score.shape[1], np.nan)
-    course = {name: found[name][:, :, column] for name in ("ess", "khat", "gamma")}
-    course["update"] = found["update"]
-    named = (str(found["task"]), str(found["level"]), method, rate)
-    made = json.loads(str(found["made"]))
-    return Cell(*named, score[0], score[-1], np.nanmax(score, axis=0), exact, course, made)
+    course = {name: found[name][:, :, column] for name in ("ess", "gamma")}
+    named = (str(found["task"]), str(found["level"]), method, int(found["setting"]), rate)
+    area = (score[:-1] + score[1:]).mean(0) / 2
+    return Cell(
+        *named, score[0], score[-1], area, np.nanmax(score, axis=0), course, json.loads(str(found["made"]))
+    )
 
 
 def load(raw: Path) -> list[Cell]:
     """A cell a job, and more for the adaptive method with one rate for all levels of a task."""
     found = [dict(np.load(path)) for path in sorted(raw.glob("*.npz"))]
     cells = []
-    for task, plan in PLANS.items():
+    for task in PLANS:
         jobs = {(str(job["method"]), str(job["level"])): job for job in found if job["task"] == task}
-        order = [(method, level) for method in plan.methods for level in LEVELS if (method, level) in jobs]
+        order = [(method, level) for method in METHODS for level in LEVELS if (method, level) in jobs]
         cells += [cell_of(jobs[key], key[0], float(jobs[key]["best rate"])) for key in order]
         adaptive = [jobs[key] for key in order if key[0] == ADAPTIVE]
         if adaptive:
@@ -97,26 +98,26 @@ def interval(values: np.ndarray) -> float:
     return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def best_of(cells: list[Cell], task: str, level: str) -> Cell:
-    """The best other method, chosen with hindsight."""
-    rivals = [c for c in cells if (c.task, c.level) == (task, level) and c.method not in {ADAPTIVE, ONE_RATE}]
-    return max(rivals, key=lambda c: np.nan_to_num(c.final.mean(), nan=-np.inf))
+def best_of(cells: list[Cell], task: str, level: str, name: str) -> Cell:
+    """The best method other than the adaptive one, chosen with hindsight, by "final" or "area"."""
+    rivals = [c for c in cells if (c.task, c.level) == (task, level) and c.method not in OWN]
+    return max(rivals, key=lambda c: np.nan_to_num(getattr(c, name).mean(), nan=-np.inf))
 
 
-def table(cells: list[Cell], task: str, entry: Callable[[Cell], str]) -> list[str]:
-    own = {(c.method, c.level): c for c in cells if c.task == task}
-    levels = [level for level in LEVELS if any(key[1] == level for key in own)]
-    lines = ["| | " + " | ".join(levels) + " |", "|---|" + "--:|" * len(levels)]
-    for method in dict.fromkeys(method for method, _ in own):
-        entries = [entry(own[method, level]) if (method, level) in own else "" for level in levels]
-        lines.append(f"| {method} | " + " | ".join(entries) + " |")
-    return lines
+def whole(cells: list[Cell]) -> list[Cell]:
+    """Those of tasks and levels at which the adaptive method and five others at least were run."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for cell in cells:
+        found.setdefault((cell.task, cell.level), set()).add(cell.method)
+    kept = {key for key, methods in found.items() if ADAPTIVE in methods and len(methods - OWN) >= 5}
+    return [cell for cell in cells if (cell.task, cell.level) in kept]
 
 
 def rows_of(cells: list[Cell]) -> list[dict]:
     rows = []
     for cell in cells:
-        best = best_of(cells, cell.task, cell.level)
+        best = best_of(cells, cell.task, cell.level, "final")
+        area = best_of(cells, cell.task, cell.level, "area")
         # Seeds share their random numbers between methods: differences are surer than the means.
         ahead = (cell.final - best.final) / best.final.mean()
         rows.append(
@@ -124,18 +125,19 @@ def rows_of(cells: list[Cell]) -> list[dict]:
                 "task": cell.task,
                 "level": cell.level,
                 "method": cell.method,
+                "setting": cell.setting,
                 "rate": cell.rate,
                 "seeds": len(cell.final),
                 "start": cell.start.mean(),
-                "reward": cell.final.mean(),
+                "final": cell.final.mean(),
                 "half_width": interval(cell.final),
-                "exact": cell.exact.mean(),
                 "best_other": best.method,
                 "ratio": 1 + ahead.mean(),
                 "ratio_half_width": interval(ahead),
+                "area": cell.area.mean(),
+                "area_ratio": cell.area.mean() / area.area.mean(),
                 "collapsed": int(cell.collapsed.sum()),
                 "ess_ratio": np.nanmean(cell.course["ess"]),
-                "khat": np.nanmedian(cell.course["khat"]),
                 "gamma": np.mean(cell.course["gamma"]),
                 "job_seconds": cell.made["seconds"],
             }
@@ -143,25 +145,45 @@ def rows_of(cells: list[Cell]) -> list[dict]:
     return rows
 
 
-def worst(rows: list[dict]) -> list[str]:
-    """How far behind the best of its level a method ever is."""
+def _mean(values) -> float:
+    return float(np.exp(np.mean(np.log(np.maximum(values, 1e-9)))))
+
+
+def frontier(rows: list[dict], heading: str) -> list[str]:
+    """Of each method: how far behind the best of a cell, at its worst and on average."""
+    cells = len({(row["task"], row["level"]) for row in rows})
     lines = [
-        "## Where each method is worst",
+        f"## {heading}",
         "",
-        "Final reward over that of the best other method of the same task and level, at its least, and runs",
-        "that collapsed, of all:",
+        f"{cells} cells. Final score over that of the best method of the cell other than `{ADAPTIVE}`: on",
+        "average (geometric mean), at its least, and where; the same of the area under the curve; runs that",
+        "collapsed, of all.",
         "",
-        "| | least | at | collapsed |",
-        "|---|--:|---|--:|",
+        "| | mean | least | at | mean, area | least, area | collapsed |",
+        "|---|--:|--:|---|--:|--:|--:|",
     ]
-    least = {}
+    own = {}
     for row in rows:
-        least.setdefault(row["method"], []).append(row)
-    for method, own in sorted(least.items(), key=lambda item: -min(row["ratio"] for row in item[1])):
-        row = min(own, key=lambda row: row["ratio"])
-        collapsed, runs = (sum(each[name] for each in own) for name in ("collapsed", "seeds"))
-        where = f"{row['task']}, {row['level']}"
-        lines.append(f"| {method} | {row['ratio']:.3f} | {where} | {collapsed} of {runs} |")
+        own.setdefault(row["method"], []).append(row)
+    for method, of in sorted(own.items(), key=lambda item: -_mean([row["ratio"] for row in item[1]])):
+        least = min(of, key=lambda row: row["ratio"])
+        ratios, areas = ([row[name] for row in of] for name in ("ratio", "area_ratio"))
+        lost, runs = (sum(row[name] for row in of) for name in ("collapsed", "seeds"))
+        part = "" if len(of) == cells else f" ({len(of)} cells)"
+        lines.append(
+            f"| {method}{part} | {_mean(ratios):.3f} | {least['ratio']:.3f} | {least['task']}, "
+            f"{least['level']} | {_mean(areas):.3f} | {min(areas):.3f} | {lost} of {runs} |"
+        )
+    return [*lines, ""]
+
+
+def table(rows: list[dict], task: str, entry: str) -> list[str]:
+    own = {(row["method"], row["level"]): row for row in rows if row["task"] == task}
+    levels = [level for level in LEVELS if any(key[1] == level for key in own)]
+    lines = ["| | " + " | ".join(levels) + " |", "|---|" + "--:|" * len(levels)]
+    for method in dict.fromkeys(method for method, _ in own):
+        entries = [entry.format(**own[method, level]) if (method, level) in own else "" for level in levels]
+        lines.append(f"| {method} | " + " | ".join(entries) + " |")
     return [*lines, ""]
 
 
@@ -173,6 +195,9 @@ def command(cells: list[Cell]) -> str:
         words.append("--quick")
     if len(first.final) != len((QUICK if words[1:] else PLANS)[first.task].seeds):
         words.append(f"--seeds {len(first.final)}")
+    found = {cell.method for cell in cells} - OWN
+    if found <= set(FEW):
+        words.append("--few")
     if "one " in first.made["machine"]:  # a GPU: see `jobs.machine`
         words.append("--device cuda")
     return " ".join(words)
@@ -182,70 +207,64 @@ def report(cells: list[Cell]) -> str:
     made = [cell.made for cell in cells]
     versions = ", ".join(f"{name} {version}" for name, version in made[0]["versions"].items())
     machines = "; ".join(sorted({each["machine"] for each in made}))
+    first = cells[0]
+    tuning = len(PLANS[first.task].tuning)
     lines = [
         "# Learning from stale data",
         "",
         f"Made by `{command(cells)}` on {date.today().isoformat()}",
         f"on {machines}, with {versions}. All numbers are in [a table](rl_study_cells.csv).",
         "",
-        "At a level called age K a policy collects K batches at once and then trains on one after the",
-        "other, each once: the last trains a policy that has moved by K - 1 updates. T 1.5 is a sampler with",
-        "logits over 1.5, whose log-probabilities are those that draws really had. The number of updates is",
-        "the same throughout. All methods have the same random numbers, advantage (reward less the mean of",
-        "what was collected together), Adam and clipping of the gradient's norm, and differ in the",
-        "coefficients of `grad log pi`. Those of gamma methods are divided by the sum of weights, others by",
-        "the number of draws. PPO, TIS and CISPO go by the ratio of tokens, GSPO by its geometric mean, the",
-        "others by that of the whole answer.",
+        *textwrap.wrap(
+            "At a level called age K a policy collects K batches at once and then trains on one after the "
+            "other, each once: the last trains a policy that has moved by K - 1 updates. At lag 32 each "
+            "batch is of the policy of 32 updates ago; a replay mixes batches of the last four collections, "
+            "16 updates apart. T 0.7, T 1.5 and top-p 0.8 are samplers at age 8, whose log-probabilities are "
+            "those that draws really had. All methods have the same random numbers, advantages, Adam and "
+            "clipping of the gradient's norm, and differ in the coefficients of `grad log pi`.",
+            105,
+        ),
         "",
-        "The learning rate is tuned for each method at each level on seeds of its own; results are of other",
-        f"seeds. `{ONE_RATE}` has one for all levels of a task, the best on average on the",
-        f"tuning seeds. `{ADAPTIVE}` is `GammaController()` as it stands, its constants (caution 3, ESS",
-        "0.8 n) having been chosen on tuning seeds; the plain one has caution 1 and ESS 0.3 n. +- is half a",
-        "95 % interval over seeds.",
+        *textwrap.wrap(
+            f"`{ADAPTIVE}` is `isdiag.rl.presets.adaptive()` with `GammaController(ess_min=0.5, k_max=inf)`; "
+            f"`{WHOLE}` is `GammaController()`, the plain rule on whole answers. The learning rate, and the "
+            "main constant of TIS, CISPO and IcePop among others, are tuned for each method at each level on "
+            f"{tuning} seeds of their own; results are of {len(first.final)} others. `{ONE_RATE}` has one "
+            "learning rate for all levels of a task, the best on average on the tuning seeds.",
+            105,
+        ),
         "",
     ]
+    found = {(cell.task, cell.level) for cell in cells if cell.level != ON_POLICY}
+    every = len(PLANS) * (len(LEVELS) - 1)
+    if len(found) < every:
+        lines += [f"Of {every} off-policy cells, a task at a level each, {len(found)} have been run.", ""]
     rows = rows_of(cells)
-    lines += worst(rows)
-    by_cell = {(row["task"], row["method"], row["level"]): row for row in rows}
-
-    def of(cell: Cell, text: str) -> str:
-        return text.format(**by_cell[cell.task, cell.method, cell.level])
-
+    off = [row for row in rows if row["level"] != ON_POLICY]
+    headings = {
+        True: "Tasks made last",
+        False: "Tasks of development, on which the rule was chosen",
+    }
+    for last, heading in headings.items():
+        part = [row for row in off if PLANS[row["task"]].last is last]
+        lines += frontier(part, heading) if part else []
+    lines += ["![Final scores by level](rl_study.png)", ""]
     for task in dict.fromkeys(cell.task for cell in cells):
         own = [cell for cell in cells if cell.task == task]
-        first = own[0].made
+        about = f"{PLANS[task].about} It starts at {own[0].start.mean():.3f}."
         lines += [
             f"## {task.capitalize()}",
             "",
-            f"{first['updates']} updates of {first['batch']} draws, {len(own[0].final)} seeds.",
-            f"Learning rates: {', '.join(f'{rate:g}' for rate in first['rates'])}.",
-            *textwrap.wrap(f"{PLANS[task].about} It starts at {own[0].start.mean():.3f}.", 105),
+            *textwrap.wrap(about, 105),
+            f"{own[0].made['updates']} updates of {own[0].made['batch']} draws.",
             "",
-            "Final reward:",
+            "Final score, +- half a 95 % interval over seeds:",
             "",
-            *table(cells, task, lambda cell: of(cell, "{reward:.3f} +- {half_width:.3f}")),
+            *table(rows, task, "{final:.3f} +- {half_width:.3f}"),
+            "Over that of the best other method, +- from differences of seeds:",
             "",
+            *table(rows, task, "{ratio:.3f} +- {ratio_half_width:.3f}"),
         ]
-        if np.isfinite(own[0].exact).all():
-            lines += ["Share of answers right throughout:", ""]
-            lines += [*table(cells, task, lambda cell: of(cell, "{exact:.3f}")), ""]
-        lines += [
-            "Final reward over that of the best method other than adaptive gamma, chosen with hindsight (+-",
-            "from differences of seeds):",
-            "",
-            *table(cells, task, lambda cell: of(cell, "{ratio:.3f} +- {ratio_half_width:.3f}")),
-            "",
-            "Collapsed runs (final reward below the start, below half the highest on the way, or not",
-            "finite):",
-            "",
-            *table(cells, task, lambda cell: of(cell, "{collapsed}")),
-            "",
-            "Learning rate:",
-            "",
-            *table(cells, task, lambda cell: of(cell, "{rate:g}")),
-            "",
-        ]
-    lines += ["![Final rewards, and the course of ESS, khat and gamma](rl_study.png)", ""]
     return "\n".join(lines)
 
 
@@ -253,45 +272,34 @@ def plot(cells: list[Cell], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     tasks = list(dict.fromkeys(cell.task for cell in cells))
+    columns = 4
+    height = -(-len(tasks) // columns)
+    figure, axes = plt.subplots(
+        height, columns, figsize=(13, 2.9 * height + 0.5), squeeze=False, layout="constrained"
+    )
+    colours = dict(zip(DRAWN, ("tab:gray", "tab:orange", "tab:green", "tab:blue", "black"), strict=True))
     levels = [level for level in LEVELS if any(cell.level == level for cell in cells)]
-    shown = SHOWN_LEVEL if SHOWN_LEVEL in levels else levels[-1]
-    titles = {"ess": "ESS / n of w", "khat": "khat of w", "gamma": "gamma"}
-    methods = list(dict.fromkeys(cell.method for cell in cells))
-    style = {method: {"color": plt.get_cmap("tab20")(i), "lw": 1.2} for i, method in enumerate(methods)}
-    style[ADAPTIVE] = {"color": "black", "lw": 2.5}
-    style[ONE_RATE] = {"color": "black", "lw": 1.5, "ls": "--"}
-    size = (15, 3.6 * len(tasks) + 0.6)
-    figure, axes = plt.subplots(len(tasks), 4, figsize=size, squeeze=False, layout="constrained")
-    for row, task in zip(axes, tasks, strict=True):
-        own = [cell for cell in cells if cell.task == task]
-        for method in dict.fromkeys(cell.method for cell in own):
-            line = [cell for cell in own if cell.method == method]
-            row[0].errorbar(
-                [levels.index(cell.level) for cell in line],
-                [cell.final.mean() for cell in line],
-                [interval(cell.final) for cell in line],
-                **style[method],
-            )
-        row[0].set_xticks(range(len(levels)), levels, rotation=20)
-        row[0].set_ylim(0, 1.02)
-        row[0].set_title(f"{task}: final reward")
-        for axis, (name, title) in zip(row[1:], titles.items(), strict=True):
-            for cell in own:
-                if cell.level == shown and cell.method in SHOWN and np.isfinite(cell.course[name]).any():
-                    axis.plot(
-                        cell.course["update"], np.median(cell.course[name], axis=1), **style[cell.method]
-                    )
-            axis.set_title(f"{task}, {shown}: {title}")
-            axis.set_xlabel("update")
-        row[2].set_ylim(-0.5, 2.0)
-    handles = [plt.Line2D([], [], label=method, **style[method]) for method in methods]
-    figure.legend(handles=handles, loc="outside lower center", ncols=7)
+    for axis in axes.flat[len(tasks) :]:
+        axis.remove()
+    for axis, task in zip(axes.flat, tasks, strict=False):
+        for method, colour in colours.items():
+            line = [cell for cell in cells if (cell.task, cell.method) == (task, method)]
+            places = [levels.index(cell.level) for cell in line]
+            finals, widths = ([f(cell.final) for cell in line] for f in (np.mean, interval))
+            shape = {"marker": "o", "ms": 4, "ls": "none", "elinewidth": 1}
+            shift = 0.12 * (list(colours).index(method) - 2)
+            axis.errorbar(np.array(places) + shift, finals, widths, color=colour, label=method, **shape)
+        axis.set_title(task + (", made last" if PLANS[task].last else ""))
+        axis.set_xticks(range(len(levels)), levels, rotation=60)
+    axes[0, 0].set_ylabel("final score")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
 def write(raw: Path, out: Path) -> None:
-    cells = load(raw)
+    cells = whole(load(raw))
     out.mkdir(parents=True, exist_ok=True)
     rows = rows_of(cells)
     with (out / "rl_study_cells.csv").open("w", newline="") as file:
@@ -306,8 +314,12 @@ def write(raw: Path, out: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--task", choices=(*PLANS, "all"), default="all")
+    parser.add_argument("--tasks", nargs="+", choices=tuple(PLANS), default=tuple(PLANS))
     parser.add_argument("--levels", nargs="+", choices=tuple(LEVELS), default=tuple(LEVELS))
+    parser.add_argument(
+        "--methods", nargs="+", choices=tuple(METHODS | VARIANTS), default=tuple(METHODS), metavar="METHOD"
+    )
+    parser.add_argument("--few", action="store_true", help="the methods of the frontier only")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seeds", type=int, help="how many seeds results are of")
@@ -321,14 +333,16 @@ def main(arguments: list[str] | None = None) -> None:
     plans = QUICK if options.quick else PLANS
     if options.seeds:
         plans = {name: replace(plan, seeds=tuple(range(options.seeds))) for name, plan in plans.items()}
-    tasks = [task for task in PLANS if options.task in {task, "all"}]
+    methods = FEW if options.few else options.methods
     jobs = [
-        (task, level, method) for task in tasks for method in plans[task].methods for level in options.levels
+        (task, level, method)
+        for level in options.levels
+        for task in options.tasks
+        for method in methods
+        if method in plans[task].methods or method in VARIANTS
     ]
-    # The longest first, so that none is left alone in the end.
-    jobs.sort(key=lambda job: (job[0] != "sorting", job[2] != ADAPTIVE))
-    with tempfile.TemporaryDirectory() as scratch:
-        raw = options.raw or Path(scratch)
+    with tempfile.TemporaryDirectory() as folder:
+        raw = options.raw or Path(folder)
         run(jobs, plans, options.device, options.processes, raw)
         if not options.raw:
             write(raw, options.out)

@@ -6,6 +6,7 @@ import numpy as np
 
 import isdiag
 from isdiag.rl import GammaController, PPOClip
+from isdiag.rl.presets import adaptive
 
 ROUNDS, CALLS = 15, 400
 
@@ -32,7 +33,7 @@ def main():
 
 
 def tokens():
-    """Half a million tokens in torch, each a draw, all of them and three quarters."""
+    """Half a million tokens in torch, all of them and three quarters: each a draw, and by the preset."""
     try:
         import torch
     except ImportError:
@@ -45,14 +46,15 @@ def tokens():
     advantages = torch.randn(1024, generator=rng)
     ends = torch.randint(256, 512, (1024, 1), generator=rng)
     for name, mask in (("all", None), ("masked", torch.arange(512) < ends)):
-        controller = GammaController()
+        for what, how in (("level token", {"level": "token"}), ("adaptive", {"preset": adaptive()})):
+            controller = GammaController(ess_min=0.5, k_max=np.inf)
 
-        def call(mask=mask, controller=controller):
-            is_reshape_loss(log_pi, log_mu, advantages, mask, level="token", controller=controller)
+            def call(mask=mask, controller=controller, how=how):
+                is_reshape_loss(log_pi, log_mu, advantages, mask, controller=controller, **how)
 
-        call()
-        times = 1e3 * np.array(timeit.repeat(call, number=1, repeat=ROUNDS))
-        print(f"1024 x 512 tokens, {name}: {np.median(times):.1f} ms (best {times.min():.1f})")
+            call()
+            times = 1e3 * np.array(timeit.repeat(call, number=1, repeat=ROUNDS))
+            print(f"1024 x 512 tokens, {name}, {what}: {np.median(times):.1f} ms (best {times.min():.1f})")
 
 
 if __name__ == "__main__":

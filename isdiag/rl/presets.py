@@ -425,7 +425,8 @@ def adaptive(cap: float = 2.0, caution: float = 3.0) -> Preset:
 
     A token of a good answer weighs ``min(w, cap)``, one of a bad answer ``min(w, 1)**caution`` times
     ``min(1, v**gamma / m)``, v being the ratio of the answer's other tokens and m the mean of the answers'
-    ``w**gamma``; sums over tokens, the mean over answers.
+    ``w**gamma``; sums over tokens, the mean over answers. It was best on the tasks that it was chosen on. On
+    others it falls behind `tis` where most answers are wrong, docs/howto/rl.md has the numbers.
 
     Parameters
     ----------
