@@ -33,6 +33,7 @@ from isdiag import lognormal, printed, rl
 from isdiag._chains import relative_efficiency
 from isdiag._control_variate import control_variate
 from isdiag._core.diagnosis import Diagnosis
+from isdiag._core.estimate import Estimate
 from isdiag._core.result import (
     PSIS,
     SNIS,
@@ -46,7 +47,9 @@ from isdiag._core.result import (
     GeometricPath,
     GPDFit,
     LogZ,
+    MomentMatched,
     MSECurve,
+    Quantile,
     Truncated,
 )
 from isdiag._diagnosis import diagnose
@@ -57,9 +60,10 @@ from isdiag._divergences import (
     log_moment,
     renyi_divergence,
 )
-from isdiag._estimates import kong_owen_bias, snis
+from isdiag._estimates import draws_needed, estimate, kong_owen_bias, quantile, snis
 from isdiag._gamma import mse_curve, select_gamma
 from isdiag._intervals import confidence_interval, expectation_diagnostics
+from isdiag._moment_matching import moment_match
 from isdiag._paths import geometric_path, next_gamma, stepping_stone, thermodynamic
 from isdiag._tails import (
     convergence_rate,
@@ -84,6 +88,7 @@ __all__ = [
     "ControlVariate",
     "Diagnosis",
     "Divergence",
+    "Estimate",
     "ExpectationDiagnostics",
     "FiniteVarianceTest",
     "GPDFit",
@@ -91,7 +96,9 @@ __all__ = [
     "GeometricPath",
     "LogZ",
     "MSECurve",
+    "MomentMatched",
     "NonFiniteWarning",
+    "Quantile",
     "Status",
     "Truncated",
     "alpha_divergence",
@@ -100,7 +107,9 @@ __all__ = [
     "control_variate",
     "convergence_rate",
     "diagnose",
+    "draws_needed",
     "ess",
+    "estimate",
     "expectation_diagnostics",
     "finite_variance_test",
     "geometric_path",
@@ -112,11 +121,13 @@ __all__ = [
     "lognormal",
     "min_sample_size",
     "mixture_log_weights",
+    "moment_match",
     "mse_curve",
     "next_gamma",
     "pareto_khat",
     "printed",
     "psis",
+    "quantile",
     "relative_efficiency",
     "renyi_divergence",
     "resample",

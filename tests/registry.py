@@ -167,6 +167,20 @@ FUNCTIONS = (
         ({}, {"smooth": "psis"}, {"smooth": "truncate"}, {"normalize": False}),
     ),
     Function(
+        "estimate",
+        "log_w, h, *, gamma=1.0, smooth=False, normalize=True, baseline=None, clusters=None, strata=None, "
+        f"{_ERROR}", isdiag.Estimate, (X, X),
+        ({}, {"smooth": "psis"}, {"normalize": False}, {"baseline": X}, {"strata": ZEROS}),
+    ),
+    Function(
+        "quantile", f"log_w, h, q, *, level=0.95, smooth=False, {_KHAT}", isdiag.Quantile, (X, X),
+        ({"q": 0.5}, {"q": 0.9, "smooth": "truncate"}),
+    ),
+    Function(
+        "draws_needed", f"log_w, h, *, half_width, gamma=1.0, {_KHAT}", None, (X, X),
+        ({"half_width": 0.1},),
+    ),
+    Function(
         "kong_owen_bias", f"log_w, h, *, gamma=1.0, covariance='target', {_BATCH}", None, (X, X),
         ({}, {"covariance": "proposal"}),
     ),
@@ -242,6 +256,8 @@ HELPERS = {
     "isdiag": {
         "gpd_fit": "excesses, *, prior=True, weights=None",
         "mixture_log_weights": "log_target, log_proposals, counts",
+        "moment_match": "draws, log_target, log_proposal, *, k_max=-inf, max_steps=30, split=False, "
+        "r_eff=1.0, tail_length=None",
         "resample": f"log_w, size=None, *, method='systematic', replace=True, rng=None, {_BATCH}",
         "khat_threshold": "n",
         "min_sample_size": "khat",
@@ -293,6 +309,9 @@ FIELDS = {
     isdiag.PSIS: "log_weights khat ess tail_length n status",
     isdiag.Truncated: "log_weights khat ess n status",
     isdiag.SNIS: "estimate std_error bias ess khat status low high log_z log_z_std_error error_draws",
+    isdiag.Estimate: "value std_error low high influence n status",
+    isdiag.Quantile: "estimate low high std_error status",
+    isdiag.MomentMatched: "draws log_weights khat khat_before status",
     isdiag.GammaSelection: "gamma gamma_psis gamma_ess khat khat_tempered ess ess_ratio n limited_by status",
     isdiag.AccurateSelection: "gamma estimate std_error bias mse error_draws khat khat_tempered ess "
     "ess_ratio n limited_by status low high",

@@ -154,7 +154,7 @@ def _write_numpy(a: NDArray[Any], dtype: str | None) -> Any:
         return a.astype(dtype, copy=False)
 
 
-def _writer(like: Any) -> Callable[[NDArray[Any], str | None], Any]:
+def writer(like: Any) -> Callable[[NDArray[Any], str | None], Any]:
     """A function that makes a NumPy array one of the kind of `like`; its dtype name may be None."""
     if type(like) is np.ndarray:
         return _write_numpy
@@ -318,20 +318,20 @@ class Rows:
         """Positions of the sample axes."""
         return self._axes[-len(self._sample_shape) :]
 
-    def trailing(self, h: Any) -> tuple[Values, tuple[int, ...]]:
+    def trailing(self, h: Any, name: str = "h") -> tuple[Values, tuple[int, ...]]:
         """Values at the draws as (rows, draws * d) float64 or float32, and the shape that d stands for.
 
         float32 stays, as gradients are large: a copy of them would cost more than the estimate.
         """
         labels, dims = None, ()
         if self.labels is not None:
-            h, labels, dims = self.labels.draws(h, "h", self.sample_axes)
-        array, _ = _to_numpy(h, "h")
+            h, labels, dims = self.labels.draws(h, name, self.sample_axes)
+        array, _ = _to_numpy(h, name)
         if array.dtype != np.bool_:  # h may be an indicator
-            array, _ = real_array(h, "h")
+            array, _ = real_array(h, name)
         axes, shape = self._axes, self._shape
         if array.shape[: len(axes)] != shape:
-            msg = f"h must have log_w's shape {shape}, or that and axes of its own; got {array.shape}"
+            msg = f"{name} must have log_w's shape {shape}, or that and axes of its own; got {array.shape}"
             raise ValueError(msg)
         own = array.shape[len(axes) :]
         if axes != _AXES[len(axes)]:
@@ -357,6 +357,30 @@ class Rows:
             raise ValueError(msg)
         flat = np.ascontiguousarray(array.transpose(self._axes), np.float64).reshape(self.values.shape)
         return flat, _EPS.get(dtype, EPS_FLOAT64)
+
+    def groups(self, x: Any, name: str) -> Ints:
+        """Labels of the draws, of any kind, as codes from 0 in a row's sorted order, laid out as `values`.
+
+        Raises
+        ------
+        ValueError
+            If they have neither the shape of the log-weights nor that of the sample axes, or no order.
+        """
+        if self.labels is not None:
+            x, _, _ = self.labels.draws(x, name, self.sample_axes)
+        array, _ = _to_numpy(x, name)
+        if array.shape == self._shape:
+            array = array.transpose(self._axes)
+        elif array.shape != self._sample_shape:
+            msg = f"{name} must have log_w's shape {self._shape} or that of its draws, got {array.shape}"
+            raise ValueError(msg)
+        rows = array.reshape(-1, self.values.shape[1])
+        try:
+            codes = [np.unique(row, return_inverse=True)[1].ravel() for row in rows]
+        except TypeError as error:
+            msg = f"{name} must hold labels that can be sorted: {error}"
+            raise TypeError(msg) from None
+        return np.broadcast_to(np.array(codes, np.int64).reshape(rows.shape), self.values.shape)
 
     def more_draws(self, log_w: Any, axis: Axis, name: str) -> Rows:
         """The rows of other draws, of the same batch.
@@ -389,7 +413,7 @@ class Rows:
 
     def status(self, codes: Codes, own: tuple[int, ...] = ()) -> Any:
         """Status codes, shaped as a `diagnostic`; a `Status` if 0-d."""
-        if self.batch_shape == () and (codes.ndim == 1 or own == ()):
+        if self.batch_shape == () and (codes.ndim == 1 or (codes.ndim == 2 and own == ())):
             return Status(codes.item())
         return self.diagnostic(codes.copy(), own)
 
@@ -530,7 +554,7 @@ def rows_of(
         _axes=axes,
         _sample_shape=sample_shape,
         _dtype=dtype if dtype in _EPS or array.dtype.kind == "f" else "float64",
-        _write=_write_numpy if labels is not None else _writer(log_w),
+        _write=_write_numpy if labels is not None else writer(log_w),
         labels=labels,
         chain=sample_shape[-1] if dependence == "mcmc" else None,
     )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isdiag._core import chains, intervals, statuses, tails, units, weights
+from isdiag._core.bands import FINITE_VARIANCE
 from isdiag._core.boundary import EPS_FLOAT64, Rows, read_only, real_array
 from isdiag._core.moments import Moments, influence_along, log_mean, moments_of, power_sums
 from isdiag._core.typing import Codes, Floats, IntervalMethod, Ints, Values
@@ -73,6 +74,27 @@ def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints, workers
         bias=given.spread(moments.bias),
     )
     return Components(fields, khat_weights, status, moments)
+
+
+def draws_needed(
+    rows: Rows, values: Values, gamma: Floats, lengths: Ints, half_width_wanted: float, workers: int
+) -> tuple[Floats, Codes]:
+    """How many draws a t interval of that half width needs, (rows, d).
+
+    The error falls as n^-(1 - k), k being khat of w (h - estimate) but 1/2 at least, as that of means of a
+    law with that tail. Student's quantile stays that of the draws at hand, as their error is known no better.
+    """
+    found = components(rows, values, gamma, lengths, workers)
+    khat, moments = np.maximum(found.fields["khat"], FINITE_VARIANCE), found.moments
+    n = rows.n[:, None].astype(np.float64)
+    with np.errstate(all="ignore"):
+        freedom = intervals.freedom(found.fields["error_draws"], rows.n)
+        now = moments.std_error * intervals.quantile(freedom, intervals.LEVEL)
+        needed = n * (now / half_width_wanted) ** (1.0 / (1.0 - khat))
+    nothing_known = np.isnan(khat) | (found.status == Status.CONSTANT_H) | (rows.n == 1)[:, None]
+    needed = np.where(nothing_known, np.nan, needed)
+    hopeless = np.fmax(khat, found.khat_weights[:, None]) >= 1.0  # whatever is unknown of h
+    return np.where(hopeless & (rows.n > 1)[:, None], np.inf, needed), found.status
 
 
 def bounds_of(bounds: Any) -> tuple[float, float]:

@@ -93,7 +93,7 @@ def estimates(
     workers: int = 1,
 ) -> dict[str, Any]:
     """The fields of `SNIS`."""
-    log_weights, used, origin, khat, status = _weights_to_use(rows, gamma, lengths, smooth, workers)
+    log_weights, used, origin, khat, status = weights_to_use(rows, gamma, lengths, smooth, workers)
     moments = moments_of(log_weights, used, h, workers)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         log_z, log_z_std_error = log_mean(moments, rows.n)
@@ -148,7 +148,7 @@ def influence_along(
     return found
 
 
-def _weights_to_use(
+def weights_to_use(
     rows: Rows, gamma: Floats, lengths: Ints, smooth: Smoothing, workers: int
 ) -> tuple[Floats, Floats, Floats, Floats, Codes]:
     """(log-weights less an origin, exponent still to be applied, the origin, raw khat, status code)."""

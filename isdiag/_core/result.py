@@ -322,6 +322,31 @@ class SNIS(Tail, Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Quantile(Result):
+    """Quantiles of h under the target.
+
+    Arrays have the batch shape, then h's own axes, then those of q.
+
+    Attributes
+    ----------
+    estimate : float or array
+        The smallest value at which the weight of the draws up to it reaches q, in the units of h.
+    low, high : float or array
+        Ends of an interval, which are draws; infinite where no draw bounds the quantile.
+    std_error : float or array
+        Half the width of that interval for one standard error; infinite where it has no end.
+    status : Status or array
+        What became of the quantile: `ERROR_UNCERTAIN` where few draws carry the error of the share below it.
+    """
+
+    estimate: PerRow
+    low: PerRow
+    high: PerRow
+    std_error: PerRow
+    status: Statuses
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class GammaSelection(Tail, Result):
     """A chosen gamma, what set it, and the diagnostics before and after.
 
@@ -697,4 +722,29 @@ class LogZ(Result):
     std_error: PerRow
     khat: PerRow | None
     disagreement: PerRow | None
+    status: Statuses
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MomentMatched(Tail, Result):
+    """Draws moved towards a target, and their weights.
+
+    Attributes
+    ----------
+    draws : array, shape (n, d)
+        The moved draws, in the kind and float dtype of those given.
+    log_weights : array, shape (n,)
+        Their log-weights, ``log target - log density of the moved draws``, as they are.
+    khat : float
+        Shape of the tail of these weights.
+    khat_before : float
+        That of the draws as they were given.
+    status : Status
+        What became of the weights.
+    """
+
+    draws: Given
+    log_weights: LogWeights
+    khat: PerRow
+    khat_before: PerRow
     status: Statuses

@@ -1,6 +1,7 @@
 """The boundary, for every function of the registry: axes, masks, dtypes, layouts, kinds, bad rows, errors."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -98,6 +99,9 @@ def test_where_is_dropping(rng, call):
             if call.is_weights(name):
                 assert (value[..., ~where[i]] == -np.inf).all()
                 value = value[..., where[i]]
+            elif name == "influence":
+                assert (value[~where[i]] == 0).all()
+                value = value[where[i]]
             if np.asarray(value).dtype.kind == "f":
                 np.testing.assert_allclose(value, alone[name], rtol=1e-9, atol=1e-10, err_msg=name)
             else:
@@ -188,7 +192,12 @@ def test_empty_batch(call):
 def test_one_row_gives_python_objects(heavy, call):
     result = call(heavy)
     for name, value in registry.rows_of(result).items():
-        if call.function.lead or call.is_weights(name) or isinstance(result, isdiag.MSECurve):
+        if (
+            call.function.lead
+            or call.is_weights(name)
+            or isinstance(result, isdiag.MSECurve)
+            or name == "influence"
+        ):
             continue  # axes of their own
         assert type(value) in (float, int, str, Status), name
         assert isinstance(value, Status) == name.endswith("status"), name
@@ -307,6 +316,10 @@ BAD_OPTIONS = {
     "tail_length": ([0, -3, 2.5, 1000], []),
     "workers": ([0, -2, 1.5, "2"], []),
     "h": ([np.zeros((2, 39))], [np.zeros((2, 40), complex), np.full((2, 40), "a")]),
+    "q": ([-0.1, 1.5, np.nan, [0.5, 2.0]], ["a"]),
+    "half_width": ([0.0, -1.0, np.nan, np.inf], NOT_A_NUMBER),
+    "baseline": ([np.zeros((2, 39)), np.zeros((2, 40, 3))], [np.zeros((2, 40), complex)]),
+    **dict.fromkeys(("clusters", "strata"), ([np.zeros((2, 39))], [np.array([1, "a"] * 20, object)])),
     "log_weights": ([np.zeros((2, 39))], [np.zeros((2, 40), complex), np.full((2, 40), "a")]),
     "k_max": ([0, -1, np.nan], NOT_A_NUMBER),
     "ess_min": ([-0.1, 1.1, np.nan], NOT_A_NUMBER),
@@ -326,7 +339,7 @@ def test_bad_options_are_named_with_their_value(rng, function, name):
     log_w, call = rng.normal(size=(2, 40)), function.calls[-1]
     given = getattr(isdiag, function.name)
     if name == "h" and len(function.args) == 2:
-        call = given
+        call = partial(given, **function.calls[0].options)
     for error, values in zip((ValueError, TypeError), BAD_OPTIONS[name], strict=True):
         for value in values:
             with pytest.raises(error, match=name) as caught:
@@ -604,7 +617,8 @@ def test_same_kind_out(rng, kind, call):
     alone = call(x[0, :])
     if not call.function.lead and not isinstance(alone, isdiag.MSECurve):
         for name, value in registry.rows_of(alone).items():
-            assert call.is_weights(name) or type(value) in (float, int, str, Status), name
+            several = call.is_weights(name) or name == "influence"
+            assert several or type(value) in (float, int, str, Status), name
 
 
 def test_options_of_another_kind(rng, kind):

@@ -122,6 +122,8 @@ PER_ROW = object()
 # What a function takes, by the argument's name.
 TAKEN = {
     "gamma": (0.0, 0.3, 0.5, 1.0, 2.5, 1, 1e-10, 1e-300, 1e3, 1e10, 1e300, np.float32(0.5), PER_ROW),
+    "q": (0.5, 0.0, 1.0, 0.999),
+    "half_width": (0.1, 1e-300, 1e300),
     "r_eff": (1.0, 0.1, 0.5, 3.0, 1e-5, PER_ROW),
     "tail_length": (None, 1, 5, 6, 20),
     "draws": ("independent", "mcmc"),
@@ -261,7 +263,10 @@ def of_log_weights(rng, function):
         case.options["h"] = values(rng, draws, ((), (), (3,))[rng.integers(3)])
     if "log_weights" in names and rng.random() < 0.4:
         case.options["log_weights"] = np.clip(values(rng, draws, ()), -1e308, 1e308)
-    for name in ("gamma", "alpha"):  # no default
+    for name, value in (("q", 0.5), ("half_width", 0.1)):  # no default
+        if name in names:
+            case.options.setdefault(name, value)
+    for name in ("gamma", "alpha"):
         if name in names[len(case.args) :] and f"{name}=" not in function.signature:
             case.options.setdefault(name, 0.7)
     if function.name == "psis" and isinstance(x, np.ndarray) and x.dtype.kind == "f" and rng.random() < 0.2:

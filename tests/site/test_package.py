@@ -87,7 +87,9 @@ CORE = (
     ("weights",),
     ("result", "statuses", "units"),
     ("tails", "selection", "caution", "steps", "resampling", "mixture"),
+    ("moment_matching",),
     ("moments", "variance_test"),
+    ("estimate", "quantiles"),
     ("least_error", "expectation", "divergences", "paths", "control_variate"),
     ("diagnosis",),
 )
