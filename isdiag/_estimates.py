@@ -316,7 +316,7 @@ def quantile(
     where: Any = None,
     workers: int = 1,
 ) -> Quantile:
-    """Quantiles of h under the target, with intervals.
+    """Estimate quantiles of h under the target, with intervals.
 
     Parameters
     ----------
@@ -400,7 +400,7 @@ def draws_needed(
     where: Any = None,
     workers: int = 1,
 ) -> Any:
-    """How many draws a 95 % interval for ``E[h]`` of that half width needs, from a pilot.
+    """Tell from a pilot how many draws a 95 % interval for ``E[h]`` of that half width needs.
 
     Parameters
     ----------
