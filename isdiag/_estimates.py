@@ -355,8 +355,8 @@ def quantile(
       does not need the density of h. Where no draw bounds the quantile its end is infinite: an extreme q asks
       for draws beyond it.
     * `std_error` is half the width of such an interval for one standard error of the share.
-    * `Status.ERROR_UNCERTAIN` says that fewer than 25 draws carry the error of the share below the quantile,
-      or that it has no bound.
+    * `Status.ERROR_ROUGH` and `Status.ERROR_UNCERTAIN` say that few draws carry the error of the share below
+      the quantile, the latter also that the quantile has no bound.
     * Draws are taken to be independent.
     * Arrays, errors and warnings are those of every function, see `isdiag`.
 

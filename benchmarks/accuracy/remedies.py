@@ -56,9 +56,7 @@ def stratified(s: float, n: int) -> tuple[isdiag.Estimate, float]:
     counts, centres = np.array([n // 4, n - n // 4]), np.array([-1.0, 1.0])
     labels = np.repeat([0, 1], counts)
     x = centres[labels] + rng.normal(size=(REPEATS, n))
-    log_w = isdiag.mixture_log_weights(
-        -((x - s) ** 2) / 2, -((x - centres[:, None, None]) ** 2) / 2, counts
-    )
+    log_w = isdiag.mixture_log_weights(-((x - s) ** 2) / 2, -((x - centres[:, None, None]) ** 2) / 2, counts)
     return isdiag.estimate(log_w, x, strata=labels), s
 
 
@@ -92,11 +90,11 @@ def cell(remedy: object, s: float, n: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    print("coverage of 95 % intervals | spread over standard error, at s, n")  # noqa: T201
-    print(" " * 19 + "".join(f"{f'{s}, {n}':>12}" for s, n in SCENARIOS))  # noqa: T201
+    print("coverage of 95 % intervals | spread over standard error, at s, n")
+    print(" " * 19 + "".join(f"{f'{s}, {n}':>12}" for s, n in SCENARIOS))
     for name, remedy in REMEDIES.items():
         cells = (cell(remedy, s, n) for s, n in SCENARIOS)
-        print(f"{name:19}" + "".join(f"{a:7.3f}{b:5.2f}" for a, b in cells), flush=True)  # noqa: T201
+        print(f"{name:19}" + "".join(f"{a:7.3f}{b:5.2f}" for a, b in cells), flush=True)
 
 
 if __name__ == "__main__":
