@@ -198,6 +198,8 @@ def interval_table(rows: list[dict]) -> list[str]:
     ]
 
     def said(name: str, cells: list[dict]) -> str:
+        if not cells:
+            return "none"
         coverage = np.mean([row[f"{name} coverage"] for row in cells])
         length = np.nanmedian([row[f"{name} length"] for row in cells])
         nothing = np.mean([row[f"{name} nothing said"] for row in cells])
