@@ -8,7 +8,7 @@ import numpy as np
 
 from isdiag._core import bands, tails, variance_test
 from isdiag._core.boundary import like_scalar, numbers, real_array, rows_of
-from isdiag._core.check import flag
+from isdiag._core.check import flag, number
 from isdiag._core.result import PSIS, FiniteVarianceTest, GPDFit, bare
 from isdiag._core.typing import Axis
 
@@ -339,6 +339,61 @@ def khat_threshold(n: Any) -> Any:
     0.5
     """
     return like_scalar(bands.khat_threshold(numbers("n", n, 1.0)))
+
+
+def khat_interval(khat: Any, tail_length: Any, *, level: float = 0.95) -> tuple[Any, Any]:
+    """What the tail index may be, given a khat that was fitted to so many draws.
+
+    Parameters
+    ----------
+    khat : float or array_like
+        As `psis` and `pareto_khat` give it, the prior of the fit included.
+    tail_length : int or array_like of int
+        How many draws it was fitted to, >= 6: `PSIS.tail_length`, or `tail_length(n)`.
+    level : float, default 0.95
+        Confidence level, in (0, 1).
+
+    Returns
+    -------
+    low : float or array
+        Its lower end; a khat that is NaN or infinite comes back as both ends.
+    high : float or array
+        Its upper end, inf for a tail of no more draws than the square of the normal quantile of `level`.
+
+    Raises
+    ------
+    ValueError
+        If tail_length < 6 or `level` is outside of (0, 1).
+
+    Notes
+    -----
+    * The prior draws khat towards 1/2, with the weight of ten draws. It is taken off here: for a short tail
+      the interval need not be about khat.
+    * It covers 93 to 99 % of 3000 generalised Pareto tails, of any length from 6 to 948 and k from 0 to 3.
+      Where k is far below 0 it lies above too often: it covers 65 % for six draws at k = -1.
+    * It knows of what a tail of that many draws may hide, and nothing of a tail that is not a generalised
+      Pareto one.
+
+    References
+    ----------
+    [Smith1987]_; [Vehtari2024]_.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import isdiag
+    >>> log_w = np.random.default_rng(1).normal(scale=2.0, size=1000)
+    >>> smoothed = isdiag.psis(log_w)
+    >>> low, high = isdiag.khat_interval(smoothed.khat, smoothed.tail_length)
+    >>> print(f"{smoothed.khat:.2f} from {low:.2f} to {high:.2f}")
+    0.69 from 0.42 to 1.14
+    """
+    found = bands.khat_interval(
+        real_array(khat, "khat")[0].astype(np.float64),
+        numbers("tail_length", tail_length, 6.0),
+        number("level", level, 0.0, 1.0, "()"),
+    )
+    return like_scalar(found[0]), like_scalar(found[1])
 
 
 def min_sample_size(khat: Any) -> Any:

@@ -259,6 +259,7 @@ HELPERS = {
         "moment_match": "draws, log_target, log_proposal, *, k_max=-inf, max_steps=30, split=False, "
         "r_eff=1.0, tail_length=None",
         "resample": f"log_w, size=None, *, method='systematic', replace=True, rng=None, {_BATCH}",
+        "khat_interval": "khat, tail_length, *, level=0.95",
         "khat_threshold": "n",
         "min_sample_size": "khat",
         "convergence_rate": "khat, n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf, nan
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +45,23 @@ def min_sample_size(khat: Any) -> Floats:
     k = np.maximum(khat, 0.0)
     with np.errstate(divide="ignore", over="ignore"):
         return np.where(k >= 1, np.inf, 10 ** (1 / np.where(k >= 1, 1.0, 1 - k)))
+
+
+def khat_interval(khat: Floats, tail_length: Floats, level: float) -> tuple[Floats, Floats]:
+    """An interval for the tail index of which khat is an estimate from so many draws.
+
+    Without the prior log(1 + k) has standard error 1 / sqrt(m) [Smith1987]_; below k = 0 k keeps that of 0.
+    """
+    # khat (m + 10) = k m + 10 / 2: the prior of the fit taken off.
+    k = khat + (khat - 0.5) * 10.0 / tail_length
+    off = NormalDist().inv_cdf(0.5 + 0.5 * level) / np.sqrt(tail_length)
+    scale = 1.0 + np.maximum(k, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low = k - scale * (off / (1.0 + off))
+        high = np.where(off < 1.0, k + scale * (off / (1.0 - off)), np.inf)
+    unknown = ~np.isfinite(khat)
+    low, high = np.where(unknown, khat, low), np.where(unknown, khat, high)
+    return low, high
 
 
 def convergence_rate(khat: Any, n: Any) -> Floats:
