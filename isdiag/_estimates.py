@@ -385,7 +385,7 @@ def quantile(
         rows, values, shares.ravel(), lengths, level=coverage, smooth=smooth, workers=workers
     )
     shaped = {name: a.reshape(*a.shape[:2], *shares.shape) for name, a in found.items()}
-    return Quantile.of(rows, own, **shaped)
+    return Quantile.of(rows.naming("q"), own, **shaped)
 
 
 def draws_needed(

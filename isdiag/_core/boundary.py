@@ -17,7 +17,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import NDArray
 
 from isdiag._core.check import Ends, inside, interval, one_of
-from isdiag._core.labels import Labels, OwnAxes, labels_of
+from isdiag._core.labels import GAMMAS, Labels, OwnAxes, labels_of
 from isdiag._core.typing import Axis, Codes, Dependence, Floats, Ints, Mask, Values
 from isdiag.status import Status
 
@@ -216,6 +216,8 @@ class Rows:
         Which entries count; None where all do.
     chain : int or None
         Of draws of Markov chains how many make a chain, one after the other; None where all are independent.
+    beyond : str
+        What the axes of a result that come after h's own are of, for labelled arrays.
     """
 
     values: Floats
@@ -231,6 +233,7 @@ class Rows:
     copies: int = 1
     labels: Labels | None = None
     chain: int | None = None
+    beyond: str = GAMMAS
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -279,6 +282,10 @@ class Rows:
         layout = (self.batch_shape, self.kept, self._shape, self._axes, self._sample_shape)
         way_back = (self._dtype, self._write, self.copies, self.labels, self.chain)
         return Rows(read_only(values), self.n, self.eps, *layout, *way_back)
+
+    def naming(self, beyond: str) -> Rows:
+        """These rows, whose results have such axes after h's own."""
+        return replace(self, beyond=beyond)
 
     def gamma(self, value: Any) -> Floats:
         """An exponent for each row; NaN passes: a row that cannot be diagnosed has gamma NaN."""
@@ -409,7 +416,9 @@ class Rows:
 
     def _named(self, a: NDArray[Any], ndim: int, own: tuple[int, ...]) -> Any:
         """A result that was of so many axes as rows, with the labels of what it is of."""
-        return a if self.labels is None else self.labels.around(a, self.batch_axes, own if ndim > 1 else ())
+        if self.labels is None:
+            return a
+        return self.labels.around(a, self.batch_axes, own if ndim > 1 else (), self.beyond)
 
     def status(self, codes: Codes, own: tuple[int, ...] = ()) -> Any:
         """Status codes, shaped as a `diagnostic`; a `Status` if 0-d."""

@@ -269,7 +269,7 @@ def estimate(
         influence = _within(influence, strata)
     of_h = np.where(found.status_h == NOT_FINITE_H, found.status_h, np.int8(OK))
     status = statuses.first_of(status, of_h)
-    return Parts(value, influence, units_n, status, khat, mean_error, rows, own)
+    return Parts(value, influence, units_n, status, khat, mean_error, rows.naming("unit"), own)
 
 
 def _by_component(h: Values, count: int, draws: int) -> Floats:

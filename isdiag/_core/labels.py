@@ -20,7 +20,7 @@ Dims = tuple[Hashable, ...]
 # The axes of tables; a Series has the first.
 _INDEX, _COLUMNS = "index", "columns"
 # Of results that have a number for each gamma.
-_GAMMAS = "gamma"
+GAMMAS = "gamma"
 # In the order in which a DataArray's draws are looked for.
 _SAMPLE_DIMS = ("draw", "sample", "__sample__")
 
@@ -137,23 +137,25 @@ class Labels(ABC):
         for dim in dims:
             self._check_labels(other, dim)
 
-    def around(self, a: NDArray[Any], places: Sequence[int], own: tuple[int, ...]) -> Any:
+    def around(
+        self, a: NDArray[Any], places: Sequence[int], own: tuple[int, ...], beyond: str = GAMMAS
+    ) -> Any:
         """A result of the kind of the argument.
 
-        Its axes are those of the argument at `places`, then h's own, then one for each gamma of a path.
+        Its axes are those of the argument at `places`, then h's own, then those that `beyond` names.
         """
         dims = tuple(self.dims[i] for i in places)
         if isinstance(own, OwnAxes):
             dims += own.dims
         else:
             dims += tuple(_free(f"h_dim_{i}", self.dims) for i in range(len(own)))
-        if len(dims) < a.ndim:
-            dims += (_free(_GAMMAS, dims),)
+        more = a.ndim - len(dims)
+        dims += tuple(_free(beyond if more == 1 else f"{beyond}_{i}", dims) for i in range(more))
         return self.made(a, dims, own)
 
     def with_gammas(self) -> Labels:
         """The same behind a leading axis of gammas."""
-        return replace(self, dims=(_free(_GAMMAS, self.dims), *self.dims))
+        return replace(self, dims=(_free(GAMMAS, self.dims), *self.dims))
 
     def _comparable(self, x: Any, name: str, dims: Dims) -> Labels | None:
         other = labels_of(x, name)

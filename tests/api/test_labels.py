@@ -100,8 +100,17 @@ def test_data_array_of_one_row_gives_python_objects(array, call):
     if call.function.args[0] is SETS or call.function.lead:
         return
     for name, value in registry.rows_of(made(call, array.sel(obs="a", drop=True))).items():
-        if not call.is_weights(name) and call.function.result is not isdiag.MSECurve:
+        if not call.is_weights(name) and call.function.result is not isdiag.MSECurve and name != "influence":
             assert type(value) in (float, int, str, Status), name
+
+
+def test_axes_that_neither_argument_has_are_named_by_what_they_are_of(array):
+    of_estimate, of_quantile = isdiag.estimate(array, array), isdiag.quantile(array, array, [0.1, 0.5])
+    batch = of_estimate.value.dims
+    assert of_estimate.influence.dims == (*batch, "unit")
+    assert of_quantile.estimate.dims == (*batch, "q")
+    assert isdiag.quantile(array, array, [[0.1, 0.5]]).estimate.dims == (*batch, "q_0", "q_1")
+    assert isdiag.mse_curve(array, array, [0.5, 1.0]).mse.dims == (*batch, "gamma")
 
 
 @pytest.mark.parametrize("dims", [("draw",), ("sample",), ("__sample__",), ("anything",)])
@@ -252,7 +261,8 @@ def test_series(heavy, call, package):
     series = package.Series(heavy)
     expected, result = registry.rows_of(made(call, heavy)), made(call, series)
     for name, value in registry.rows_of(result).items():
-        if call.function.lead or call.is_weights(name) or isinstance(result, isdiag.MSECurve):
+        of_many = isinstance(result, isdiag.MSECurve) or name == "influence"
+        if call.function.lead or call.is_weights(name) or of_many:
             np.testing.assert_array_equal(np.asarray(value), expected[name], err_msg=name)
             if name == "" or np.ndim(value) == 1:
                 assert type(value) is package.Series, name
