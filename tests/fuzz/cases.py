@@ -261,7 +261,7 @@ def of_log_weights(rng, function):
     by_mse = case.options.get("rule") == "mse"
     if "h" in names[len(case.args) :] and (by_mse or (function.name == "diagnose" and rng.random() < 0.3)):
         case.options["h"] = values(rng, draws, ((), (), (3,))[rng.integers(3)])
-    if "log_weights" in names and rng.random() < 0.4:
+    if "log_weights" in names and rng.random() < 0.4 and np.ndim(case.args[0]) == 1:
         case.options["log_weights"] = np.clip(values(rng, draws, ()), -1e308, 1e308)
     for name, value in (("q", 0.5), ("half_width", 0.1)):  # no default
         if name in names:
@@ -298,6 +298,8 @@ def of_numbers(rng, module, name, signature):
                 case.odd.add(argument)
         elif argument == "prior":
             value = bool(rng.integers(2))
+        elif name == "gpd_fit" and argument == "weights":
+            value = None
         elif rng.random() < 0.15:
             value = ODD[rng.integers(len(ODD))]
         else:
