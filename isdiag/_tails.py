@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from isdiag._core import bands, tails, variance_test
-from isdiag._core.boundary import like_scalar, numbers, real_array, rows_of
+from isdiag._core.boundary import like_scalar, numbers, real_array, rows_of, together
 from isdiag._core.check import flag, number
 from isdiag._core.result import PSIS, FiniteVarianceTest, GPDFit, bare
 from isdiag._core.typing import Axis
@@ -306,7 +306,8 @@ def tail_length(n: Any, r_eff: Any = 1.0) -> Any:
     >>> isdiag.tail_length(1000)
     94
     """
-    length = bands.tail_length(numbers("n", n, 1.0), numbers("r_eff", r_eff, 0.0, ends="()"))
+    draws, efficiency = together(n=numbers("n", n, 1.0), r_eff=numbers("r_eff", r_eff, 0.0, ends="()"))
+    length = bands.tail_length(draws, efficiency)
     return like_scalar(length.astype(np.int64))
 
 
@@ -388,12 +389,10 @@ def khat_interval(khat: Any, tail_length: Any, *, level: float = 0.95) -> tuple[
     >>> print(f"{smoothed.khat:.2f} from {low:.2f} to {high:.2f}")
     0.69 from 0.42 to 1.14
     """
-    found = bands.khat_interval(
-        real_array(khat, "khat")[0].astype(np.float64),
-        numbers("tail_length", tail_length, 6.0),
-        number("level", level, 0.0, 1.0, "()"),
-    )
-    return like_scalar(found[0]), like_scalar(found[1])
+    k, m = real_array(khat, "khat")[0].astype(np.float64), numbers("tail_length", tail_length, 6.0)
+    k, m = together(khat=k, tail_length=m)
+    low, high = bands.khat_interval(k, m, number("level", level, 0.0, 1.0, "()"))
+    return like_scalar(low), like_scalar(high)
 
 
 def min_sample_size(khat: Any) -> Any:
@@ -459,5 +458,5 @@ def convergence_rate(khat: Any, n: Any) -> Any:
     >>> round(isdiag.convergence_rate(0.7, 1000), 3)
     0.574
     """
-    k = real_array(khat, "khat")[0].astype(np.float64)
-    return like_scalar(bands.convergence_rate(k, numbers("n", n, 2.0)))
+    k, draws = together(khat=real_array(khat, "khat")[0].astype(np.float64), n=numbers("n", n, 2.0))
+    return like_scalar(bands.convergence_rate(k, draws))

@@ -12,6 +12,8 @@ from isdiag._core.check import flag, generator, one_of, whole
 from isdiag._core.result import Truncated, bare, warn_not_finite
 from isdiag._core.typing import Axis, Kind, Resampling
 
+_MOST_POSITIONS = 2**59  # of 8 bytes each; NumPy refuses more without naming the argument
+
 
 def temper(
     log_w: Any,
@@ -267,7 +269,10 @@ def resample(
         raise ValueError(msg)
     random = generator("rng", rng)
     rows = rows_of(log_w, axis, where)
-    count = rows.values.shape[1] if size is None else whole("size", size)
+    most = _MOST_POSITIONS // max(len(rows), 1)
+    count = (
+        rows.values.shape[1] if size is None else whole("size", size, "the positive length of an array", most)
+    )
     if again:
         positions, status = resampling.resample(rows, count, method, random)
     else:

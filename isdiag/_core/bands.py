@@ -12,6 +12,7 @@ import numpy as np
 
 from isdiag._core.check import number
 from isdiag._core.typing import Floats, Ints
+from isdiag._kernels.records import PRIOR_DRAWS, PRIOR_K
 
 GOOD_KHAT = 0.7
 _MOST_DRAWS = 2.0**62  # fits an int64
@@ -52,16 +53,14 @@ def khat_interval(khat: Floats, tail_length: Floats, level: float) -> tuple[Floa
 
     Without the prior log(1 + k) has standard error 1 / sqrt(m) [Smith1987]_; below k = 0 k keeps that of 0.
     """
-    # khat (m + 10) = k m + 10 / 2: the prior of the fit taken off.
-    k = khat + (khat - 0.5) * 10.0 / tail_length
     off = NormalDist().inv_cdf(0.5 + 0.5 * level) / np.sqrt(tail_length)
-    scale = 1.0 + np.maximum(k, 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # khat may be anything
+        k = khat + (khat - PRIOR_K) * PRIOR_DRAWS / tail_length
+        scale = 1.0 + np.maximum(k, 0.0)
         low = k - scale * (off / (1.0 + off))
         high = np.where(off < 1.0, k + scale * (off / (1.0 - off)), np.inf)
     unknown = ~np.isfinite(khat)
-    low, high = np.where(unknown, khat, low), np.where(unknown, khat, high)
-    return low, high
+    return np.where(unknown, khat, low), np.where(unknown, khat, high)
 
 
 def convergence_rate(khat: Any, n: Any) -> Floats:

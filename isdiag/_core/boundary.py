@@ -125,6 +125,16 @@ def numbers(name: str, x: Any, low: float, high: float = inf, ends: Ends = "[)")
     return _checked(name, array, ~inside(array, low, high, ends), interval(low, high, ends))
 
 
+def together(**arrays: Floats) -> list[Floats]:
+    """Arguments broadcast to one shape; ValueError, which names them, if they have none in common."""
+    try:
+        return list(np.broadcast_arrays(*arrays.values()))
+    except ValueError:
+        shapes = " and ".join(str(array.shape) for array in arrays.values())
+        msg = f"{' and '.join(arrays)} must have shapes that broadcast, got {shapes}"
+        raise ValueError(msg) from None
+
+
 def _checked(name: str, array: Floats, bad: Any, bound: str) -> Floats:
     if bad.any():
         msg = f"{name} must be {bound}, got {array[bad].flat[0]:g}"

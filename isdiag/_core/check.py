@@ -58,13 +58,13 @@ def number(name: str, value: Any, low: float, high: float = inf, ends: Ends = "[
     return found
 
 
-def whole(name: str, value: Any, wanted: str = "a positive int") -> int:
-    """The value as a positive int; ValueError, with what is wanted in words, if it is none."""
+def whole(name: str, value: Any, wanted: str = "a positive int", most: float = inf) -> int:
+    """The value as an int from 1 to `most`; ValueError, with what is wanted in words, if it is none."""
     try:
         found = index(value)
     except TypeError:
         found = 0
-    if found < 1:
+    if not 1 <= found <= most:
         msg = f"{name} must be {wanted}, got {value!r}"
         raise ValueError(msg)
     return found

@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isdiag._core import chains, statuses, tails, units
+from isdiag._core import chains, statuses, tails, units, weights
 from isdiag._core.boundary import Rows, filled
 from isdiag._core.intervals import interval
 from isdiag._core.moments import log_mean_weight, power_sums
 from isdiag._core.typing import Codes, Floats, Ints, Mask, Values
-from isdiag._core.weights import over_largest
 from isdiag.status import Status
 
 # Draws times components worked on at a time: 4096 draws of 1000 components took two thirds of the time and a
@@ -64,14 +63,11 @@ def estimated(rows: Rows, gamma: Floats, second: Rows) -> tuple[Expectation, Cod
     m = second.values.shape[1]
     with np.errstate(all="ignore"):
         largest = second.values.max(axis=1)
-        weights, top = over_largest(second.values, gamma)
+        relative_weights, top = weights.over_largest(second.values, gamma)
         relative = gamma[:, None] * (second.values - largest[:, None])
-        less_one = np.where(weights > 0.0, np.expm1(relative), -1.0)
-    presence = filled(len(rows), Status.OK, np.int8)
-    presence[largest == -np.inf] = Status.NO_WEIGHT
-    presence[np.isnan(largest) | (largest == np.inf)] = Status.NOT_FINITE
-    mean, mean_less_one = weights.mean(axis=1, keepdims=True), less_one.mean(axis=1, keepdims=True)
-    return Expectation(mean, mean_less_one, top, m / (rows.n[:, None] + m)), presence
+        less_one = np.where(relative_weights > 0.0, np.expm1(relative), -1.0)
+    mean, mean_less_one = relative_weights.mean(axis=1, keepdims=True), less_one.mean(axis=1, keepdims=True)
+    return Expectation(mean, mean_less_one, top, m / (rows.n[:, None] + m)), weights.presence(second)
 
 
 def control_variate(
@@ -124,7 +120,7 @@ def control_variate(
 
 
 def _weights(log_w: Floats, gamma: Floats, n: Ints, equal: Mask) -> _Weights:
-    values, top = over_largest(log_w, gamma)
+    values, top = weights.over_largest(log_w, gamma)
     positive = values > 0
     # Draws without weight and entries left out look the same here: only n knows how many are draws.
     draws = np.maximum(n, 1.0)[:, None]

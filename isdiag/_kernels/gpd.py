@@ -7,6 +7,7 @@ import numpy as np
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.bits import MANTISSA, ONE, bits_of, float_of
 from isdiag._kernels.functions import LN_2, exp_of, fast_log, fast_log1p, one_minus_exp
+from isdiag._kernels.records import PRIOR_DRAWS, PRIOR_K
 from isdiag._kernels.sums import GRID_LANES, copy, grid_sums, pad, padded, pair_sums
 from isdiag._kernels.tail import MIN_TAIL, quartile_rank
 from isdiag._kernels.workspace import grid_size, new_workspace
@@ -168,14 +169,9 @@ def gpd_fit(ws, m, least, quartile, largest):
     return fitted, k_hat, sigma * largest
 
 
-# The prior of [Vehtari2024]_: ten pseudo-draws at k = 1/2.
-_PRIOR_DRAWS = 10.0
-_PRIOR_K = 0.5
-
-
 @inner
 def with_prior(k, m):
-    return (k * m + _PRIOR_DRAWS * _PRIOR_K) / (m + _PRIOR_DRAWS)
+    return (k * m + PRIOR_DRAWS * PRIOR_K) / (m + PRIOR_DRAWS)
 
 
 @inner
@@ -225,7 +221,7 @@ def gpd_fit_rows(rows, n, prior, k, sigma, k_std_error):
         shrink = 1.0
         if prior:
             shape = with_prior(shape, m)
-            shrink = m / (m + _PRIOR_DRAWS)
+            shrink = m / (m + PRIOR_DRAWS)
         k[r] = shape
         sigma[r] = scale
         k_std_error[r] = shrink * math.sqrt(variance)
@@ -290,5 +286,5 @@ def weighted_gpd_row(x, weights, prior):
     std_error = math.sqrt(_posterior_variance(log_lik[:size], k[:size], m))
     if prior:
         shape = with_prior(shape, m)
-        std_error *= m / (m + _PRIOR_DRAWS)
+        std_error *= m / (m + PRIOR_DRAWS)
     return shape, sigma, std_error

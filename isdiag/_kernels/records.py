@@ -10,6 +10,10 @@ CONSTANT_H, NOT_FINITE_H, ONE_DRAW = 7, 10, 11
 # Log of a weight that is none next to one of 1, as kernels take powers of two: h is not looked at there.
 NEXT_TO_NOTHING = -1021.0 * math.log(2.0)
 
+# The prior of a fit [Vehtari2024]_: ten pseudo-draws at k = 1/2.
+PRIOR_DRAWS = 10.0
+PRIOR_K = 0.5
+
 BY_NONE, BY_PSIS, BY_ESS, BY_MAX, BY_MSE = range(5)
 
 

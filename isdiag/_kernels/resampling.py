@@ -12,9 +12,13 @@ _NOWHERE = -1  # in a row that has nothing to give
 
 
 @inner
-def _fill_weights(row, high, w):
-    for first in range(0, row.size, BLOCK):
-        block_weights(row[first : first + BLOCK], high, 1.0, w[first : first + BLOCK])
+def _fill_weights(row, w):
+    """Fill w with the weights over the largest, if there are any; returns a status code."""
+    extent = extent_of(row)
+    if extent.presence == OK:
+        for first in range(0, row.size, BLOCK):
+            block_weights(row[first : first + BLOCK], extent.high, 1.0, w[first : first + BLOCK])
+    return extent.presence
 
 
 @inner
@@ -54,12 +58,10 @@ def strata_rows(rows, parts, positions, status):
     """For each row and k the draw in whose share of the cumulative weight (k + parts[k]) / size lies."""
     w = np.empty(rows.shape[1])
     for r in range(rows.shape[0]):
-        extent = extent_of(rows[r])
-        status[r] = extent.presence
-        if extent.presence != OK:
+        status[r] = _fill_weights(rows[r], w)
+        if status[r] != OK:
             positions[r, :] = _NOWHERE
             continue
-        _fill_weights(rows[r], extent.high, w)
         total, last = _accumulate(w)
         _place_in_strata(w, total, last, parts[r], positions[r])
 
@@ -85,12 +87,10 @@ def multinomial_rows(rows, spacings, positions, status):
     """
     w = np.empty(rows.shape[1])
     for r in range(rows.shape[0]):
-        extent = extent_of(rows[r])
-        status[r] = extent.presence
-        if extent.presence != OK:
+        status[r] = _fill_weights(rows[r], w)
+        if status[r] != OK:
             positions[r, :] = _NOWHERE
             continue
-        _fill_weights(rows[r], extent.high, w)
         total, last = _accumulate(w)
         _place(w, total, last, spacings[r], positions[r])
 
@@ -118,12 +118,10 @@ def residual_rows(rows, spacings, positions, status):
     w, copies = np.empty(rows.shape[1]), np.empty(rows.shape[1], np.int64)
     rest = np.empty(size, np.int64)
     for r in range(rows.shape[0]):
-        extent = extent_of(rows[r])
-        status[r] = extent.presence
-        if extent.presence != OK:
+        status[r] = _fill_weights(rows[r], w)
+        if status[r] != OK:
             positions[r, :] = _NOWHERE
             continue
-        _fill_weights(rows[r], extent.high, w)
         left = _leave_rest(w, copies, size)
         total, last = _accumulate(w)
         _place(w, total, last, spacings[r, : left + 1], rest[:left])

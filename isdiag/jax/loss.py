@@ -16,6 +16,7 @@ from isdiag._core.boundary import mask_array
 from isdiag._core.check import of_kind, one_of
 from isdiag.jax.callback import default_float, on_host, real, shaped, widened
 from isdiag.rl.batch import Limits
+from isdiag.rl.calls import check_call
 from isdiag.rl.layouts import (
     Level,
     advantage_shape,
@@ -181,14 +182,16 @@ def is_reshape_loss(
     of_kind("limits", limits, Limits)
     check_tokens(log_pi.shape, log_mu.shape, counting.shape)
     near = None if log_proximal is None else widened(log_proximal, "log_proximal")
+    beside = {
+        "reshape": reshape is not _POWER,
+        "level": level != "sequence",
+        "normalize": normalize != "batch",
+    }
+    check_call(preset, near, beside)
     if preset is not None:
-        _check_preset(preset, reshape, level, normalize)
         level = "token"
         if state is None and preset.rest is None:
             state = State(1.0)
-    elif near is not None:
-        msg = "log_proximal is for a preset: give preset=, decoupled_ppo() say"
-        raise ValueError(msg)
     if state is None:
         msg = "state must be given: State(gamma) at first, then LossAux.state"
         raise ValueError(msg)
@@ -258,19 +261,6 @@ def _finished(
     if axis_name:  # devices must agree on whether to update
         ok = _everywhere(ok, axis_name)
     return loss, LossAux(after, metrics, ok & (metrics["n"] > 0.0))
-
-
-def _check_preset(preset: Preset, reshape: Reshape, level: Level, normalize: Normalize) -> None:
-    of_kind("preset", preset, Preset)
-    beside = {
-        "reshape": reshape is not _POWER,
-        "level": level != "sequence",
-        "normalize": normalize != "batch",
-    }
-    given = [name for name, found in beside.items() if found]
-    if given:
-        msg = f"a preset says all that {', '.join(given)} would: give one or the other"
-        raise ValueError(msg)
 
 
 def _columns(

@@ -18,6 +18,7 @@ from isdiag._core.typing import Floats, Mask
 from isdiag.rl import reshapes
 from isdiag.rl.batch import Batch, Draws, Limits
 from isdiag.rl.layouts import Level, varying
+from isdiag.rl.ratios import difference_of
 from isdiag.rl.reshapes import Power, PPOClip, Reshape
 from isdiag.rl.schedules import Schedule, State
 from isdiag.rl.step import LARGEST, Step, empty_step, step_of
@@ -90,7 +91,7 @@ class Keep:
         one_of("measure", self.measure, Measure)
         one_of("over", self.over, Over)
         number("low", self.low, 0.0 if self.measure == "ratio" and self.low != -inf else -inf)
-        number("high", self.high, self.low)
+        number("high", self.high, float(self.low))
         if self.measure == "ratio":
             number("high", self.high, 0.0)
 
@@ -265,7 +266,7 @@ class Preset:
         if self.rest is None:
             return state._replace(step=state.step + 1), self.of_tokens(tokens)
         with np.errstate(all="ignore"):
-            answers = tokens.over("sum", _difference(tokens.log_pi, tokens.log_mu))
+            answers = tokens.over("sum", difference_of(tokens.log_pi, tokens.log_mu))
         batch = Batch(Draws.of(answers, 1.0, None), _WHOLE, limits)
         state = batch.following(schedule, state)
         return state, replace(self, rest=state.gamma).of_tokens(tokens, batch.gamma)
@@ -276,14 +277,14 @@ class Preset:
             return self._of_tokens(tokens, gamma_batch)
 
     def _of_tokens(self, tokens: Tokens, gamma_batch: float) -> _Weighed:
-        whole = _difference(tokens.log_pi, tokens.log_mu)
+        whole = difference_of(tokens.log_pi, tokens.log_mu)
         near = tokens.log_near
         first, second = whole, None
         if self.correction is not None:
-            second = whole if near is None else _difference(near, tokens.log_mu)
-            first = np.zeros_like(whole) if near is None else _difference(tokens.log_pi, near)
+            second = whole if near is None else difference_of(near, tokens.log_mu)
+            first = np.zeros_like(whole) if near is None else difference_of(tokens.log_pi, near)
         elif near is not None:
-            first = _difference(tokens.log_pi, near)
+            first = difference_of(tokens.log_pi, near)
         # One number that is none spoils its token, or the sequence if something looks at all of it.
         by_token = self._by_token
         left_out, good = 0, None
@@ -359,8 +360,8 @@ class Preset:
     ) -> Step:
         level: Level = "token" if by_token else self.level
         if not by_token:
-            starts = np.cumsum(tokens.lengths) - tokens.lengths
-            whole, log_f, signal = tokens.at(self.level, whole), log_f[starts], signal[starts]
+            whole = tokens.at(self.level, whole)
+            log_f, signal = log_f[tokens.starts], signal[tokens.starts]
         everything = np.ones(whole.shape, np.bool_)
         found = _Found(log_f)
         batch = Batch(Draws(whole, signal, everything, left_out), found, _LIMITS)
@@ -388,14 +389,6 @@ def _rest(gamma: float, log_w: Floats, tokens: Tokens) -> Floats:
         log_w > -inf, answers[tokens.row] - log_w, 0.0
     )  # a token of zero weight has none anyway
     return np.where(mean > -inf, np.minimum(reshapes.power(gamma, others) - mean, 0.0), 0.0)
-
-
-def _difference(log_pi: Floats, log_mu: Floats) -> Floats:
-    """As `isdiag.rl.log_ratio` has it: +inf is no log-probability."""
-    difference = log_pi - log_mu
-    if not _below_inf(log_mu):
-        difference[log_mu == inf] = nan
-    return difference
 
 
 def _below_inf(values: Floats) -> bool:
@@ -649,7 +642,8 @@ def icepop(low: float = 0.5, high: float = 5.0, clip_low: float = 0.2, clip_high
     >>> icepop().correction
     Masked(low=0.5, high=5.0)
     """
-    return Preset(PPOClip(clip_low, clip_high), average="sequences", correction=reshapes.Masked(low, high))
+    clip = PPOClip(number("clip_low", clip_low, 0.0, 1.0), number("clip_high", clip_high, 0.0, ends="[)"))
+    return Preset(clip, average="sequences", correction=reshapes.Masked(low, high))
 
 
 def ppo(low: float = 0.2, high: float = 0.2, dual: float | None = None) -> Preset:

@@ -8,7 +8,7 @@ import numpy as np
 
 from isdiag._core.boundary import mask_array, real_array
 from isdiag._core.check import one_of
-from isdiag._core.typing import Floats, Ints, Mask
+from isdiag._core.typing import Floats, Ints, Mask, Values
 from isdiag.rl.layouts import (
     Level,
     check_cuts,
@@ -130,9 +130,19 @@ def _difference(log_pi: Any, log_mu: Any, mask: Any) -> tuple[Floats, Mask]:
     mu = real_array(log_mu, "log_mu")[0].astype(np.float64)
     kept = np.ones(pi.shape, np.bool_) if mask is None else mask_array(mask, "mask")
     check_tokens(pi.shape, mu.shape, kept.shape)
-    pi -= mu
-    pi[mu == np.inf] = np.nan  # no log-probability; a difference of -inf would pass for a draw of no weight
-    return pi, kept
+    return difference_of(pi, mu), kept
+
+
+def difference_of(log_pi: Values, log_mu: Values) -> Floats:
+    """log pi - log mu of tokens in float64.
+
+    NaN at +inf under mu, which is no log-probability: -inf would pass for a draw of no weight.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):  # -inf under both
+        difference = np.subtract(log_pi, log_mu, dtype=np.float64)
+    if not log_mu.max(initial=-np.inf) < np.inf:  # NaN is not
+        difference[log_mu == np.inf] = np.nan
+    return difference
 
 
 def _over(difference: Floats, kept: Mask, starts: Ints, level: Level) -> Floats:

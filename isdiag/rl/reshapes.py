@@ -323,7 +323,7 @@ class Masked(Reshape):
 
     def __post_init__(self) -> None:
         number("low", self.low, 0.0, ends="[)")
-        number("high", self.high, self.low, ends="()")
+        number("high", self.high, float(self.low), ends="()")
 
     def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return np.where((log_w >= np.log(self.low)) & (log_w <= log(self.high)), log_w, -inf)
@@ -354,7 +354,7 @@ class CISPO(Reshape):
 
     def __post_init__(self) -> None:
         number("low", self.low, 0.0, ends="[)")
-        number("high", self.high, self.low, ends="()")
+        number("high", self.high, float(self.low), ends="()")
 
     def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
         return np.clip(log_w, np.log(self.low), log(self.high))

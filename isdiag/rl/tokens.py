@@ -50,14 +50,18 @@ class Tokens(NamedTuple):
         near = None if self.log_near is None else self.log_near[which]
         return Tokens.of(self.log_pi[which], self.log_mu[which], near, self.advantage[which], self.row[which])
 
+    @property
+    def starts(self) -> Ints:
+        """Where each sequence begins."""
+        return np.cumsum(self.lengths) - self.lengths
+
     def over(self, how: Over, values: Floats) -> Floats:
         """Sums, means or maxima over the tokens of each sequence."""
         if not values.size:
             return values
-        starts = np.cumsum(self.lengths) - self.lengths
         if how == "max":
-            return np.maximum.reduceat(values, starts)
-        total = np.add.reduceat(values, starts)
+            return np.maximum.reduceat(values, self.starts)
+        total = np.add.reduceat(values, self.starts)
         return total / self.lengths if how == "mean" else total
 
     def at(self, level: Level, log_ratio: Floats) -> Floats:

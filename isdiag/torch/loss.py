@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
-from isdiag._core.check import of_kind, one_of
+from isdiag._core.check import one_of
 from isdiag._core.typing import Floats, Values
+from isdiag.rl.calls import check_call
 from isdiag.rl.controller import GammaController
 from isdiag.rl.layouts import Level, check_tokens
 from isdiag.rl.presets import Preset
+from isdiag.rl.ratios import difference_of
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Fixed, State
 from isdiag.rl.step import Normalize, take_step
@@ -96,10 +98,7 @@ def _batch_of_preset(
     present = found[-1] > 0
     pi, mu, *near, advantage, sequence = found[:-1] if present.all() else found[:-1, present]
     tokens = FlatTokens.of(pi, mu, near[0] if near else None, advantage, sequence)
-    with np.errstate(invalid="ignore"):  # -inf under both
-        log_w = pi - mu
-    if not mu.max(initial=-np.inf) < np.inf:
-        log_w[mu == np.inf] = np.nan  # as `_batch` has it
+    log_w = difference_of(pi, mu)
     if near and not np.isfinite(near[0]).all():
         log_w[~np.isfinite(near[0])] = np.nan
     return _Batch(log_w, pi, advantage, present, start, world, bool(np.isfinite(found).all()), tokens)
@@ -111,10 +110,7 @@ def _tokens_here(log_pi: Tensor, log_mu: Tensor, advantages: Tensor | float, lay
     every = bool(kept.all())
     whole = _numpy(log_pi)
     pi, mu = (array.ravel() if every else array[kept] for array in (whole, _numpy(log_mu)))
-    with np.errstate(invalid="ignore"):  # -inf under both
-        log_w = np.subtract(pi, mu, dtype=np.float64)
-    if mu.size and not mu.max() < np.inf:
-        log_w[mu == np.inf] = np.nan  # as `_batch` has it
+    log_w = difference_of(pi, mu)
     signs = layout.spread(
         torch.as_tensor(advantages, device=log_pi.device).detach().double(), "token"
     ).numpy()
@@ -262,22 +258,14 @@ def _how(
     *,
     evaluate: bool,
 ) -> _How:
+    beside = {"reshape": reshape, "normalize": normalize, "level": level}
+    check_call(preset, log_proximal, {name: value is not None for name, value in beside.items()})
     if preset is None:
-        if log_proximal is not None:
-            msg = "log_proximal is for a preset: give preset=, decoupled_ppo() say"
-            raise ValueError(msg)
         level = "sequence" if level is None else level
         return _How(_taker(controller, reshape, normalize, level, evaluate=evaluate), level)
-    of_kind("preset", preset, Preset)
-    beside = {"reshape": reshape, "normalize": normalize, "level": level}
-    given = [name for name, value in beside.items() if value is not None]
-    if given:
-        msg = f"a preset says all that {', '.join(given)} would: give one or the other"
-        raise ValueError(msg)
     near = None if log_proximal is None else joined(log_proximal)
     if near is not None:
         check_tokens(joined(log_pi).shape, near.shape, None)
-
     if controller is not None and preset.rest is None:
         msg = "this preset has no gamma for a controller to set"
         raise ValueError(msg)

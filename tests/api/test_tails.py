@@ -36,3 +36,16 @@ def test_khat_interval_at_its_edges():
         isdiag.khat_interval(0.5, 5)
     with pytest.raises(ValueError, match="level"):
         isdiag.khat_interval(0.5, 50, level=1.0)
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (isdiag.khat_interval, "khat and tail_length"),
+        (isdiag.tail_length, "n and r_eff"),
+        (isdiag.convergence_rate, "khat and n"),
+    ],
+)
+def test_shapes_that_do_not_go_together_are_named(function, names):
+    with pytest.raises(ValueError, match=rf"{names} must have shapes that broadcast, got \(2,\) and \(3,\)"):
+        function([10.0, 20.0], [10.0, 20.0, 30.0])

@@ -262,7 +262,7 @@ def of_log_weights(rng, function):
     if "h" in names[len(case.args) :] and (by_mse or (function.name == "diagnose" and rng.random() < 0.3)):
         case.options["h"] = values(rng, draws, ((), (), (3,))[rng.integers(3)])
     if "log_weights" in names and rng.random() < 0.4 and np.ndim(case.args[0]) == 1:
-        case.options["log_weights"] = np.clip(values(rng, draws, ()), -1e308, 1e308)
+        case.options["log_weights"] = np.clip(np.nan_to_num(values(rng, draws, ())), -1e308, 1e308)
     for name, value in (("q", 0.5), ("half_width", 0.1)):  # no default
         if name in names:
             case.options.setdefault(name, value)
@@ -283,9 +283,9 @@ def of_log_weights(rng, function):
 def of_numbers(rng, module, name, signature):
     """A call of a function that takes numbers, of any size and sometimes of no sense."""
     case = Case(f"{module}.{name}", [])
-    names = [part.split("=")[0].strip() for part in signature.split(",")]
     keywords = False
-    for part, argument in zip(signature.split(","), names, strict=True):
+    for part in filter(None, signature.split(",")):
+        argument = part.split("=")[0].strip()
         if argument == "*":
             keywords = True
             continue
@@ -299,7 +299,9 @@ def of_numbers(rng, module, name, signature):
         elif argument == "prior":
             value = bool(rng.integers(2))
         elif name == "gpd_fit" and argument == "weights":
-            value = None
+            value = np.abs(one_row(rng, np.size(case.args[0])))
+            if not np.isfinite(value).all():
+                case.odd.add(argument)
         elif rng.random() < 0.15:
             value = ODD[rng.integers(len(ODD))]
         else:
@@ -308,6 +310,8 @@ def of_numbers(rng, module, name, signature):
                 value = np.abs(one_row(rng, 4))
         if name != "gpd_fit":
             case.odd.add(argument)  # out of its interval perhaps
+        if argument == "low":
+            case.odd.add("high")  # which must be above it
         if keywords:
             case.options[argument] = value
         else:
@@ -387,7 +391,7 @@ def of_twin(rng, function):
 MAKERS = [lambda rng, f=f: of_log_weights(rng, f) for f in FUNCTIONS]
 MAKERS += [
     lambda rng, m=module, name=name, s=signature: of_numbers(rng, m, name, s)
-    for module in ("isdiag", "isdiag.lognormal", "isdiag.printed")
+    for module in ("isdiag", "isdiag.lognormal", "isdiag.printed", "isdiag.rl.presets")
     for name, signature in HELPERS[module].items()
 ]
 MAKERS += [of_log_ratio, of_take_step]
@@ -481,8 +485,16 @@ def _check_numbers(case, result, seen, bad):
         elif (field == "ess" and name in ("psis", "snis", "select_gamma", "diagnose")) or name == "ess":
             ess = np.asarray(value)[sound]
             most = finite[sound] * (1 + 1e-9)
-            along_chains = case.options.get("draws") == "mcmc"  # may be worth less than one, or more than all
-            if not along_chains and not ((ess >= 1 - 1e-9) & (ess <= most)).all():
+            least = 1 - 1e-9
+            if (
+                case.options.get("draws") == "mcmc"
+            ):  # unknown of short chains; worth up to log10(n) times as much
+                ess, least, most = (
+                    ess[ess == ess],
+                    0.0,
+                    most.max(initial=1.0) * max(np.log10(seen.shape[-1]), 1),
+                )
+            if not ((ess >= least) & (ess <= most)).all():
                 raise Wrong(case, "ESS is outside 1 to the number of draws", f"{ess} {finite[sound]}")
         elif field == "gamma" and name in ("select_gamma", "diagnose"):
             gamma = np.asarray(value)[sound]

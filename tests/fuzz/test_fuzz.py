@@ -9,7 +9,7 @@ from tests import registry
 from tests.fuzz import cases as twins
 from tests.fuzz.cases import MAKERS, TWINS, Case, Wrong, case, check
 
-EXECUTIONS = 12_000
+EXECUTIONS = 18_000
 
 
 @pytest.mark.parametrize("part", range(4))

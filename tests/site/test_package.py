@@ -188,11 +188,11 @@ def test_an_upgrade_does_not_return_old_numbers(copy):
     assert python(KHAT, **environment) == before
     assert sorted(package.rglob("*.nbc")) == cached
     # A new version of a constant that only an inner kernel of another file reads, of the same size and time.
-    kernels = package / "_kernels" / "gpd.py"
+    kernels = package / "_kernels" / "records.py"
     stamp = kernels.stat()
     text = kernels.read_text()
-    assert "_PRIOR_K = 0.5" in text
-    kernels.write_text(text.replace("_PRIOR_K = 0.5", "_PRIOR_K = 0.1"))
+    assert "\nPRIOR_K = 0.5\n" in text
+    kernels.write_text(text.replace("PRIOR_K = 0.5", "PRIOR_K = 0.1"))
     os.utime(kernels, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert kernels.stat().st_size == stamp.st_size
     after = python(KHAT, **environment)
