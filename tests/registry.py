@@ -489,6 +489,15 @@ OTHERS = {
     "isdiag.printed": set(),
     "isdiag.rl": {"GammaController", "METRICS", "Objective", "Reshape", "Schedule", "presets"},
     "isdiag.rl.presets": {"Keep", "PERPLEXITIES", "Preset"},
+    "isdiag.plots": {
+        "gamma_curve",
+        "khat",
+        "log_z",
+        "mse_curve",
+        "tail_fit",
+        "training_run",
+        "weight_concentration",
+    },
     "isdiag.jax": {"GammaSelection", "LossAux", "is_reshape_loss", "select_gamma"},
     "isdiag.torch": {
         "Gathered",

@@ -74,6 +74,11 @@ def convergence_rate(khat: Any, n: Any) -> Floats:
     return np.where(np.isnan(k), np.nan, rate)
 
 
+# What a colour of the terminal is on a screen and in print: at a contrast of 3 with white and with the
+# near-black of dark pages, and told apart by whoever lacks one kind of cone (tests/plots/test_colours.py).
+PAINTS = {"green": "#11a091", "yellow": "#af8a14", "red": "#a24735", "bold red": "#aa27ce"}
+
+
 class Band(NamedTuple):
     """What a tail index in a range says of an estimate."""
 
@@ -81,6 +86,11 @@ class Band(NamedTuple):
     above: float  # khat of the band is from here on
     moments: str
     colour: str
+
+    @property
+    def paint(self) -> str:
+        """The colour on a page."""
+        return PAINTS[self.colour]
 
 
 # Vehtari et al. (2024), section 3; a law with tail index k has 1 / k finite moments.

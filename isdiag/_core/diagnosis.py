@@ -18,6 +18,7 @@ from isdiag._core.boundary import Rows, like_scalar
 from isdiag._core.result import (
     SNIS,
     AccurateSelection,
+    Drawn,
     GammaSelection,
     Result,
     Tail,
@@ -71,7 +72,7 @@ def diagnose(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Diagnosis(Tail, Result):
+class Diagnosis(Drawn, Tail, Result):
     """A report on log-weights; print it, or take it apart with `to_dict`.
 
     Holds NumPy arrays of the batch shape, or scalars, whatever kind of array was diagnosed. It has two parts.

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
+from importlib import import_module
 from math import isfinite
 from typing import Any, Self, cast
 
@@ -121,6 +122,27 @@ class Tail:
         return bands.finite_moments(self.khat)  # type: ignore[attr-defined]
 
 
+class Drawn:
+    """What a result has of which one picture is the obvious one."""
+
+    _picture = "khat"
+
+    def plot(self, *, ax: Any = None) -> Any:
+        """Draw it with matplotlib, as the function of `isdiag.plots` that the reference names.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Where to draw; default new axes.
+
+        Returns
+        -------
+        Axes
+        """
+        # When asked for only: nothing else here needs matplotlib.
+        return getattr(import_module("isdiag.plots"), self._picture)(self, ax=ax)
+
+
 class Result:
     """Base of the result dataclasses: made of rows by one rule, with a repr that stays readable."""
 
@@ -218,7 +240,7 @@ class GPDFit(Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PSIS(Tail, Result):
+class PSIS(Drawn, Tail, Result):
     """Pareto smoothed weights.
 
     Attributes
@@ -248,7 +270,7 @@ class PSIS(Tail, Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Truncated(Tail, Result):
+class Truncated(Drawn, Tail, Result):
     """Weights cut at ``sqrt(n)`` times their mean.
 
     Attributes
@@ -445,7 +467,7 @@ class AccurateSelection(Tail, Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MSECurve(Result):
+class MSECurve(Drawn, Result):
     """What error a tempered estimate is expected to have at each gamma.
 
     Arrays have the batch shape, then h's own axes, then the axis of gammas.
@@ -472,6 +494,8 @@ class MSECurve(Result):
     reference_std_error : float or array
         Its standard error.
     """
+
+    _picture = "mse_curve"
 
     gamma: Given
     estimate: PerRow
@@ -662,7 +686,7 @@ class Divergence(Tail, Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GeometricPath(Result):
+class GeometricPath(Drawn, Result):
     """Weights that turn draws of mu into draws of ``p_g``, for each gamma g of a path, and their diagnostics.
 
     All but `gammas` have a leading axis of gammas. Behind it `log_weights` has the axes of the log-densities,
@@ -686,6 +710,8 @@ class GeometricPath(Result):
     status : array
         What became of the row at this gamma.
     """
+
+    _picture = "log_z"
 
     gammas: Given
     log_weights: LogWeights
