@@ -12,7 +12,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 
-from isdiag._core import bands, least_error, moments, selection, statuses, weights
+from isdiag._core import bands, least_error, markup, moments, selection, statuses, weights
 from isdiag._core.bands import Constraints
 from isdiag._core.boundary import Rows, like_scalar
 from isdiag._core.result import (
@@ -266,6 +266,44 @@ class Diagnosis(Drawn, Tail, Result):
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        """For notebooks: what to make of an estimate, its numbers, and then those for a step."""
+        records = self.records()
+        if np.shape(self.n) != ():
+            return _html_of_rows(records)
+        estimate = verdict_html(records[0])
+        step = markup.verdict(f"step: gamma {self.gamma:.4g}", "green", records[0]["step_advice"])
+        lines = [(line[:16].strip(), line[16:].strip()) for line in str(self).splitlines()]
+        at = [name for name, _ in lines].index("step: gamma")
+        parts = [[line for line in part if line[0] != "advice"] for part in (lines[1:at], lines[at:])]
+        return f"<div>{estimate}{markup.pairs(parts[0])}{step}{markup.pairs(parts[1])}</div>"
+
+
+def verdict_html(record: dict[str, Any]) -> str:
+    """What a record says of an estimate."""
+    return markup.verdict(record["verdict"], VERDICTS[record["verdict"]], record["advice"])
+
+
+def _html_of_rows(records: list[dict[str, Any]]) -> str:
+    believed = sum(record["ok"] for record in records)
+    said = f"{believed} of {len(records)} rows can be believed; the worst first."
+    heads = ("row", "n", "ESS", "khat", "verdict", "status", "step: gamma")
+    rows: list[tuple[Any, ...]] = []
+    for i, r in worst_first(records)[:_LISTED]:
+        word = r["verdict"], VERDICTS[r["verdict"]]
+        numbers = r["n"], f"{r['ess']:.1f}", _number(r["khat"])
+        rows.append((i, *numbers, word, r["status"], f"{r['gamma']:.4f}"))
+    word, colour = ("sound", "green") if believed == len(records) else ("look at these", "red")
+    more = f"<p>... and {len(records) - _LISTED} more: see records()</p>" if len(records) > _LISTED else ""
+    return (
+        f"<div>{markup.verdict(word, colour, said)}{markup.grid(heads, rows, 'for an estimate')}{more}</div>"
+    )
+
+
+def worst_first(records: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    """Records with their numbers: first those that cannot be believed, by khat, the unknown before all."""
+    return sorted(enumerate(records), key=lambda pair: (pair[1]["ok"], -_badness(pair[1]["khat"])))
+
 
 def _advice(record: dict[str, Any]) -> str:
     """On an estimate."""
@@ -373,9 +411,7 @@ def _table(records: list[dict[str, Any]], estimate: SNIS | None) -> list[str]:
         f"for an estimate  {believed} of {len(records)} rows can be believed; the worst first",
         (heads + (" mean of h" if scalar else "")).rstrip(),
     ]
-    order = sorted(range(len(records)), key=lambda i: (records[i]["ok"], -_badness(records[i]["khat"])))
-    for i in order[:_LISTED]:
-        r = records[i]
+    for i, r in worst_first(records)[:_LISTED]:
         line = f"{i:>6} {r['n']:>7} {r['ess']:>9.1f} {r['khat']:>7.2f}  {r['verdict']:18} {r['status']:16}"
         if scalar and estimate is not None:
             line += f" {np.ravel(estimate.estimate)[i]:.6g} +- {np.ravel(estimate.std_error)[i]:.2g}"

@@ -12,9 +12,10 @@ from typing import Any, Self, cast
 
 import numpy as np
 
-from isdiag._core import bands
+from isdiag._core import bands, markup
 from isdiag._core.bands import FEW_ERROR_DRAWS, ROUGH_ERROR_DRAWS
 from isdiag._core.boundary import Rows
+from isdiag._core.said import GREEN, RED, YELLOW, Said, said_of_status, said_of_tail
 from isdiag._core.typing import Codes, Given, Limits, LogWeights, PerRow, Records, Statuses
 from isdiag.status import NonFiniteWarning, Status
 
@@ -57,8 +58,7 @@ def _brief(value: Any) -> str:
     if shape and max(shape) > 6:
         return f"<{'x'.join(map(str, shape))} {type(value).__name__}>"
     if getattr(value, "dtype", None) == np.int8:
-        names = [Status(code).name for code in value.ravel().tolist()]
-        return str(np.array(names, dtype=object).reshape(shape))
+        return str(np.array(status_names(value), dtype=object))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -120,6 +120,9 @@ class Tail:
     def finite_moments(self) -> Any:
         """How many moments the weights have by this khat, ``1 / khat``."""
         return bands.finite_moments(self.khat)  # type: ignore[attr-defined]
+
+    def _said(self) -> Said:
+        return said_of_tail(self, self.khat)  # type: ignore[attr-defined]
 
 
 class Drawn:
@@ -215,6 +218,14 @@ class Result:
             for name, value in ((name, getattr(self, name)) for name in names)
         }
 
+    def _said(self) -> Said:
+        return said_of_status(self)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what to make of it, then the fields."""
+        rows = [(f.name, _brief(getattr(self, f.name))) for f in fields(self)]  # type: ignore[arg-type]
+        return f"<div>{markup.verdict(*self._said())}{markup.pairs(rows, type(self).__name__)}</div>"
+
     def __repr__(self) -> str:
         values = ", ".join(f"{f.name}={_brief(getattr(self, f.name))}" for f in fields(self))  # type: ignore[arg-type]
         return f"{type(self).__name__}({values})"
@@ -237,6 +248,9 @@ class GPDFit(Result):
     k: PerRow
     sigma: PerRow
     k_std_error: PerRow
+
+    def _said(self) -> Said:
+        return said_of_tail(self, self.k)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -343,6 +357,21 @@ class SNIS(Tail, Result):
     error_draws: PerRow
 
 
+class _Chosen(Tail):
+    """A choice of gamma is about a step: khat has no part in what is said first."""
+
+    def _said(self) -> Said:
+        status, chosen = said_of_status(self), np.ravel(np.asarray(self.gamma, np.float64))  # type: ignore[attr-defined]
+        known = chosen[~np.isnan(chosen)]
+        if known.size == 0:
+            return Said("no gamma", RED, status.sentence)
+        if chosen.size > 1:
+            said = f"of {chosen.size} rows, {known.size} with one. {status.sentence}".rstrip()
+            return Said(f"gamma {known.min():.3g} to {known.max():.3g}", status.colour, said)
+        said = f"set by {self.limited_by}. {status.sentence}".rstrip()  # type: ignore[attr-defined]
+        return Said(f"gamma {known[0]:.3g}", status.colour, said)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Quantile(Result):
     """Quantiles of h under the target.
@@ -369,7 +398,7 @@ class Quantile(Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GammaSelection(Tail, Result):
+class GammaSelection(_Chosen, Result):
     """A chosen gamma, what set it, and the diagnostics before and after.
 
     Attributes
@@ -411,7 +440,7 @@ class GammaSelection(Tail, Result):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AccurateSelection(Tail, Result):
+class AccurateSelection(_Chosen, Result):
     """The gamma of least estimated error, and the estimate that has less of it than any gamma.
 
     `gamma` is for whoever needs weights ``w**gamma``; it minimises `MSECurve.mse`, summed over the components
@@ -506,6 +535,12 @@ class MSECurve(Drawn, Result):
     mse: PerRow
     reference: PerRow
     reference_std_error: PerRow
+
+    def _said(self) -> Said:
+        mse, gammas = np.asarray(self.mse, np.float64), np.ravel(np.asarray(self.gamma, np.float64))
+        if mse.shape != gammas.shape or np.isnan(mse).all():
+            return Said("error by gamma", YELLOW, f"of shape {mse.shape}, gammas last.")
+        return Said(f"least error at gamma {gammas[np.nanargmin(mse)]:.3g}", GREEN, "as far as it is known.")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -616,6 +651,18 @@ class FiniteVarianceTest(Result):
     k: PerRow
     status: Statuses
 
+    def _said(self) -> Said:
+        status, p = said_of_status(self), np.ravel(np.asarray(self.p_value, np.float64))
+        against, unknown = int((p < 0.05).sum()), int(np.isnan(p).sum())
+        said = (
+            f"p below 0.05 speaks against finite variance: {against} of {p.size}. {status.sentence}".rstrip()
+        )
+        if against:
+            return Said("finite variance is in doubt", RED, said)
+        if unknown:
+            return Said("unknown", RED, said)
+        return Said("no evidence against finite variance", status.colour, said)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ControlVariate(Tail, Result):
@@ -721,6 +768,9 @@ class GeometricPath(Drawn, Result):
     log_z_std_error: PerRow
     status: Statuses
 
+    def _said(self) -> Said:
+        return said_of_tail(self, self.khat)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LogZ(Result):
@@ -749,6 +799,9 @@ class LogZ(Result):
     khat: PerRow | None
     disagreement: PerRow | None
     status: Statuses
+
+    def _said(self) -> Said:
+        return super()._said() if self.khat is None else said_of_tail(self, self.khat)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,6 +14,7 @@ from isdiag._core.bands import GOOD_KHAT
 from isdiag._core.check import of_kind, one_of
 from isdiag._core.moments import mean_variance
 from isdiag._core.result import Result
+from isdiag._core.said import Said
 from isdiag._core.statuses import MANY_DRAWS
 from isdiag._core.typing import Floats
 from isdiag.rl.batch import Batch, Draws, Limits
@@ -165,6 +166,14 @@ class Step(Result):
     alarm_one_draw: int
     alarm_silenced: int
     alarm_stale: int
+
+    def _said(self) -> Said:
+        names = [name.removeprefix("alarm_") for name in METRICS if name.startswith("alarm_")]
+        rung = [name for name in names if getattr(self, f"alarm_{name}")]
+        used = f"gamma {self.gamma:.3g}, ESS/n {self.ess_ratio:.3g} ({self.ess_ratio_raw:.3g} of w)."
+        if not rung:
+            return Said("no alarm", "green", used)
+        return Said(f"alarm: {', '.join(rung)}", "red", used)
 
     def metrics(self, prefix: str | None = None) -> dict[str, float]:
         """The numbers by their names.

@@ -81,7 +81,7 @@ CORE = (
     ("typing", "labels"),
     ("check",),
     ("bands", "threads"),
-    ("boundary",),
+    ("boundary", "markup", "said"),
     ("parts", "chains"),
     ("intervals",),
     ("weights",),
