@@ -12,6 +12,7 @@ from _thread import interrupt_main
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from io import TextIOWrapper
+from pathlib import Path
 from threading import Timer
 from typing import Any, NoReturn
 
@@ -21,6 +22,7 @@ import isdiag
 from isdiag import report
 
 NEEDS_RICH = "tables need rich: pip install 'isdiag[cli]', or ask for --json"
+NEEDS_MATPLOTLIB = "--html needs matplotlib: pip install 'isdiag[plot]'"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     options = _Parser(add_help=False)
     options.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    options.add_argument("--html", metavar="FILE", help="write a page with pictures, in the table's place")
     options.add_argument(
         "--check", action="store_true", help="exit with 1 if an estimate with any column cannot be believed"
     )
@@ -196,6 +199,13 @@ def _load(path: str, reading: report.Reading, errors: list[str]) -> list[report.
     return []
 
 
+def _save(path: str, text: str, errors: list[str]) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        errors.append(f"{path}: {error.strerror or error}")
+
+
 def _waiting() -> AbstractContextManager[Any]:
     """A sign of life on a terminal: compiling takes seconds, once."""
     try:
@@ -206,8 +216,19 @@ def _waiting() -> AbstractContextManager[Any]:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    page: Any = None
+    if arguments.html is not None:
+        try:
+            from isdiag.report import page
+        except ModuleNotFoundError as error:
+            if error.name != "matplotlib":
+                raise
+            _say(NEEDS_MATPLOTLIB)
+            return 2
     if arguments.json:
         show = report.to_json
+    elif page is not None:
+        show = None
     else:
         try:
             from isdiag.report.table import to_text
@@ -249,7 +270,9 @@ def _report(arguments: argparse.Namespace) -> int:
             except ValueError as error:
                 errors.append(str(error))
 
-    written = _write(show(reports)) if reports or arguments.json else True
+        if page is not None and reports:
+            _save(str(arguments.html), page.to_html(reports, options, arguments.top), errors)
+    written = _write(show(reports)) if show is not None and (reports or arguments.json) else True
     for error in errors:
         _say(error)
     if errors or not written:

@@ -272,7 +272,7 @@ class Diagnosis(Drawn, Tail, Result):
         if np.shape(self.n) != ():
             return _html_of_rows(records)
         estimate = verdict_html(records[0])
-        step = markup.verdict(f"step: gamma {self.gamma:.4g}", "green", records[0]["step_advice"])
+        step = step_html(records[0])
         lines = [(line[:16].strip(), line[16:].strip()) for line in str(self).splitlines()]
         at = [name for name, _ in lines].index("step: gamma")
         parts = [[line for line in part if line[0] != "advice"] for part in (lines[1:at], lines[at:])]
@@ -282,6 +282,12 @@ class Diagnosis(Drawn, Tail, Result):
 def verdict_html(record: dict[str, Any]) -> str:
     """What a record says of an estimate."""
     return markup.verdict(record["verdict"], VERDICTS[record["verdict"]], record["advice"])
+
+
+def step_html(record: dict[str, Any], of: str = "") -> str:
+    """What a record says of a step, with the name of its row before."""
+    colour = "green" if record["limited_by"] == "max" else "yellow"
+    return markup.verdict(f"step: gamma {record['gamma']:.4g}", colour, of + record["step_advice"])
 
 
 def _html_of_rows(records: list[dict[str, Any]]) -> str:

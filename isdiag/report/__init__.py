@@ -1,6 +1,7 @@
-"""Reports on files of log-weights: reading them, and showing a diagnosis as a table or as JSON.
+"""Reports on files of log-weights: reading them, and showing a diagnosis as a table, as JSON or as a page.
 
-Only `table` needs rich, so it is imported apart. `import isdiag` imports none of this.
+Only `table` needs rich and only `page` matplotlib, so they are imported apart. `import isdiag` imports
+none of this.
 """
 
 from isdiag.report.files import demo_sources, load

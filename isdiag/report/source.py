@@ -78,9 +78,7 @@ class Source:
             name.
         """
         try:
-            efficiency: Any = self._efficiency(r_eff) if isinstance(r_eff, Source) else r_eff
-            if efficiency is None:
-                efficiency = 1.0 if self.r_eff is None else self.r_eff
+            efficiency = self.efficiency(r_eff)
             h = self.h
             if h is not None and self.columns is not None:
                 h = np.broadcast_to(h[:, None], self.log_w.shape)
@@ -89,7 +87,28 @@ class Source:
             msg = f"{self.name}: {error}"
             raise ValueError(msg) from None
 
-    def _efficiency(self, source: Source) -> Any:
+    def efficiency(self, r_eff: float | Source | None) -> Any:
+        """The relative efficiency of the vector, or of each column.
+
+        Parameters
+        ----------
+        r_eff : float or Source, optional
+            As for `diagnose`.
+
+        Returns
+        -------
+        float or array
+
+        Raises
+        ------
+        ValueError
+            If the values of a source do not match.
+        """
+        if isinstance(r_eff, Source):
+            return self._efficiency_in(r_eff)
+        return (1.0 if self.r_eff is None else self.r_eff) if r_eff is None else r_eff
+
+    def _efficiency_in(self, source: Source) -> Any:
         values, names = source.log_w, source.columns
         if self.columns and names and len(values) == 1 and set(self.columns) <= set(names):
             values = values[:, [names.index(name) for name in self.columns]]

@@ -7,10 +7,12 @@ import io
 import json
 import lzma
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from html.parser import HTMLParser
 
 import make_demo_data  # of tools/
 import numpy as np
@@ -19,6 +21,7 @@ import pytest
 import isdiag
 from isdiag import report
 from isdiag.cli import main
+from tests.helpers import optional
 
 
 @pytest.fixture
@@ -770,3 +773,130 @@ def test_khat_of_the_regression_tends_to_the_truth():
     assert (truth > 0.7).sum() == 2
     assert np.abs(khat - truth)[truth > 0.7].max() < 0.1
     assert np.corrcoef(khat, truth)[0, 1] > 0.9
+
+
+# ------------------------------------------------------------------------------------------- pages
+
+
+HOSTILE = "<script>alert('$x$')</script>&\""
+
+
+class Page(HTMLParser):
+    """Tags, and text by tag; they close in order, ids are unique, and nothing comes from elsewhere."""
+
+    VOID = ("meta",)
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.open, self.text, self.ids = [], [], {}, []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+        assert len(set(self.ids)) == len(self.ids)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        assert not any(name.startswith("on") or name in ("src", "href") for name in attributes)
+        for name in ("xlink:href", "clip-path"):
+            assert re.fullmatch(r"#[\w-]+|url\(#[\w-]+\)", attributes.get(name, "#a"))
+        self.ids += [attributes["id"]] if "id" in attributes else []
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.setdefault(self.open[-1] if self.open else "", []).append(data)
+
+
+@pytest.fixture
+def matplotlib():
+    return optional("matplotlib")
+
+
+def test_a_page_of_the_demo(run, tmp_path, matplotlib):
+    code, out, err = run("demo", "--html", tmp_path / "out.html")
+    assert (code, out, err) == (0, "", "")
+    html = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?:|<script|@import|src=", html)
+    page = Page(html)
+    assert page.tags.count("svg") == page.tags.count("figure") == 8
+    # What to make of it comes before the pictures, and these before the table.
+    first = html.index("18 of 21 columns can be believed")
+    assert first < html.index("<svg", first) < html.index("<table", first)
+    assert html.index(">day 2</td>") < html.index(">day 13</td>")
+    for section in html.split("<section>")[1:3]:
+        assert "emper" not in section  # what is for an estimate never speaks of it
+    assert 'aria-label="The tail of day 2: bad.' in html
+    assert "currentColor" in html
+    assert run("demo", "--html", tmp_path / "out.html", "--check")[0] == 1
+
+
+def test_a_page_escapes_names(run, tmp_path, good, matplotlib):
+    names = [HOSTILE, "b\u0000\u001b[31m", "c"]
+    np.savez(tmp_path / "a.npz", w=np.column_stack([8 * good, 20 * good, good]), columns=names)
+    code, out, _ = run("report", tmp_path / "a.npz", "--html", tmp_path / "out.html", "--json")
+    assert code == 0
+    assert len(columns(out)) == 3
+    page = Page((tmp_path / "out.html").read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    assert any(HOSTILE in text for text in page.text["td"])
+    assert any(HOSTILE in text for text in page.text["text"])  # in the picture, and not read as mathematics
+    assert not any("\x1b" in text or "\0" in text for texts in page.text.values() for text in texts)
+
+
+@pytest.mark.parametrize("rule", ["joint", "mse"])
+def test_a_page_of_a_vector(run, tmp_path, good, rule, matplotlib):
+    np.savez(tmp_path / "a.npz", w=good, h=good)
+    code, _, err = run(
+        "report", tmp_path / "a.npz", "--h", "h", "--rule", rule, "--html", tmp_path / "out.html"
+    )
+    assert (code, err) == (0, "")
+    page = Page((tmp_path / "out.html").read_text(encoding="utf-8"))
+    assert page.tags.count("svg") == (3 if rule == "joint" else 2)
+    assert any("mean of h" in text for text in page.text["th"])
+
+
+@pytest.mark.parametrize(
+    "log_w",
+    [np.full(50, np.nan), np.full(50, -np.inf), np.zeros(50), np.zeros(1), np.r_[np.zeros(99), 900.0]],
+)
+def test_a_page_of_what_cannot_be_said(run, tmp_path, log_w, matplotlib):
+    np.save(tmp_path / "a.npy", log_w)
+    code, _, err = run("report", tmp_path / "a.npy", "--html", tmp_path / "out.html")
+    assert (code, err) == (0, "")
+    Page((tmp_path / "out.html").read_text(encoding="utf-8"))
+
+
+def test_the_pictures_of_a_page_have_the_efficiency_of_their_column(run, tmp_path, rng, matplotlib):
+    np.savez(tmp_path / "a.npz", w=rng.normal(size=(2000, 2)), r_eff=[1.0, 0.1])
+    run("report", tmp_path / "a.npz", "--html", tmp_path / "out.html")
+    found = isdiag.diagnose(np.load(tmp_path / "a.npz")["w"], axis=0, r_eff=[1.0, 0.1])
+    html = (tmp_path / "out.html").read_text(encoding="utf-8")
+    at = int(np.argmax(found.khat))
+    length = int(isdiag.tail_length(2000, [1.0, 0.1][at]))
+    assert f"khat {found.khat[at]:.2f} ± " in html
+    assert f"from the largest {length} of 2000 weights" in html
+
+
+def test_a_page_that_cannot_be_written(run, tmp_path, good, matplotlib):
+    np.save(tmp_path / "a.npy", good)
+    code, out, err = run("report", tmp_path / "a.npy", "--html", tmp_path / "none" / "out.html")
+    assert (code, out) == (2, "")
+    assert "No such file or directory" in err
+
+
+def test_without_matplotlib_the_cure_of_a_page_is_named(run, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith(("isdiag.plots", "isdiag.report.page"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(report, "page", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, out, err = run("demo", "--html", tmp_path / "out.html")
+    assert (code, out) == (2, "")
+    assert "pip install 'isdiag[plot]'" in err
