@@ -295,7 +295,7 @@ def weight_concentration(log_w: Any, *, ax: Axes | None = None) -> Axes:
         if count < n:
             ax.plot(count, total[count - 1], "o", color=BLUE, markersize=5)
             name = f"{count}: {100 * total[count - 1]:.3g} %"
-            below = -9 if total[count - 1] > 0.12 else 6
+            below = -9 if total[count - 1] > 0.05 else 6
             place: dict[str, Any] = {"xytext": (6, below)}
             if 4 * count >= n:
                 place = {"xytext": (-6, 4), "ha": "right"}

@@ -290,3 +290,14 @@ def test_without_matplotlib_the_cure_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'isdiag\[plot\]'"):
         pictures.curve().plot()
+
+
+def test_the_gallery_shows_the_code_that_draws_and_says_what_is_seen():
+    import make_gallery  # of tools/
+
+    page = (make_gallery.RESULTS / "gallery.md").read_text()
+    for picture in make_gallery.PICTURES:
+        assert make_gallery.prompt(picture.code) in page
+        assert make_gallery.image(picture.name, picture.alt) in page
+        for theme in ("light", "dark"):
+            assert (make_gallery.RESULTS / "gallery" / f"{picture.name}_{theme}.png").exists()

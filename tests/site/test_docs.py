@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ def test_examples(page):
     for module in ("torch", "jax", "pandas", "polars", "xarray"):
         if any(f"import {module}\n" in block for block in blocks):
             optional(module)
+    if any("import plots\n" in block for block in blocks):
+        optional("matplotlib").use("Agg")
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     names = {}
     for number, block in enumerate(blocks):
@@ -28,6 +31,8 @@ def test_examples(page):
         runner.run(test, out=report.append, clear_globs=False)
         names = test.globs
         assert not report, "".join(report)
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @each_page
