@@ -4,24 +4,16 @@
 shows is the code that draws.
 """
 
-from pathlib import Path
 from typing import NamedTuple
-
-import matplotlib as mpl
-
-mpl.use("Agg")
 
 import numpy as np
 from matplotlib import pyplot as plt
-from PIL import Image
+from themes import DOCS, THEMES, image, save, theme
 
 import isdiag
 from isdiag import plots
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results"
-LIGHT, DARK = ("#1b1c1e", "#ffffff"), ("#e6e6e6", "#131416")
-INKED = "text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"
-GROUNDS = "figure.facecolor", "axes.facecolor", "savefig.facecolor"
+RESULTS = DOCS / "results"
 
 SETUP = """\
 from importlib.resources import files
@@ -141,25 +133,6 @@ def prompt(code: str) -> str:
     return "```python\n" + "\n".join(shown) + "\n```\n"
 
 
-def image(name: str, alt: str) -> str:
-    """The picture in the docs, by the reader's theme."""
-    return "".join(
-        f"```{{image}} gallery/{name}_{theme}.png\n:alt: {alt}\n:class: only-{theme}\n```\n"
-        for theme in ("light", "dark")
-    )
-
-
-def save(path: Path) -> None:
-    """Write the current figure and close all."""
-    figure = plt.gcf()
-    figure.set_dpi(120)
-    figure.canvas.draw()
-    drawn = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
-    # A third of the size; this method keeps the colour of a few markers.
-    drawn.quantize(256, method=Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
-    plt.close("all")
-
-
 def equal_ess() -> None:
     """Two sets of weights with one ESS, and the tails that tell them apart."""
     rng = np.random.default_rng(0)
@@ -186,25 +159,22 @@ def equal_ess() -> None:
 
 def main() -> None:
     """Draw all in both themes, and write the page."""
-    (RESULTS / "gallery").mkdir(exist_ok=True)
-    for theme, (ink, ground) in (("light", LIGHT), ("dark", DARK)):
-        with mpl.rc_context(
-            {**dict.fromkeys(INKED, ink), **dict.fromkeys(GROUNDS, ground), "figure.figsize": (6, 4)}
-        ):
+    for name in THEMES:
+        with theme(name):
             names: dict[str, object] = {}
             exec(SETUP, names)
             for picture in PICTURES:
                 exec(picture.code, names)
-                save(RESULTS / "gallery" / f"{picture.name}_{theme}.png")
+                save(RESULTS / "gallery" / f"{picture.name}_{name}.png")
             equal_ess()
-            save(RESULTS / "gallery" / f"equal_ess_{theme}.png")
-    parts = ["# Gallery\n", INTRODUCTION, image("equal_ess", EQUAL_ESS), prompt(SETUP)]
+            save(RESULTS / "gallery" / f"equal_ess_{name}.png")
+    parts = ["# Gallery\n", INTRODUCTION, image("gallery/equal_ess", EQUAL_ESS), prompt(SETUP)]
     for picture in PICTURES:
         parts += [
             f"## {picture.heading}\n",
             picture.text + "\n",
             prompt(picture.code),
-            image(picture.name, picture.alt),
+            image(f"gallery/{picture.name}", picture.alt),
         ]
     (RESULTS / "gallery.md").write_text("\n".join(parts))
 

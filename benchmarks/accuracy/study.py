@@ -1,7 +1,8 @@
 """How accurate estimates are, and how honest their errors: ``python benchmarks/accuracy/study.py``.
 
-Needs ``pip install -e ".[bench]"``. Writes accuracy_table.md, accuracy_cells.csv and accuracy.png to
-docs/results. Every cell has a seed of its own, so numbers do not depend on the number of processes.
+Needs ``pip install -e ".[bench]"``. Writes accuracy_table.md and accuracy_cells.csv to docs/results;
+``python tools/make_figures.py`` draws them. Every cell has a seed of its own, so
+numbers do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -245,23 +246,6 @@ def by_family(rows: list[dict]) -> list[str]:
     return lines
 
 
-def plot(rows: list[dict], path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    names = ("SNIS", "truncated IS", "PSIS", "joint", "refit", "SLOPE", "mse")
-    figure, axes = plt.subplots(1, len(GROUPS), figsize=(11, 3.6), sharey=True, layout="constrained")
-    for axis, group in zip(axes, GROUPS, strict=True):
-        cells = [row for row in rows if row["group"] == group]
-        data = [np.maximum(ratios(cells, name), 0.2) for name in names]
-        axis.boxplot(data, whis=(0, 100), tick_labels=names, orientation="vertical", widths=0.6)
-        axis.axhline(1.0, color="grey", lw=0.8)
-        axis.set_yscale("log", base=2)
-        axis.set_title(f"{group}: {len(cells)} cells")
-        axis.tick_params(axis="x", rotation=60)
-    axes[0].set_ylabel("RMSE / best of SNIS, TIS, PSIS")
-    figure.savefig(path, dpi=110)
-
-
 def report(rows: list[dict], repeats: int) -> str:
     command = "python benchmarks/accuracy/study.py" + (f" --repeats {repeats}" if repeats != REPEATS else "")
     lines = [
@@ -274,7 +258,8 @@ def report(rows: list[dict], repeats: int) -> str:
         "",
         *summary_table(rows),
         "",
-        "![Spread over cells](accuracy.png)",
+        "```{include} figures/accuracy.txt",
+        "```",
         "",
         '## Where the rule "mse" is worst',
         "",
@@ -325,7 +310,6 @@ def main() -> None:
         for row in rows:
             writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
     (options.out / "accuracy_table.md").write_text(report(rows, options.repeats))
-    plot(rows, options.out / "accuracy.png")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """How methods of off-policy learning bear stale data: ``python benchmarks/rl/rl_study.py``.
 
-Needs ``pip install -e ".[torch]" matplotlib``. Writes rl_study.md, rl_study_cells.csv and rl_study.png
-to docs/results. Each method on each task at each level is a job with random numbers of its own, so results
-do not depend on how jobs are spread. To run jobs in several calls keep their results with ``--raw DIR``, and
-in the end call with ``--merge DIR``.
+Needs ``pip install -e ".[torch]"``. Writes rl_study.md and rl_study_cells.csv to docs/results;
+``python tools/make_figures.py`` draws them. Each method on each task at each level is a
+job with random numbers of its own, so results do not depend on how jobs are spread. To run jobs in several
+calls keep their results with ``--raw DIR``, and in the end call with ``--merge DIR``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from scipy import stats
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 ONE_RATE = f"{ADAPTIVE}, one rate"
 OWN = {ADAPTIVE, ONE_RATE}
-DRAWN = ("f = 1", "TIS", "TOPR", WHOLE, ADAPTIVE)
 
 
 def run(
@@ -248,7 +247,6 @@ def report(cells: list[Cell]) -> str:
     for last, heading in headings.items():
         part = [row for row in off if PLANS[row["task"]].last is last]
         lines += frontier(part, heading) if part else []
-    lines += ["![Final scores by level](rl_study.png)", ""]
     for task in dict.fromkeys(cell.task for cell in cells):
         own = [cell for cell in cells if cell.task == task]
         about = f"{PLANS[task].about} It starts at {own[0].start.mean():.3f}."
@@ -268,36 +266,6 @@ def report(cells: list[Cell]) -> str:
     return "\n".join(lines)
 
 
-def plot(cells: list[Cell], path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    tasks = list(dict.fromkeys(cell.task for cell in cells))
-    columns = 4
-    height = -(-len(tasks) // columns)
-    figure, axes = plt.subplots(
-        height, columns, figsize=(13, 2.9 * height + 0.5), squeeze=False, layout="constrained"
-    )
-    colours = dict(zip(DRAWN, ("tab:gray", "tab:orange", "tab:green", "tab:blue", "black"), strict=True))
-    levels = [level for level in LEVELS if any(cell.level == level for cell in cells)]
-    for axis in axes.flat[len(tasks) :]:
-        axis.remove()
-    for axis, task in zip(axes.flat, tasks, strict=False):
-        for method, colour in colours.items():
-            line = [cell for cell in cells if (cell.task, cell.method) == (task, method)]
-            places = [levels.index(cell.level) for cell in line]
-            finals, widths = ([f(cell.final) for cell in line] for f in (np.mean, interval))
-            shape = {"marker": "o", "ms": 4, "ls": "none", "elinewidth": 1}
-            shift = 0.12 * (list(colours).index(method) - 2)
-            axis.errorbar(np.array(places) + shift, finals, widths, color=colour, label=method, **shape)
-        axis.set_title(task + (", made last" if PLANS[task].last else ""))
-        axis.set_xticks(range(len(levels)), levels, rotation=60)
-    axes[0, 0].set_ylabel("final score")
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 def write(raw: Path, out: Path) -> None:
     cells = whole(load(raw))
     out.mkdir(parents=True, exist_ok=True)
@@ -308,7 +276,6 @@ def write(raw: Path, out: Path) -> None:
         for row in rows:
             writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
     (out / "rl_study.md").write_text(report(cells))
-    plot(cells, out / "rl_study.png")
 
 
 def main(arguments: list[str] | None = None) -> None:

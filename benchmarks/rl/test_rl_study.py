@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("matplotlib")
 
 import alarms  # noqa: E402
 import rl_study  # noqa: E402
@@ -223,7 +222,6 @@ def test_study_and_its_parts_agree(tmp_path):
     rl_study.main(["--merge", str(raw), "--out", str(out)])
     text = (out / "rl_study.md").read_text()
     assert all(name in text for name in (*FEW, rl_study.ONE_RATE, "Tasks made last"))
-    assert (out / "rl_study.png").stat().st_size > 10_000
     cells = rl_study.load(raw)
     assert len(cells) == 2 * (len(FEW) + 1)
     assert all(np.isfinite(cell.final).all() for cell in cells)

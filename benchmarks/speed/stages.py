@@ -1,7 +1,8 @@
 """Where the time of `isdiag.select_gamma` goes, and how it grows with the number of draws.
 
 ``python benchmarks/speed/stages.py [--out FOLDER]`` prints two tables in Markdown (stages in ns a draw,
-growth) and, with ``--out``, writes them and the plot of the growth there. Takes two minutes and 4 GiB.
+growth) and, with ``--out``, writes them there; ``python tools/make_figures.py`` draws the growth.
+Takes two minutes and 4 GiB.
 """
 
 from __future__ import annotations
@@ -131,34 +132,15 @@ def growth_rows(lines: dict[str, list[float]]) -> Iterator[str]:
         yield row([name, *(f"{value:.3g}" for value in values)])
 
 
-def plot(lines: dict[str, list[float]], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for (name, values), marker in zip(lines.items(), "os^", strict=True):
-        axes.plot(GROWTH_SIZES, values, marker=marker, label=name)
-    axes.set(xscale="log", xlabel="draws n", ylabel="ns a draw", title="Time a draw of one long row")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=150)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--out", type=Path, help="folder for performance_stages.md and performance_growth.png"
-    )
+    parser.add_argument("--out", type=Path, help="folder for performance_stages.md")
     arguments = parser.parse_args()
     lines = growth()
     text = "\n".join([*HEAD, *stage_rows(), "", *growth_rows(lines), ""])
     print(text)
     if arguments.out:
         (arguments.out / "performance_stages.md").write_text(text, encoding="utf-8")
-        plot(lines, arguments.out / "performance_growth.png")
 
 
 if __name__ == "__main__":

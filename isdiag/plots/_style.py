@@ -20,6 +20,7 @@ BLUE, GREY = "#2f7fc0", "#808080"
 # A shape for each band, so that no colour is needed to tell them apart.
 MARKERS = {"good": "o", "fair": "s", "bad": "^", "very bad": "X", "unknown": "x"}
 EVERY_BAND = (*BANDS, UNKNOWN)
+EDGES = -1.0, 2.0  # of khat: what lies beyond is bad, or harmless, by whatever number
 _EXACT, _SPREAD = 1000, 1000
 
 

@@ -18,6 +18,7 @@ from isdiag._core import bands
 from isdiag._core.typing import Floats
 from isdiag.plots._style import (
     BLUE,
+    EDGES,
     GREY,
     MARKERS,
     axes_of,
@@ -31,7 +32,6 @@ from isdiag.plots._style import (
 
 _NAMED = 5
 _LEVEL = 0.6827
-_EDGES = -1.0, 2.0  # of khat: what lies beyond is bad, or harmless, by whatever number
 _MANY = 3000  # of observations in one picture
 
 
@@ -89,7 +89,7 @@ def khat(result: Any, *, names: Sequence[Any] | None = None, ax: Axes | None = N
     allowed = np.broadcast_to(bands.GOOD_KHAT if k_max is None else flat(k_max), k.shape)
     m = np.broadcast_to(np.nan if length is None else flat(length), k.shape)
     with np.errstate(all="ignore"):
-        bounds = np.clip(bands.khat_interval(k, m, _LEVEL), *_EDGES)
+        bounds = np.clip(bands.khat_interval(k, m, _LEVEL), *EDGES)
     failed = ~(k <= allowed)
     badness = np.where(np.isnan(k), inf, k)
     title = f"{failed.sum()} of {k.size} observations with a khat above its threshold"
@@ -97,7 +97,7 @@ def khat(result: Any, *, names: Sequence[Any] | None = None, ax: Axes | None = N
         title += ", or unknown"
     ax = axes_of(ax, title, "observation", "khat")
 
-    known = np.clip(k[np.isfinite(k)], *_EDGES)
+    known = np.clip(k[np.isfinite(k)], *EDGES)
     low, high = known.min(initial=0.0) - 0.15, known.max(initial=1.0) + 0.15
     ax.set_ylim(low, high)
     shown = np.clip(np.where(np.isnan(k), low, k), low + 0.03, high - 0.03)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from isdiag._core.bands import BANDS, GOOD_KHAT
 from isdiag._core.typing import Floats
-from isdiag.plots._style import BLUE, GREY, axes_of, ink, shade_bands
+from isdiag.plots._style import BLUE, EDGES, GREY, axes_of, ink, shade_bands
 
 _ALARMS = ("offset", "stall", "one_draw", "silenced", "stale")
 _PLACES = "ab;cd;ef;gg"
@@ -46,7 +46,7 @@ def training_run(
     Returns
     -------
     ndarray of Axes, shape (7,)
-        In the order above.
+        In the order above. A khat below -1 or above 2 is drawn at the edge, an unknown one is not.
 
     Raises
     ------
@@ -123,11 +123,11 @@ def _ess(ax: Axes, steps: Any, raw: Floats, used: Floats, ess_min: float) -> Non
 def _khat(ax: Axes, steps: Any, khat: Floats, k_max: float) -> None:
     above = int(np.sum(khat > k_max))
     axes_of(ax, f"khat of w: above the limit in {above} of {khat.size} steps", "", "khat")
-    known = np.where(np.isfinite(khat), khat, np.nan)
-    ax.plot(steps, known, color=ink(), linewidth=1.0, marker=".", markersize=4)
+    shown = np.clip(khat, *EDGES)
+    ax.plot(steps, shown, color=ink(), linewidth=1.0, marker=".", markersize=4)
     ax.axhline(k_max, color=ink(), linewidth=1, linestyle=":")
-    finite = known[np.isfinite(known)]
-    ax.set_ylim(min(finite.min(initial=0.0), 0.0) - 0.1, max(finite.max(initial=0.0), BANDS[-1].above) + 0.1)
+    known = shown[~np.isnan(shown)]
+    ax.set_ylim(known.min(initial=0.0) - 0.1, known.max(initial=BANDS[-1].above) + 0.1)
     shade_bands(ax)
 
 

@@ -242,6 +242,9 @@ def test_training_run_is_the_history():
     # A run that has not begun, and a step without a khat.
     plots.training_run({name: [] for name in history})
     plots.training_run({name: [-np.inf, np.nan] for name in history})
+    # What no axis can hold is at its edge.
+    edges = plots.training_run({**history, "pareto_k": [np.inf, -np.inf, 0.5] * 10})[2]
+    np.testing.assert_array_equal(edges.lines[0].get_ydata()[:3], [2.0, -1.0, 0.5])
     with pytest.raises(ValueError, match="ax must hold 7 axes, got 1"):
         plots.training_run(history, ax=[axes[0]])
     with pytest.raises(KeyError, match="gamma_batch"):
@@ -298,6 +301,6 @@ def test_the_gallery_shows_the_code_that_draws_and_says_what_is_seen():
     page = (make_gallery.RESULTS / "gallery.md").read_text()
     for picture in make_gallery.PICTURES:
         assert make_gallery.prompt(picture.code) in page
-        assert make_gallery.image(picture.name, picture.alt) in page
+        assert make_gallery.image(f"gallery/{picture.name}", picture.alt) in page
         for theme in ("light", "dark"):
             assert (make_gallery.RESULTS / "gallery" / f"{picture.name}_{theme}.png").exists()
