@@ -102,8 +102,8 @@ def run_cell(group: str, scenario: Scenario, n: int, repeats: int) -> list[dict]
     return rows
 
 
-def run(repeats: int, workers: int) -> list[dict]:
-    tasks = [(group, i, n) for group, each in GROUPS.items() for i in range(len(each)) for n in SIZES[::-1]]
+def run(groups: list[str], repeats: int, workers: int) -> list[dict]:
+    tasks = [(group, i, n) for group in groups for i in range(len(GROUPS[group])) for n in SIZES[::-1]]
     rows: list[dict] = []
     columns = (
         "[progress.description]{task.description}",
@@ -117,8 +117,21 @@ def run(repeats: int, workers: int) -> list[dict]:
         for future in as_completed(futures):
             rows += future.result()
             progress.advance(bar)
+    return rows
+
+
+def in_order(rows: list[dict]) -> list[dict]:
     order = {(group, s.name): i for i, (group, s) in enumerate((g, s) for g in GROUPS for s in GROUPS[g])}
     return sorted(rows, key=lambda row: (order[row["group"], row["scenario"]], row["h"], row["n"]))
+
+
+def kept(path: Path, groups: list[str]) -> list[dict]:
+    """The rows in a table that are of none of these groups."""
+    words = {"group", "scenario", "h"}
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["group"] not in groups]
+    whole = [{key: value if key in words else float(value) for key, value in row.items()} for row in rows]
+    return [row | {"n": int(row["n"])} for row in whole]
 
 
 def run_task(task: tuple[str, int, int], repeats: int) -> list[dict]:
@@ -208,7 +221,7 @@ def interval_table(rows: list[dict]) -> list[str]:
         return words + (f", {nothing:.1%}" if nothing > 0.0005 else "")
 
     for name in INTERVALS:
-        for group in ("all", "intervals, held out"):
+        for group in ("all", "intervals, held out", "intervals, last"):
             some = [row for row in rows if group in (row["group"], "all")]
             bands = [in_band(some, band) for band in BANDS]
             small = [row for row in some if row["khat"] < 0.7 and row["n"] < LEAST_N]
@@ -224,7 +237,7 @@ def warning_table(rows: list[dict]) -> list[str]:
         "|---|---|--:|--:|--:|--:|",
     ]
     for name in CALIBRATED:
-        for group in ("all", "intervals, held out"):
+        for group in ("all", "intervals, held out", "intervals, last"):
             some = [row for row in rows if group in (row["group"], "all") and row["n"] >= LEAST_N]
             parts = []
             for grades in (("rough", "uncertain"), ("uncertain",)):
@@ -302,9 +315,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--groups", nargs="+", choices=[*GROUPS], help="others are kept as the table has them"
+    )
     options = parser.parse_args()
-    rows = run(options.repeats, options.workers)
-    with (options.out / "accuracy_cells.csv").open("w", newline="") as file:
+    table = options.out / "accuracy_cells.csv"
+    rows = run(options.groups or [*GROUPS], options.repeats, options.workers)
+    if options.groups:
+        rows += kept(table, options.groups)
+    rows = in_order(rows)
+    with table.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         for row in rows:
