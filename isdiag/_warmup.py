@@ -16,6 +16,8 @@ def warmup() -> str | None:
     isdiag.diagnose(log_w, np.stack([log_w, log_w], axis=1), rule="refit")
     isdiag.snis(log_w, log_w, smooth=True)
     isdiag.select_gamma(log_w, rule="mse", h=log_w)
+    isdiag.estimate(log_w, log_w)
+    isdiag.truncate(log_w)
     isdiag.temper(log_w)
     isdiag.ess(log_w, kind="perplexity")
     isdiag.gpd_fit(np.exp(log_w))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 
+from isdiag import _kernels
 from isdiag._core import chains, moments, statuses, units, weights
 from isdiag._core.boundary import Rows
 from isdiag._core.intervals import interval
@@ -189,10 +190,10 @@ def _fields(parts: Parts) -> dict[str, Any]:
 
 def of_influence(influence: Floats, n: Ints) -> chains.Error:
     """The error that the influences of n units make."""
-    top = np.abs(influence).max(axis=-1, initial=0.0)
+    top = np.maximum(influence.max(axis=-1, initial=0.0), -influence.min(axis=-1, initial=0.0))
     with np.errstate(all="ignore"):
         scale = np.where((top > 0.0) & np.isfinite(top), top, 1.0)
-        squares, cubes, fourths = moments.power_sums(influence / scale[..., None])
+        squares, cubes, fourths = moments.power_sums(influence, scale)
         return chains.Error(scale * np.sqrt(squares), cubes / squares**1.5, squares**2 / fourths, n)
 
 
@@ -224,17 +225,14 @@ def estimate(
     found = moments.moments_of(log_weights, used, h, workers)
     count, draws = rows.values.shape
     given = units.standard(rows, h, gamma)
-    cube = _by_component(given.values, count, draws)
     kept = np.ones((count, 1, draws), bool) if rows.kept is None else rows.kept[:, None, :]
     n = rows.n[:, None, None]
     with np.errstate(all="ignore"):  # rows without weight, h of any kind
         relative, top = weights.over_largest(log_weights, used)
-        total = relative.sum(axis=1)
-        share = (relative / total[:, None])[:, None, :]
-        values = np.where(share > 0.0, cube, 0.0)
         if normalize:
-            middle = (share * values).sum(axis=2, keepdims=True)
-            influence = _spread(given, share * (values - middle))
+            influence = np.empty((count, found.estimate.shape[1], draws))
+            _kernels.influence_rows(relative, given.values, influence)
+            influence = _spread(given, influence)
             value = found.estimate
             mean_error = moments.log_mean(found, rows.n)[1]
         else:
@@ -242,7 +240,10 @@ def estimate(
             mean_error = np.zeros(count)
             mean_weight = statuses.of_mean_weight(log_mean + origin, log_error, found.ess)
             status = statuses.first_of(status, np.where(gamma == 1.0, mean_weight, OK))
-            products = share * (_place(given, values))
+            total = relative.sum(axis=1)
+            share = (relative / total[:, None])[:, None, :]
+            cube = _by_component(given.values, count, draws)
+            products = share * _place(given, np.where(share > 0.0, cube, 0.0))
             per_draw = units.scaled(products, (np.log(total) + top[:, 0] + origin)[:, None, None])
             value = per_draw.sum(axis=2) / rows.n[:, None]
             influence = np.where(kept, per_draw - value[:, :, None], 0.0) / n
@@ -255,7 +256,7 @@ def estimate(
         if not normalize:
             influence = influence * np.sqrt(n / (n - 1.0))  # std(w h) / sqrt(n) is unbiased
     unknown = np.isnan(found.estimate) | (found.status_h == NOT_FINITE_H)
-    influence = np.where(unknown[:, :, None], np.nan, influence)
+    influence[unknown] = np.nan
     value = np.where(unknown, np.nan, value)
     if rows.chain is not None and (clusters is not None or strata is not None):
         msg = 'draws="mcmc" takes the order of the draws for what clusters and strata say: pass one of them'

@@ -54,10 +54,12 @@ def mean(rows: Rows, values: Values) -> Floats:
     return total / np.maximum(rows.n, 1)[:, None]
 
 
-def power_sums(f: Floats) -> tuple[Floats, Floats, Floats]:
+def power_sums(f: Floats, unit: Floats | None = None) -> tuple[Floats, Floats, Floats]:
     """Sums of f^2, f^3 and f^4 over the last axis: (sum f^2)^2 / sum f^4 draws carry a variance of f."""
-    squares = f * f  # f**4 takes many times as long
-    return squares.sum(axis=-1), (squares * f).sum(axis=-1), (squares * squares).sum(axis=-1)
+    of_rows = np.ones(f.shape[:-1]) if unit is None else unit
+    sums = np.empty((*f.shape[:-1], 3))
+    _kernels.power_sum_rows(f.reshape(-1, f.shape[-1]), of_rows.reshape(-1), sums.reshape(-1, 3))
+    return sums[..., 0], sums[..., 1], sums[..., 2]
 
 
 def mean_variance(ess: Any, n: Any) -> Any:
@@ -169,7 +171,7 @@ def weights_to_use(
         found = tails.smooth(rows, lengths, gamma, False, workers, log_weights)
         return read_only(log_weights), applied, origin, found["khat"], found["status"]
     khat, status = tails.khat(rows, lengths, gamma, workers)
-    return read_only(weights.truncated(rows, gamma, workers)), applied, origin, khat, status
+    return read_only(weights.truncate(rows, gamma, False, workers)[0]), applied, origin, khat, status
 
 
 def _not_normalized(

@@ -71,6 +71,10 @@ class Parts:
     def ess_rows(self, *arguments: Any) -> None:
         _kernels.counting(self.extent_of, self.power_sums)(*arguments)
 
+    def truncate_rows(self, *arguments: Any) -> None:
+        passes = self.extent_of, self.power_sums, self.write_capped, self.write_tempered
+        _kernels.truncating(*passes)(*arguments)
+
     def moment_rows(self, *arguments: Any) -> None:
         scalar = _kernels.estimating(self.fill_scalar_sums)
         vector = _kernels.estimating_vectors(self.fill_vector_sums)
@@ -139,6 +143,12 @@ class Parts:
     def write_tempered(self, row: Floats, origin: float, gamma: float, log_total: float, out: Floats) -> None:
         def write(start: int, stop: int) -> None:
             _kernels.write_tempered(row[start:stop], origin, gamma, log_total, out[start:stop])
+
+        self._of_draws(row, write)
+
+    def write_capped(self, row: Floats, gamma: float, cap: float, out: Floats) -> None:
+        def write(start: int, stop: int) -> None:
+            _kernels.write_capped(row[start:stop], gamma, cap, out[start:stop])
 
         self._of_draws(row, write)
 

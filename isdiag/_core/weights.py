@@ -8,36 +8,26 @@ from isdiag import _kernels
 from isdiag._core import chains, parts
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Codes, Floats, Kind, Mask
-from isdiag._kernels.records import NEXT_TO_NOTHING, NO_WEIGHT, NOT_FINITE, OK
+from isdiag._kernels.records import NO_WEIGHT, NOT_FINITE, OK
 
 
 def over_largest(log_w: Floats, gamma: Floats) -> tuple[Floats, Floats]:
     """Rows of w^gamma over the largest of the row, and that one's logarithm, (rows, 1)."""
-    relative, top = _relative(log_w, gamma)
-    return np.where(_is_something(log_w, relative), np.exp(relative), 0.0), top
+    relative, top = np.empty(log_w.shape), np.empty(len(log_w))
+    _kernels.relative_rows(log_w, gamma, relative, top)
+    return relative, top[:, None]
 
 
 def relative_efficiency(rows: Rows, log_w: Floats, gamma: Floats) -> Floats:
     """Of w^gamma along the chains that the draws of rows make, see `isdiag._core.chains`."""
-    with np.errstate(all="ignore"):  # rows without weight, log-weights of any size
-        relative, _ = over_largest(log_w, gamma)
+    relative, _ = over_largest(log_w, gamma)
+    with np.errstate(all="ignore"):  # rows without weight
         return chains.efficiency(chains.centred(rows, relative), rows.chain)
 
 
 def looked_at(log_w: Floats, gamma: Floats) -> Mask:
     """Where w^gamma is something next to the largest of the row: elsewhere h may be anything."""
-    with np.errstate(all="ignore"):  # rows without weight, log-weights of any size
-        return _is_something(log_w, _relative(log_w, gamma)[0])
-
-
-def _relative(log_w: Floats, gamma: Floats) -> tuple[Floats, Floats]:
-    largest, exponent = log_w.max(axis=1, keepdims=True), gamma[:, None]
-    return exponent * (log_w - largest), exponent * largest
-
-
-def _is_something(log_w: Floats, relative: Floats) -> Mask:
-    # 0 * -inf: a draw of zero weight keeps it at gamma = 0.
-    return (log_w > -np.inf) & (relative > NEXT_TO_NOTHING)
+    return over_largest(log_w, gamma)[0] > 0.0
 
 
 def temper(rows: Rows, gamma: Floats, normalize: bool, workers: int = 1) -> tuple[Floats, Codes]:
@@ -64,23 +54,11 @@ def ess(rows: Rows, gamma: Floats, kind: Kind = "kish") -> tuple[Floats, Codes]:
     return (by_kish if kind == "kish" else by_max), status
 
 
-def truncated(rows: Rows, gamma: Floats, workers: int = 1) -> Floats:
-    """Log-weights of w^gamma cut at sqrt(n) times their mean (Ionides 2008)."""
-    _, total, _ = ess_and_share(rows, gamma, workers)  # the sum of the weights over the largest
-    with np.errstate(invalid="ignore", divide="ignore"):
-        high = gamma * rows.values.max(axis=1)
-        cap = high + np.log(total) - 0.5 * np.log(rows.n)
-    tempered, _ = temper(rows, gamma, False, workers)
-    return np.fmin(tempered, cap[:, None], out=tempered)  # no cap without weight
-
-
-def truncate(rows: Rows, normalize: bool, workers: int = 1) -> tuple[Floats, Floats]:
-    """Truncated log-weights, and their ESS."""
-    one = np.ones(len(rows))
-    cut = truncated(rows, one, workers)
-    own = rows.holding(cut)
-    ess, _, _ = ess_and_share(own, one, workers)
-    return (temper(own, one, True, workers)[0] if normalize else cut), ess
+def truncate(rows: Rows, gamma: Floats, normalize: bool, workers: int = 1) -> tuple[Floats, Floats]:
+    """Log-weights of w^gamma cut at sqrt(n) times their mean [Ionides2008]_, and their ESS."""
+    cut, ess = rows.target(), rows.floats()
+    parts.over_rows(_kernels.truncate_rows, (rows.values, rows.n, gamma, cut, ess), (normalize,), workers)
+    return cut, ess
 
 
 def presence(rows: Rows) -> Codes:

@@ -23,6 +23,7 @@ _ENTRIES = {
     "curve": ("curve_rows",),
     "ess_search": ("searching_ess",),
     "gpd": ("gpd_fit_rows", "weighted_gpd_row"),
+    "influence": ("influence_rows", "power_sum_rows", "relative_rows"),
     "interval": ("freedom_rows", "interval_rows"),
     "least_error": ("least_error_rows",),
     "moments": ("estimating", "first_at", "scalar_sums_part"),
@@ -34,7 +35,7 @@ _ENTRIES = {
     "steps": ("entries_between", "ratio_sums", "weight_sums"),
     "sums": ("SEGMENT", "segments_of", "total_of"),
     "survey": ("extent_between", "extent_part", "survey_of", "survey_part", "tail_bound"),
-    "truncation": ("cap_rows",),
+    "truncation": ("cap_rows", "truncate_rows", "truncating", "write_capped"),
     "vector_moments": ("estimating_vectors", "vector_sums_part"),
     "weights": (
         "ess_rows",

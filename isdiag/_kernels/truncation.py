@@ -6,10 +6,12 @@ import numpy as np
 
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.gpd import gpd_fit, with_prior
-from isdiag._kernels.power_sums import power_sums
-from isdiag._kernels.records import OK
-from isdiag._kernels.survey import state_of, survey_row
+from isdiag._kernels.power_sums import ess_of, power_sums
+from isdiag._kernels.records import NO_WEIGHT, OK
+from isdiag._kernels.sums import BLOCK
+from isdiag._kernels.survey import extent_of, state_of, survey_row
 from isdiag._kernels.tail import MIN_TAIL, quartile_rank, select_tail, sort_tail
+from isdiag._kernels.weights import fill, tempered, write_tempered
 from isdiag._kernels.workspace import new_workspace
 
 # Draws this close in log-weight are one level of a lattice (ratios of counts, sums of few terms).
@@ -105,3 +107,34 @@ def cap_rows(rows, n, length, cap, status, eps):
             towards = _TOWARDS_FIT * (level - log_ionides)
             if towards > 0.0 or (towards <= 0.0 and above <= _OUTLIERS):
                 cap[r] += towards
+
+
+@entry
+def write_capped(row, gamma, cap, out):
+    for i in range(row.size):
+        out[i] = min(tempered(row[i], gamma), cap)
+
+
+def truncating(extent_of, power_sums, write_capped, write_tempered):
+    def truncate_rows(rows, n, gamma, out, ess, normalize):
+        """Log-weights of w^gamma, none larger than sqrt(n) times their mean [Ionides2008]_, and their ESS."""
+        e = np.empty(BLOCK)
+        for r in range(rows.shape[0]):
+            row, g = rows[r], gamma[r]
+            extent = extent_of(row)
+            ess[r] = np.nan
+            if extent.presence != OK or g != g:
+                fill(out[r], -np.inf if extent.presence == NO_WEIGHT else np.nan)
+                continue
+            total, _ = power_sums(row, extent, g, e)
+            write_capped(row, g, g * extent.high + math.log(total) - 0.5 * math.log(n[r]), out[r])
+            extent = extent_of(out[r])
+            s1, s2 = power_sums(out[r], extent, 1.0, e)
+            ess[r] = ess_of(s1, s2, extent.n_finite)
+            if normalize:
+                write_tempered(out[r], extent.high, 1.0, math.log(s1), out[r])
+
+    return truncate_rows
+
+
+truncate_rows = entry(truncating(extent_of, power_sums, write_capped, write_tempered))

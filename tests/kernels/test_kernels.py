@@ -634,3 +634,66 @@ def test_the_longest_step_is_its_twin(rng, scale):
     for ess_min in (0.2, 0.5, 0.8):
         found = isdiag.next_gamma(log_w, log_weights=log_weights, ess_min=ess_min)
         assert found == pytest.approx(naive.longest_step(log_w, log_weights, ess_min), rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_a_long_row_is_searched_from_some_of_its_blocks(rng, scale):
+    # Blocks that differ: what some of them tell is far off.
+    log_w = scale * rng.normal(size=70_000) * np.repeat([0.3, 2.0], 35_000)
+    log_weights = np.where(np.arange(70_000) % 5 < 1, -np.inf, 0.4 * rng.normal(size=70_000))
+    found = isdiag.next_gamma(log_w, log_weights=log_weights, ess_min=0.3)
+    assert found == pytest.approx(naive.longest_step(log_w, log_weights, 0.3), rel=1e-9)
+
+
+def test_weights_far_below_the_largest_of_each_are_taken_over_their_own(rng):
+    # The largest of the one has none of the other: what is left lies 1500 below.
+    log_w = np.concatenate([[0.0], 2.0 * rng.normal(size=200) - 1500.0])
+    log_weights = np.concatenate([[-2000.0], 0.3 * rng.normal(size=200)])
+    found = isdiag.next_gamma(log_w, log_weights=log_weights, ess_min=0.5)
+    assert found == pytest.approx(naive.longest_step(log_w, log_weights, 0.5), rel=1e-9)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.4, 1.0, 3.0])
+def test_relative_weights(rng, gamma):
+    rows = np.stack([rng.normal(size=3000) * s for s in (0.1, 3.0, 400.0)])
+    rows[0, 5:9] = -np.inf
+    rows = np.concatenate([rows, np.full((1, 3000), -np.inf), rows[:1], rows[:1]])
+    rows[4, 7], rows[5, 7] = np.nan, np.inf
+    rows.flags.writeable = False
+    relative, top = np.empty(rows.shape), np.empty(len(rows))
+    k.relative_rows(rows, np.full(len(rows), gamma), relative, top)
+    with np.errstate(invalid="ignore"):
+        exponent = gamma * (rows[:3] - rows[:3].max(axis=1, keepdims=True))
+    expected = np.where((rows[:3] > -np.inf) & (exponent > math.log(2) * -1021), np.exp(exponent), 0.0)
+    np.testing.assert_allclose(relative[:3], expected, rtol=5e-16 * max(1.0, gamma * 2000))
+    assert not relative[3:].any()
+    np.testing.assert_array_equal(top[:3], gamma * rows[:3].max(axis=1))
+    np.testing.assert_array_equal(top[3:], [-np.inf, np.nan, np.nan])
+
+
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("n", [1, 1025, 70_000])
+def test_influence_is_the_share_times_the_distance_from_the_mean(rng, n, d):
+    w, h = rng.exponential(size=(2, n)) * (rng.uniform(size=(2, n)) > 0.2), rng.normal(size=(2, n, d))
+    w[:, 0] = 1.0
+    h[w == 0.0] = np.nan
+    flat = h.reshape(2, n * d)
+    flat.flags.writeable = False
+    found = np.empty((2, d, n))
+    k.influence_rows(w, flat, found)
+    h, share = np.nan_to_num(h), w / w.sum(axis=1, keepdims=True)
+    mean = (share[:, :, None] * h).sum(axis=1)
+    expected = (share[:, :, None] * (h - mean[:, None])).transpose(0, 2, 1)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-15)
+    assert np.abs(found.sum(axis=2)).max() < 1e-14
+
+
+@pytest.mark.parametrize("n", [1, 1025, 70_000])
+def test_power_sums_of_influences(rng, n):
+    f, sums = 1e80 * rng.normal(size=(2, n)), np.empty((2, 3))
+    k.power_sum_rows(f, np.array([1e80, 2e80]), sums)
+    for r, unit in enumerate((1e80, 2e80)):
+        for j, power in enumerate((2, 3, 4)):
+            terms = (f[r] / unit) ** power
+            size = math.fsum(np.abs(terms))
+            assert sums[r, j] == pytest.approx(math.fsum(terms), abs=1e-14 * size)
