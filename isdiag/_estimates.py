@@ -310,7 +310,8 @@ def quantile(
     *,
     level: float = 0.95,
     smooth: Smoothing = False,
-    r_eff: Any = 1.0,
+    draws: Dependence = "independent",
+    r_eff: Any = None,
     tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
@@ -330,8 +331,12 @@ def quantile(
         Coverage of the interval, between 0 and 1.
     smooth : bool, "psis" or "truncate", default False
         As for `snis`.
-    r_eff : float or array_like of the batch shape, default 1
-        Relative efficiency of draws from MCMC; sets the tail length only.
+    draws : {"independent", "mcmc"}, default "independent"
+        "mcmc" for draws of Markov chains: the last of `axis` is the order within a chain, the others are
+        chains, and errors take the autocorrelation of what they are made of into account.
+    r_eff : float or array_like of the batch shape, optional
+        Relative efficiency of draws from MCMC; sets the tail length only. Default 1, and that of the weights
+        for ``draws="mcmc"``, see `relative_efficiency`.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
@@ -357,7 +362,6 @@ def quantile(
     * `std_error` is half the width of such an interval for one standard error of the share.
     * `Status.ERROR_ROUGH` and `Status.ERROR_UNCERTAIN` say that few draws carry the error of the share below
       the quantile, the latter also that the quantile has no bound.
-    * Draws are taken to be independent.
     * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
@@ -378,7 +382,7 @@ def quantile(
     one_of("smooth", smooth, SMOOTHINGS)
     shares = quantiles.levels_of(q)
     coverage = number("level", level, 0.0, 1.0, "()")
-    rows = rows_of(log_w, axis, where)
+    rows = rows_of(log_w, axis, where, dependence=draws)
     values, own = rows.trailing(h)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     found = quantiles.quantiles(
@@ -394,7 +398,8 @@ def draws_needed(
     *,
     half_width: float,
     gamma: Any = 1.0,
-    r_eff: Any = 1.0,
+    draws: Dependence = "independent",
+    r_eff: Any = None,
     tail_length: int | None = None,
     axis: Axis = -1,
     where: Any = None,
@@ -412,8 +417,12 @@ def draws_needed(
         Half the width wanted of the interval, in the units of h, > 0.
     gamma : float or array_like of the batch shape, default 1
         Exponent, >= 0.
-    r_eff : float or array_like of the batch shape, default 1
-        Relative efficiency of draws from MCMC; sets the tail length only.
+    draws : {"independent", "mcmc"}, default "independent"
+        "mcmc" for draws of Markov chains: the last of `axis` is the order within a chain, the others are
+        chains, and errors take the autocorrelation of what they are made of into account.
+    r_eff : float or array_like of the batch shape, optional
+        Relative efficiency of draws from MCMC; sets the tail length only. Default 1, and that of the weights
+        for ``draws="mcmc"``, see `relative_efficiency`.
     tail_length : int, optional
         Pin the tail length; default `tail_length(n, r_eff)`.
     axis : int, str or tuple of them, default -1
@@ -456,7 +465,7 @@ def draws_needed(
     inf
     """
     wanted = number("half_width", half_width, 0.0, float("inf"), "()")
-    rows = rows_of(log_w, axis, where)
+    rows = rows_of(log_w, axis, where, dependence=draws)
     exponent = rows.gamma(gamma)
     values, own = rows.trailing(h)
     lengths = tails.lengths_of(rows, r_eff, tail_length)

@@ -87,11 +87,15 @@ def draws_needed(
     found = components(rows, values, gamma, lengths, workers)
     khat, moments = np.maximum(found.fields["khat"], FINITE_VARIANCE), found.moments
     n = rows.n[:, None].astype(np.float64)
+    error = chains.Error(moments.std_error, moments.skewness, found.fields["error_draws"], rows.n)
+    if rows.chain is not None:
+        error = error.along(influence_along(rows, rows.values, gamma, values))
     with np.errstate(all="ignore"):
-        freedom = intervals.freedom(found.fields["error_draws"], rows.n)
-        now = moments.std_error * intervals.quantile(freedom, intervals.LEVEL)
+        freedom = intervals.freedom(error.error_draws, error.n)
+        now = error.std_error * intervals.quantile(freedom, intervals.LEVEL)
         needed = n * (now / half_width_wanted) ** (1.0 / (1.0 - khat))
-    nothing_known = np.isnan(khat) | (found.status == Status.CONSTANT_H) | (rows.n == 1)[:, None]
+    nothing_known = np.isnan(khat) | np.isnan(now) | (found.status == Status.CONSTANT_H)
+    nothing_known |= (rows.n == 1)[:, None]
     needed = np.where(nothing_known, np.nan, needed)
     hopeless = np.fmax(khat, found.khat_weights[:, None]) >= 1.0  # whatever is unknown of h
     return np.where(hopeless & (rows.n > 1)[:, None], np.inf, needed), found.status

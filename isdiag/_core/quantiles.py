@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from isdiag._core import intervals, moments, statuses, weights
+from isdiag._core import chains, intervals, moments, statuses, weights
 from isdiag._core.boundary import Rows, numbers
 from isdiag._core.typing import Codes, Floats, Ints, Mask, Smoothing, Values
 from isdiag._kernels.records import CONSTANT_H, NOT_FINITE_H, OK
@@ -43,7 +44,8 @@ def quantiles(
             if not np.isfinite(column).all():
                 codes[r, j] = NOT_FINITE_H
                 continue
-            of_row = _of_draws(column, share, q, int(rows.n[r]), level)
+            along = _Chains(rows, r, relative[r], h[r].reshape(draws, d)[:, j])
+            of_row = _of_draws(column, share, q, int(rows.n[r]), level, along)
             for name, value in zip(found, of_row[:-1], strict=True):
                 found[name][r, j] = value
             codes[r, j] = of_row[-1]
@@ -53,8 +55,24 @@ def quantiles(
     return found | {"status": statuses.first_of(*flat).reshape(shape)}
 
 
+class _Chains(NamedTuple):
+    """Where draws are of chains: one row of them in their order, those of zero weight among them."""
+
+    rows: Rows
+    row: int
+    relative: Floats
+    h: Values
+
+    def of_indicator(self, at: Floats, q: Floats) -> Floats:
+        """`chains.along_chains` of the influence of the indicators of h <= at on shares of q: (3, q)."""
+        below = np.where(self.relative > 0.0, self.h, np.inf) <= at[:, None]
+        one, kept = slice(self.row, self.row + 1), self.rows.kept
+        own = replace(self.rows, n=self.rows.n[one], kept=None if kept is None else kept[one])
+        return chains.along_chains(chains.centred(own, self.relative * (below - q[:, None])), own.chain)
+
+
 def _of_draws(
-    h: Floats, share: Floats, q: Floats, n: int, level: float
+    h: Floats, share: Floats, q: Floats, n: int, level: float, along: _Chains
 ) -> tuple[Floats, Floats, Floats, Floats, Codes]:
     """(estimate, low, high, standard error, status) of each q, from draws of positive weight.
 
@@ -77,12 +95,15 @@ def _of_draws(
     seconds = far**2 * of_squares[at] + q**2 * (of_squares[-1] - of_squares[at])
     fourths = far**4 * of_fourths[at] + q**4 * (of_fourths[-1] - of_fourths[at])
     with np.errstate(all="ignore"):
-        carried = seconds**2 / fourths
-        times = intervals.quantile(intervals.freedom(carried[None], np.array([n])), level)[0]
+        worth, carried = np.ones(q.size), seconds**2 / fourths
+        if along.rows.chain is not None:
+            worth, _, carried = along.of_indicator(x[at], q)
+        stretch = 1.0 / np.sqrt(worth)
+        times = stretch * intervals.quantile(intervals.freedom(carried[None], (n * worth)[None]), level)[0]
     low, high, std_error = np.empty(q.size), np.empty(q.size), np.empty(q.size)
     for k in range(q.size):
         low[k], high[k] = _between(x, below, of_squares, q[k], times[k])
-        lower, upper = _between(x, below, of_squares, q[k], 1.0)
+        lower, upper = _between(x, below, of_squares, q[k], stretch[k])
         std_error[k] = 0.5 * (upper - lower)
     carried = np.where(np.isfinite(std_error) & (carried > 0.0), carried, 0.0)
     status = statuses.of_error(carried, False) if x.size > 1 else np.full(q.size, np.int8(CONSTANT_H))

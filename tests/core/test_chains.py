@@ -193,3 +193,30 @@ def test_a_diagnosis_of_chains(rng):
     diagnosis = isdiag.diagnose(log_w, x, draws="mcmc", axis=(0, 1))
     assert diagnosis.estimate.std_error == isdiag.snis(log_w, x, draws="mcmc", axis=(0, 1)).std_error
     assert diagnosis.khat == isdiag.snis(log_w, x, draws="mcmc", axis=(0, 1)).khat
+
+
+def test_quantiles_of_chains_cover(rng):
+    log_w, x = chains_of(rng, 0.8, 200, 0.5)
+    both = {"draws": "mcmc", "axis": (1, 2)}
+    truth = 0.5 + np.array([0.0, 1.2815515655446004])
+    found = isdiag.quantile(log_w, x, [0.5, 0.9], **both)
+    plain = isdiag.quantile(log_w, x, [0.5, 0.9], axis=(1, 2))
+    assert ((found.low <= truth) & (truth <= found.high)).mean(axis=0).min() >= 0.88
+    assert ((plain.low <= truth) & (truth <= plain.high)).mean(axis=0).max() < 0.8
+    np.testing.assert_array_equal(found.estimate, plain.estimate)
+    where = np.arange(500) < 400
+    left_out = isdiag.quantile(np.where(where, log_w, np.nan), x, 0.5, where=where, **both)
+    alone = isdiag.quantile(log_w[:, :, :400], x[:, :, :400], 0.5, **both)
+    np.testing.assert_allclose(np.median(left_out.std_error / alone.std_error), 1.0, rtol=0.1)
+    short = isdiag.quantile(
+        rng.normal(size=(20, 3)), rng.normal(size=(20, 3)), 0.5, draws="mcmc", axis=(0, 1)
+    )
+    assert short.status is isdiag.Status.ERROR_UNCERTAIN
+
+
+def test_chains_need_more_draws(rng):
+    log_w, x = chains_of(rng, 0.8, 50, 0.5)
+    found = isdiag.draws_needed(log_w, x, half_width=0.02, draws="mcmc", axis=(1, 2))
+    plain = isdiag.draws_needed(log_w, x, half_width=0.02, axis=(1, 2))
+    errors = [isdiag.snis(log_w, x, draws=draws, axis=(1, 2)).std_error for draws in ("mcmc", "independent")]
+    assert np.median(found / plain) == pytest.approx(np.median((errors[0] / errors[1]) ** 2), rel=0.2)
