@@ -362,6 +362,8 @@ def quantile(
     * `std_error` is half the width of such an interval for one standard error of the share.
     * `Status.ERROR_ROUGH` and `Status.ERROR_UNCERTAIN` say that few draws carry the error of the share below
       the quantile, the latter also that the quantile has no bound.
+    * Of chains that are worth a dozen draws the interval of a quantile far out is too short: of two chains of
+      500 draws with autocorrelation 0.97 it covers 0.88 for the median and 0.73 at 0.9.
     * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References

@@ -173,11 +173,11 @@ FUNCTIONS = (
         ({}, {"smooth": "psis"}, {"normalize": False}, {"baseline": X}, {"strata": ZEROS}),
     ),
     Function(
-        "quantile", f"log_w, h, q, *, level=0.95, smooth=False, {_KHAT}", isdiag.Quantile, (X, X),
+        "quantile", f"log_w, h, q, *, level=0.95, smooth=False, {_ERROR}", isdiag.Quantile, (X, X),
         ({"q": 0.5}, {"q": 0.9, "smooth": "truncate"}),
     ),
     Function(
-        "draws_needed", f"log_w, h, *, half_width, gamma=1.0, {_KHAT}", None, (X, X),
+        "draws_needed", f"log_w, h, *, half_width, gamma=1.0, {_ERROR}", None, (X, X),
         ({"half_width": 0.1},),
     ),
     Function(

@@ -256,7 +256,7 @@ def estimate(
         if not normalize:
             influence = influence * np.sqrt(n / (n - 1.0))  # std(w h) / sqrt(n) is unbiased
     unknown = np.isnan(found.estimate) | (found.status_h == NOT_FINITE_H)
-    influence[unknown] = np.nan
+    influence = np.where(unknown[:, :, None], np.nan, influence) if unknown.any() else influence
     value = np.where(unknown, np.nan, value)
     if rows.chain is not None and (clusters is not None or strata is not None):
         msg = 'draws="mcmc" takes the order of the draws for what clusters and strata say: pass one of them'
