@@ -65,6 +65,7 @@ from isdiag._gamma import mse_curve, select_gamma
 from isdiag._intervals import confidence_interval, expectation_diagnostics
 from isdiag._moment_matching import moment_match
 from isdiag._paths import geometric_path, next_gamma, stepping_stone, thermodynamic
+from isdiag._summary import Summary
 from isdiag._tails import (
     convergence_rate,
     finite_variance_test,
@@ -101,6 +102,7 @@ __all__ = [
     "NonFiniteWarning",
     "Quantile",
     "Status",
+    "Summary",
     "Truncated",
     "alpha_divergence",
     "chi2_divergence",

@@ -30,6 +30,9 @@ def warmup() -> str | None:
     isdiag.select_gamma(long, ess_min=0.01)  # limited by the tail: that asks for one kernel more
     isdiag.snis(long, np.stack([long, long], axis=1), smooth="truncate")
     isdiag.psis(long)
+    summary = isdiag.Summary.of(log_w, log_w)
+    summary.merge(isdiag.Summary.of(log_w + 1.0, log_w)).diagnose(rule="refit")
+    isdiag.Summary.of(log_w, np.stack([log_w, log_w], axis=1))
     many = np.tile(log_w, 200)  # so many that their quantiles are searched for
     GammaController().step(many, many + 2.0)
     return _kernels.select_rows.stats.cache_path

@@ -484,7 +484,7 @@ EVERY_OBJECTIVE = tuple(instance for tried in OBJECTIVES for instance in tried.i
 
 # What they are is tested where they are used.
 OTHERS = {
-    "isdiag": {"NonFiniteWarning", "Status", "lognormal", "printed", "rl"},
+    "isdiag": {"NonFiniteWarning", "Status", "Summary", "lognormal", "printed", "rl"},
     "isdiag.lognormal": set(),
     "isdiag.printed": set(),
     "isdiag.rl": {"GammaController", "METRICS", "Objective", "Reshape", "Schedule", "presets"},

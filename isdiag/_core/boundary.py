@@ -249,6 +249,11 @@ class Rows:
         return self.values.shape[0]
 
     @property
+    def full_shape(self) -> tuple[int, ...]:
+        """Shape of the caller's array."""
+        return self._shape
+
+    @property
     def uniform(self) -> bool:
         """Whether every row counts all its draws."""
         return self.kept is None
@@ -485,6 +490,24 @@ class Rows:
         return out
 
 
+def layout_of(n: Ints, eps: float, batch_shape: tuple[int, ...]) -> Rows:
+    """Rows of so many draws that are not there, for results and arguments to be laid out by."""
+    shape = (*batch_shape, int(n.max(initial=0)))
+    values: Floats = np.broadcast_to(np.float64(-inf), (n.size, shape[-1]))
+    return Rows(
+        values=values,
+        n=n,
+        eps=eps,
+        batch_shape=batch_shape,
+        kept=np.broadcast_to(np.True_, values.shape),
+        _shape=shape,
+        _axes=_AXES[len(shape)],
+        _sample_shape=shape[-1:],
+        _dtype="float64",
+        _write=_write_numpy,
+    )
+
+
 def _check_positions(axis: Any, name: str) -> None:
     several = cast("tuple[Any, ...]", axis if isinstance(axis, tuple) else (axis,))
     if any(isinstance(each, str) for each in several):
@@ -510,11 +533,30 @@ def rows_of(
 
     Raises
     ------
+    ValueError
+        As `part_of`, and if the sample axis is empty.
+    TypeError
+        As `part_of`.
+    """
+    rows = part_of(log_w, axis, where, name, dependence)
+    if rows.values.shape[1] == 0:
+        msg = f"{name} has no draws: axis {axis} of shape {rows.full_shape} is empty"
+        raise ValueError(msg)
+    return rows
+
+
+def part_of(
+    log_w: Any, axis: Axis, where: Any, name: str = "log_w", dependence: Dependence = "independent"
+) -> Rows:
+    """As `rows_of`, of a part of the draws, which may hold none.
+
+    Raises
+    ------
     TypeError
         If `log_w` does not hold real numbers or is not in CPU memory, or `where` neither boolean nor ints.
     ValueError
-        If `axis` does not fit, the sample axis is empty, or `where` does not broadcast or holds
-        numbers other than 0 and 1, or `dependence`, the argument draws, is not known.
+        If `axis` does not fit, `where` does not broadcast or holds numbers other than 0 and 1, or
+        `dependence`, the argument draws, is not known.
     """
     if dependence != "independent":
         one_of("draws", dependence, Dependence)
@@ -537,9 +579,6 @@ def rows_of(
         shape = tuple(full_shape[i] for i in axes)
     batch_shape, sample_shape = shape[:-sample_axes], shape[-sample_axes:]
     draws = prod(sample_shape)
-    if draws == 0:
-        msg = f"{name} has no draws: axis {axis} of shape {full_shape} is empty"
-        raise ValueError(msg)
     count = prod(batch_shape)
     if axes != _AXES[array.ndim]:
         array = array.transpose(axes)

@@ -96,7 +96,7 @@ class Diagnosis(Drawn, Tail, Result):
     estimate : SNIS or None
         The estimate of the mean of h with the raw weights, if h was given.
     estimate_tempered : SNIS or None
-        The same at the chosen gamma, where it is the mean under another target.
+        The same at the chosen gamma, where it is the mean under another target; None of a `Summary` as well.
     status : Status or array
         What became of the estimate, in its shape, if h was given; else of the row.
     """
@@ -258,6 +258,7 @@ class Diagnosis(Drawn, Tail, Result):
         lines = _lines(records[0])
         if self.estimate is not None:
             lines[4:4] = _estimate_lines("mean of h", self.estimate)
+        if self.estimate_tempered is not None:
             lines += _estimate_lines("mean at gamma", self.estimate_tempered, " (another target's)")
         if isinstance(self.selection, AccurateSelection):
             found = self.selection

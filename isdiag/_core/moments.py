@@ -32,6 +32,9 @@ class Moments(NamedTuple):
     presence: Codes
 
 
+OF_ROW = ("ess", "log_total", "variance", "n_finite", "status")  # the last fields, as `SUMMED` has them
+
+
 def moments_of(log_weights: Floats, gamma: Floats, h: Values, workers: int = 1) -> Moments:
     """Moments of `Rows.trailing` values under w^gamma."""
     rows, draws = log_weights.shape
@@ -40,8 +43,7 @@ def moments_of(log_weights: Floats, gamma: Floats, h: Values, workers: int = 1) 
     numbers = estimate, std_error, bias, skewness, error_draws, np.empty(shape, np.int8)
     summed = cast("Records", np.empty(rows, SUMMED))
     parts.over_rows(_kernels.moment_rows, (log_weights, gamma, h, *numbers, summed), (), workers)
-    of_row = ("ess", "log_total", "variance", "n_finite", "status")
-    return Moments(*numbers, *(summed[name] for name in of_row))
+    return Moments(*numbers, *(summed[name] for name in OF_ROW))
 
 
 def mean(rows: Rows, values: Values) -> Floats:
@@ -110,9 +112,25 @@ def estimates(
         error = chains.Error(moments.std_error, moments.skewness, moments.error_draws, rows.n)
         if rows.chain is not None:
             error = error.along(influence_along(rows, log_weights, used, h, normalize=normalize))
-        statuses.erase(rows.n == 1, error.std_error, moments.bias, error.error_draws, log_z_std_error)
+    of_weights = ess, log_z, log_z_std_error
+    return fields_of(moments, error, rows.n, of_weights, khat, status, normalized=normalize)
+
+
+def fields_of(
+    moments: Moments,
+    error: chains.Error,
+    n: Ints,
+    of_weights: tuple[Floats, Floats, Floats],
+    khat: Floats,
+    status: Codes,
+    *,
+    normalized: bool = True,
+) -> dict[str, Any]:
+    """The fields of `SNIS`, given the ESS and the log of the mean weight with its standard error."""
+    ess, log_z, log_z_std_error = of_weights
+    statuses.erase(n == 1, error.std_error, moments.bias, error.error_draws, log_z_std_error)
     estimate, error_draws = moments.estimate, error.error_draws
-    low, high = interval(estimate, error, khat, log_z_std_error if normalize else None)
+    low, high = interval(estimate, error, khat, log_z_std_error if normalized else None)
     uncertain = statuses.of_error(error_draws, moments.status_h == CONSTANT_H)
     return {
         "estimate": estimate,
@@ -125,7 +143,7 @@ def estimates(
         "high": high,
         "log_z": log_z,
         "log_z_std_error": log_z_std_error,
-        "error_draws": error_draws[:, 0] if error_draws.shape[1] else np.full(len(rows), np.nan),
+        "error_draws": error_draws[:, 0] if error_draws.shape[1] else np.full(n.size, np.nan),
     }
 
 

@@ -19,6 +19,8 @@ from typing import Any
 
 _ENTRIES = {
     "averages": ("averaging", "moment_rows"),
+    "bin_sums": ("bin_body_sums", "bin_ess_search", "bin_power_sums", "store_bin_sums"),
+    "bins": ("GROUPS", "POWERS", "SLOTS", "empty_slots", "fill_slots", "join_bins"),
     "caution": ("cautious_ess", "cautious_rows"),
     "curve": ("curve_rows",),
     "ess_search": ("searching_ess",),
@@ -26,7 +28,12 @@ _ENTRIES = {
     "influence": ("influence_rows", "power_sum_rows", "relative_rows"),
     "interval": ("freedom_rows", "interval_rows"),
     "least_error": ("least_error_rows",),
-    "moments": ("estimating", "first_at", "scalar_sums_part"),
+    "moments": (
+        "estimating",
+        "first_at",
+        "scalar_sums_part",
+        "scalar_values",
+    ),
     "power_sums": ("body_sums_part", "moments_part", "summing"),
     "psis": ("khat_rows", "measuring_tails", "psis_rows", "smoothing"),
     "resampling": ("multinomial_rows", "residual_rows", "strata_rows"),
@@ -36,7 +43,7 @@ _ENTRIES = {
     "sums": ("SEGMENT", "segments_of", "total_of"),
     "survey": ("extent_between", "extent_part", "survey_of", "survey_part", "tail_bound"),
     "truncation": ("cap_rows", "truncate_rows", "truncating", "write_capped"),
-    "vector_moments": ("estimating_vectors", "vector_sums_part"),
+    "vector_moments": ("estimating_vectors", "vector_sums_part", "vector_values"),
     "weights": (
         "ess_rows",
         "counting",

@@ -12,7 +12,7 @@ from isdiag._kernels.sums import BLOCK, ORDER, pad, pair_sums
 # ESS is brought to [target, target (1 + _TOLERANCE)], aiming inside, so that the constraint holds
 # for whoever computes ESS at the chosen gamma again.
 _TOLERANCE = 4e-11
-_AIM = 2e-11
+AIM = 2e-11
 _MODEL_ERROR = 1.5e-11
 _MAX_STEPS = 200
 _SMALLEST_GAMMA = 1e-300
@@ -133,7 +133,7 @@ def _begin_level(task, stride, gamma, centre):
 
     Where all gamma * row lie within a range R, ESS >= n_finite exp(-R) (Kantorovich).
     """
-    aim = math.log(task.n_finite) - math.log(task.target) - _AIM
+    aim = math.log(task.n_finite) - math.log(task.target) - AIM
     feasible = min(0.5 * aim / task.half_range, task.gamma_max)
     least = max(feasible, _SMALLEST_GAMMA)
     gamma = min(gamma, task.gamma_max) if gamma > least else least  # least where gamma is NaN
@@ -162,7 +162,7 @@ def begin_ess_search(row, survey, target, gamma_max):
     """The task, and a search that begins where log-normal weights would have the ESS."""
     half_range = 0.5 * survey.high - 0.5 * survey.low
     task = EssTask(row.size, half_range, survey.n_finite, target, min(gamma_max, LARGEST_GAMMA))
-    aim = math.log(survey.n_finite) - math.log(target) - _AIM
+    aim = math.log(survey.n_finite) - math.log(target) - AIM
     if aim <= 0.0:
         return task, _ended(0.0, float(survey.n_finite))
     stride = 1
@@ -190,7 +190,7 @@ def step_ess_search(task, search, totals):
     if not (once[0] > 0.0 and squared[0] > 0.0):  # all that was sampled is negligible
         return _end_level(task, stride, gamma, np.nan, 0.0)
     share = _sampled(task.size, stride) / task.size
-    log_target = math.log(target) + _AIM
+    log_target = math.log(target) + AIM
     a_mean = once[1] / once[0]
     b_mean = squared[1] / squared[0]
     centre = (middle + b_mean) / gamma

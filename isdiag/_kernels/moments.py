@@ -282,3 +282,16 @@ def estimating(fill_scalar_sums):
 
 
 estimate = inner(estimating(fill_scalar_sums))
+
+
+@entry
+def scalar_values(row, high, gamma, h):
+    """What `estimate` ends with: (units and centre of the sums, the sums)."""
+    top = first_at(row, high)
+    ws = new_scratch(row.size)
+    attempt = asked = begin_estimate(h, top)
+    while attempt.left > 0:
+        asked = attempt
+        fill_scalar_sums(row, high, gamma, h, asked.scale, asked.centre, ws)
+        attempt = step_estimate(row, high, gamma, h, top, asked, ws.totals, ws.e)
+    return asked.scale, asked.centre, ws.totals

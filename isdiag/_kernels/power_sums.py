@@ -93,7 +93,7 @@ def kish_ess(row, extent, gamma, e):
 
 
 # Above this share of n the ESS is so near to n that 1 / ESS - 1 / n would lose digits.
-_NEARLY_ALL = 0.99
+NEARLY_ALL = 0.99
 
 
 @inner
@@ -103,7 +103,7 @@ def weight_variance(row, extent, gamma, s1, ess, e):
     Where weights are nearly equal from their differences to the largest: sum (e - mean)^2 / s1^2.
     """
     n = extent.n_finite
-    if ess < _NEARLY_ALL * n or gamma == 0.0:
+    if ess < NEARLY_ALL * n or gamma == 0.0:
         return 1.0 / ess - 1.0 / n
     total = squares = 0.0
     for first in range(0, row.size, BLOCK):

@@ -13,6 +13,7 @@ from isdiag._kernels.moments import (
     estimate,
     finished,
     finite_or_zero,
+    first_at,
     is_in_range,
     new_scratch,
 )
@@ -161,3 +162,12 @@ def estimating_vectors(fill_vector_sums):
 
 
 vector_estimates = inner(estimating_vectors(fill_vector_sums))
+
+
+@entry
+def vector_values(row, high, gamma, h, mean, std_error, bias):
+    """`vector_estimates` of a row by itself."""
+    top = first_at(row, high)
+    ws = new_vector_scratch(row.size, mean.size)
+    status = np.empty(mean.size, np.int8)
+    return vector_estimates(row, high, gamma, h, top, mean, std_error, bias, status, ws)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from fractions import Fraction
 
 import mpmath
 import numba
@@ -11,7 +12,7 @@ from llvmlite.binding import get_host_cpu_features
 from numba import njit
 
 import isdiag
-from isdiag._core import steps
+from isdiag._core import steps, summary
 from isdiag._kernels import survey as survey_module
 from tests import naive
 from tests.kernels import compiled as k
@@ -697,3 +698,92 @@ def test_power_sums_of_influences(rng, n):
             terms = (f[r] / unit) ** power
             size = math.fsum(np.abs(terms))
             assert sums[r, j] == pytest.approx(math.fsum(terms), abs=1e-14 * size)
+
+
+# --------------------------------------------------------------------------------------------- bins
+
+
+def bins_by_definition(x):
+    """Sums of z^k by (level, key) of the bin each draw is in, in exact arithmetic."""
+    high = Fraction(float(x.max()))
+    found = {}
+    for value in map(Fraction, map(float, x[x > -np.inf])):
+        level = -60
+        while True:
+            width = Fraction(2) ** (level + 1)
+            if 63 * width > high - (value // width + 1) * width:
+                break
+            level += 1
+        width = Fraction(2) ** level
+        z = 2 * (value / width - value // width) - 1
+        sums = found.setdefault((level, int(value // width)), np.zeros(8))
+        sums += [float(z**power) for power in range(8)]
+    return found
+
+
+def assert_bins(got, expected):
+    assert list(zip(got.level.tolist(), got.key.tolist(), strict=True)) == sorted(
+        expected, key=lambda bin_: bin_[1] * 2.0 ** bin_[0]
+    )
+    for level, key, sums in zip(*got, strict=True):
+        np.testing.assert_allclose(sums, expected[level, key], rtol=1e-12, atol=1e-12 * sums[0])
+
+
+@pytest.mark.parametrize("kind", ["normal", "pareto", "bounded"])
+@pytest.mark.parametrize("n", [1, 2, 63, 1500])
+def test_bins_are_those_of_the_definition(rng, n, kind):
+    x = draws(rng, n, kind)
+    x[::5] = x[n // 2]
+    x[1::7] = -np.inf
+    slots = summary._Slots()
+    expected = bins_by_definition(x)
+    # Draws within so many floats of the largest are in bins of a float each.
+    finest = k.finest_level(x.max())
+    near = {place for place in expected if place[0] <= finest}
+    got = slots.bins_of(x, x.max())
+    kept = [i for i, level in enumerate(got.level) if level > finest]
+    assert_bins(summary.Bins(*(a[kept] for a in got)), {p: s for p, s in expected.items() if p not in near})
+    assert got.sums[:, 0].sum() == np.sum(x > -np.inf)
+    assert (slots._slots == 0.0).all()  # they are left as they were found
+    assert (slots._homes == -1).all()
+
+
+def test_bins_that_join_are_those_of_all_draws(rng):
+    x = rng.normal(size=900)
+    parts = [summary._Slots().bins_of(part, part.max()) for part in (x[:100], x[100:])]
+    whole = summary._Slots().bins_of(x, x.max())
+    joined = summary._new_bins(sum(part.key.size for part in parts))
+    joined = summary._filled(joined, k.join_bins(*parts[0], *parts[1], x.max(), *joined))
+    np.testing.assert_array_equal(joined.level, whole.level)
+    np.testing.assert_array_equal(joined.key, whole.key)
+    np.testing.assert_allclose(joined.sums, whole.sums, rtol=1e-12, atol=1e-12)
+
+
+def test_the_polynomial_for_an_exponential():
+    p = np.empty(8)
+    z = np.linspace(-1, 1, 2001)
+    for a in (0.0, 1e-9, 0.05, 0.22, 0.5):
+        k._exponential(a, p)
+        bound = a**8 * math.exp(a) / (128 * math.factorial(8)) + 4e-16
+        np.testing.assert_allclose(np.polynomial.polynomial.polyval(z, p), np.exp(a * z), rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("gamma", [1e-3, 0.5, 3.0, 50.0, 1e5])
+@pytest.mark.parametrize("kind", ["normal", "pareto", "bounded"])
+def test_power_sums_of_bins(rng, kind, gamma):
+    x = draws(rng, 5000, kind)
+    bins = summary._Slots().bins_of(x, x.max())
+    w = np.exp(gamma * (x - x.max()))
+    np.testing.assert_allclose(k.bin_power_sums(*bins, x.max(), gamma), (w.sum(), (w**2).sum()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("ess_min", [1e-3, 0.3, 0.9, 0.99999])
+@pytest.mark.parametrize("kind", ["normal", "pareto", "bounded"])
+def test_search_for_an_ess_by_bins(rng, kind, ess_min):
+    x = draws(rng, 2000, kind)
+    high, half_range, target = x.max(), (x.max() - x.min()) / 2, ess_min * x.size
+    bins = summary._Slots().bins_of(x, high)
+    gamma, ess = k.bin_ess_search(*bins, high, half_range, x.size, target, 50.0)
+    assert ess == pytest.approx(naive.ess(x, gamma), rel=1e-11)
+    assert target <= ess
+    assert gamma == 50.0 or ess <= target * (1 + 4e-11)

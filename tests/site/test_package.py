@@ -33,6 +33,7 @@ def python(code, **environment):
 
 def test_import_is_light():
     heavy = ["numba", "scipy", "torch", "jax", "rich", "xarray", "arviz", "matplotlib", "pandas", "polars"]
+    heavy += ["pyarrow", "dask"]
     code = f"import sys, isdiag; print([m for m in {heavy} if m in sys.modules])"
     assert python(code) == "[]"
 
@@ -85,13 +86,13 @@ CORE = (
     ("parts", "chains"),
     ("intervals",),
     ("weights",),
-    ("result", "statuses", "units"),
+    ("result", "statuses", "units", "value_sums"),
     ("tails", "selection", "caution", "steps", "resampling", "mixture"),
     ("moment_matching",),
     ("moments", "variance_test"),
     ("estimate", "quantiles"),
-    ("least_error", "expectation", "divergences", "paths", "control_variate"),
-    ("diagnosis",),
+    ("least_error", "expectation", "divergences", "paths", "control_variate", "summary"),
+    ("diagnosis", "packing"),
 )
 FACES = sorted(p for p in PACKAGE.glob("_*.py") if p.stem not in ("__init__", "__main__", "_warmup"))
 
@@ -272,6 +273,7 @@ def test_warmup_leaves_nothing_to_compile_and_what_is_loaded_has_the_same_bits(c
         "isdiag.next_gamma(x, log_weights=x); isdiag.gpd_fit(np.exp(x), weights=np.exp(x))\n"
         "parts.LONG = 1; isdiag.select_gamma(x, workers=2); isdiag.select_gamma(x[0], k_max=1e-3)\n"
         "isdiag.diagnose(x, h, rule='refit'); isdiag.snis(x, x, smooth='truncate'); isdiag.psis(x)\n"
+        "s = isdiag.Summary.of(x, x, n_max=100); s.merge(s).diagnose(rule='refit', tail_length=10)\n"
         "from importlib import import_module as load; homes = {*_kernels._HOME.values()}\n"
         "found = [v for home in homes for v in vars(load('isdiag._kernels.' + home)).values()]\n"
         "entries = {v for v in found if hasattr(v, 'stats') and v.stats.cache_path}\n"

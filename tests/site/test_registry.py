@@ -146,6 +146,13 @@ def test_signatures(module):
 # ---------------------------------------------------------------------------------------- documented
 
 
+def public_names_of(kind):
+    """Methods of a class that are no properties."""
+    return sorted(
+        name for name, value in vars(kind).items() if name[0] != "_" and not isinstance(value, property)
+    )
+
+
 def documented():
     """Names by module, from the ``{api} module`` blocks of the reference."""
     names = {}
@@ -170,6 +177,7 @@ DOCUMENTED = [
     if callable(getattr(import_module(module), name))
 ]
 DOCUMENTED += [f"isdiag.rl.GammaController.{name}" for name in ("step", "state_dict", "load_state_dict")]
+DOCUMENTED += [f"isdiag.Summary.{name}" for name in public_names_of(isdiag.Summary)]
 
 
 DOCUMENTED += [f"{module}.{name}" for module in ADAPTERS for name in sorted(registry.OTHERS[module])]
