@@ -9,17 +9,20 @@ import sys
 import time
 import warnings
 from _thread import interrupt_main
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from threading import Timer
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
 import isdiag
 from isdiag import report
+
+_Read = TypeVar("_Read")
 
 NEEDS_RICH = "tables need rich: pip install 'isdiag[cli]', or ask for --json"
 NEEDS_MATPLOTLIB = "--html needs matplotlib: pip install 'isdiag[plot]'"
@@ -113,7 +116,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Report on files of log-weights: a vector, or draws x columns.",
     )
     files.add_argument(
-        "files", nargs="+", metavar="FILE", help=".npy, .npz, .csv, .tsv or .txt, maybe .gz; - is stdin"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help=".npy, .npz, .csv, .tsv or .txt, maybe .gz, or .parquet of any size; - is stdin; the files of a "
+        "glob in quotes are read as one",
     )
     files.add_argument(
         "--columns",
@@ -123,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     files.add_argument(
         "--h", metavar="COLUMN", help="a column that holds values, not log-weights: their mean is estimated"
+    )
+    files.add_argument(
+        "--by", metavar="COLUMN", help="a column of parquet files, each value of which is a group"
     )
     files.add_argument("--transpose", action="store_true", help="each line of the file is a column")
     files.add_argument("--log", action="store_true", help="the files hold weights: take their logarithms")
@@ -189,9 +199,23 @@ def _warmup() -> int:
     return 0 if _write(f"kernels are in {folder} ({time.perf_counter() - start:.1f} s)") else 2
 
 
+def _load_any(
+    path: str, reading: report.Reading, by: str | None, errors: list[str]
+) -> Sequence[report.Source | report.Merged]:
+    if by is None and not report.is_merged(path):
+        return _load(path, reading, errors)
+    with _rows_read() as show:
+        return _heard(path, errors, lambda: [report.load_merged(path, reading, by, show)])
+
+
 def _load(path: str, reading: report.Reading, errors: list[str]) -> list[report.Source]:
+    return _heard(path, errors, lambda: report.load(path, reading))
+
+
+def _heard(path: str, errors: list[str], read: Callable[[], list[_Read]]) -> list[_Read]:
+    """What was read; nothing, and an error to tell, where that failed."""
     try:
-        return report.load(path, reading)
+        return read()
     except OSError as error:
         errors.append(f"{path}: {error.strerror or error}")
     except ValueError as error:
@@ -204,6 +228,15 @@ def _save(path: str, text: str, errors: list[str]) -> None:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         errors.append(f"{path}: {error.strerror or error}")
+
+
+def _rows_read() -> AbstractContextManager[Any]:
+    """A count of rows on a terminal, as files that are read in parts may be long."""
+    try:
+        from isdiag.report.table import counting
+    except ModuleNotFoundError:
+        return nullcontext()
+    return counting("reading")
 
 
 def _waiting() -> AbstractContextManager[Any]:
@@ -240,11 +273,11 @@ def _report(arguments: argparse.Namespace) -> int:
         show = partial(to_text, top=arguments.top)
 
     errors: list[str] = []
-    sources: list[report.Source] = []
+    sources: list[report.Source | report.Merged] = []
     names = ["k_max", "ess_min", "gamma_max", "rule", "r_eff", "workers"]
     options = {name: getattr(arguments, name) for name in names}
     if arguments.command == "demo":
-        sources = report.demo_sources()
+        sources += report.demo_sources()
     else:
         if isinstance(arguments.r_eff, str):
             efficiencies = _load(arguments.r_eff, report.Reading(), errors)
@@ -255,12 +288,12 @@ def _report(arguments: argparse.Namespace) -> int:
         names = ("columns", "h", "transpose", "log", "negate")
         reading = report.Reading(**{name: getattr(arguments, name) for name in names})
         for path in arguments.files:
-            sources += _load(path, reading, errors)
+            sources += _load_any(path, reading, arguments.by, errors)
     for source in sources:
         for note in source.notes:
             _say(f"{source.name}: {note}")
 
-    reports: list[tuple[report.Source, isdiag.Diagnosis]] = []
+    reports: list[tuple[report.Source | report.Merged, isdiag.Diagnosis]] = []
     with _waiting(), warnings.catch_warnings():
         # The report shows such rows by their status.
         warnings.simplefilter("ignore", isdiag.NonFiniteWarning)

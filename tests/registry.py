@@ -482,6 +482,16 @@ EVERY_OBJECTIVE = tuple(instance for tried in OBJECTIVES for instance in tried.i
 
 # ------------------------------------------------------------------------ public names of no other list
 
+# Modules that need a package, which may be missing.
+ADAPTERS = {
+    "isdiag.arrow": "pyarrow",
+    "isdiag.dask": "dask",
+    "isdiag.jax": "jax",
+    "isdiag.plots": "matplotlib",
+    "isdiag.ray": "ray",
+    "isdiag.torch": "torch",
+}
+
 # What they are is tested where they are used.
 OTHERS = {
     "isdiag": {"NonFiniteWarning", "Status", "Summary", "lognormal", "printed", "rl"},
@@ -489,6 +499,9 @@ OTHERS = {
     "isdiag.printed": set(),
     "isdiag.rl": {"GammaController", "METRICS", "Objective", "Reshape", "Schedule", "presets"},
     "isdiag.rl.presets": {"Keep", "PERPLEXITIES", "Preset"},
+    "isdiag.arrow": {"batches", "grouped", "numeric_columns", "paths_of", "psis", "summarize"},
+    "isdiag.dask": {"ess", "pareto_khat", "psis", "select_gamma", "snis", "summary"},
+    "isdiag.ray": {"merge", "summary"},
     "isdiag.plots": {
         "gamma_curve",
         "khat",
@@ -498,11 +511,12 @@ OTHERS = {
         "training_run",
         "weight_concentration",
     },
-    "isdiag.jax": {"GammaSelection", "LossAux", "is_reshape_loss", "select_gamma"},
+    "isdiag.jax": {"GammaSelection", "LossAux", "is_reshape_loss", "select_gamma", "summary"},
     "isdiag.torch": {
         "Gathered",
         "ISReshapeTrainer",
         "Layout",
+        "all_reduce",
         "gather",
         "is_reshape_loss",
         "reshape_coefficients",

@@ -53,7 +53,7 @@ class API(_Lines):
         names = [line.strip() for line in self.content if line.strip()]
         if not names:
             return []
-        module = import_module(home) if home not in ("isdiag.torch", "isdiag.jax") else None
+        module = import_module(home) if home not in registry.ADAPTERS else None
         kinds = {name: _kind(home, name, module) for name in names}
         lines = [f".. currentmodule:: {home}", "", ".. autosummary::", "   :nosignatures:", ""]
         lines += [f"   {name}" for name in names if kinds[name] != "data"] + [""]
@@ -65,7 +65,9 @@ class API(_Lines):
 def _kind(home: str, name: str, module: object) -> str:
     """What autodoc calls a thing; modules that may be mocked are read, not imported."""
     if module is None:
-        trees = [ast.parse(page.read_text()) for page in (ROOT / home.replace(".", "/")).glob("*.py")]
+        place = ROOT / home.replace(".", "/")
+        pages = place.glob("*.py") if place.is_dir() else [place.with_suffix(".py")]
+        trees = [ast.parse(page.read_text()) for page in pages]
         (node,) = (n for tree in trees for n in tree.body if getattr(n, "name", None) == name)
         return "class" if isinstance(node, ast.ClassDef) else "function"
     value = getattr(module, name)

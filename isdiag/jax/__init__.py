@@ -6,5 +6,6 @@ or warned there: what became of the data is told by statuses and by `LossAux.ok`
 
 from isdiag.jax.gamma import GammaSelection, select_gamma
 from isdiag.jax.loss import LossAux, is_reshape_loss
+from isdiag.jax.shards import summary
 
-__all__ = ["GammaSelection", "LossAux", "is_reshape_loss", "select_gamma"]
+__all__ = ["GammaSelection", "LossAux", "is_reshape_loss", "select_gamma", "summary"]

@@ -5,7 +5,18 @@ none of this.
 """
 
 from isdiag.report.files import demo_sources, load
+from isdiag.report.merged import Merged, is_merged, load_merged
 from isdiag.report.source import Reading, Source, printable
 from isdiag.report.strict_json import to_json
 
-__all__ = ["Reading", "Source", "demo_sources", "load", "printable", "to_json"]
+__all__ = [
+    "Merged",
+    "Reading",
+    "Source",
+    "demo_sources",
+    "is_merged",
+    "load",
+    "load_merged",
+    "printable",
+    "to_json",
+]

@@ -11,7 +11,7 @@ serves light and dark.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from isdiag import Diagnosis, plots
 from isdiag._core import markup
 from isdiag._core.diagnosis import VERDICTS, step_html, worst_first
+from isdiag.report.merged import Merged
 from isdiag.report.source import Source, estimates, printable
 
 _INK = "#010203"  # stands for the colour of the page's text until the picture is text itself
@@ -96,13 +97,13 @@ def svg(draw: Callable[[Axes], Any], alt: str, prefix: str) -> str:
     return f'<svg {box[0] if box else ""} role="img" aria-label="{escape(alt)}">{body}'
 
 
-def to_html(reports: list[tuple[Source, Diagnosis]], options: dict[str, Any], top: int) -> str:
+def to_html(reports: Sequence[tuple[Source | Merged, Diagnosis]], options: dict[str, Any], top: int) -> str:
     """The reports as one page: what to make of each source, pictures, and a table with the worst first.
 
     Parameters
     ----------
-    reports : list of (Source, Diagnosis)
-        What was found.
+    reports : sequence of (Source or Merged, Diagnosis)
+        What was found. Pictures of draws need a source that holds them.
     options : dict
         With which options of `Source.diagnose`.
     top : int
@@ -121,7 +122,9 @@ def to_html(reports: list[tuple[Source, Diagnosis]], options: dict[str, Any], to
     )
 
 
-def _section(number: int, source: Source, diagnosis: Diagnosis, options: dict[str, Any], top: int) -> str:
+def _section(
+    number: int, source: Source | Merged, diagnosis: Diagnosis, options: dict[str, Any], top: int
+) -> str:
     name = escape(printable(source.name))
     pictures = "".join(
         f"<figure>{svg(each.draw, each.message, f's{number}p{i}-')}"
@@ -134,11 +137,11 @@ def _section(number: int, source: Source, diagnosis: Diagnosis, options: dict[st
     return f'{head}<div class="table">{_table(source, diagnosis, top)}</div></section>'
 
 
-def _names(source: Source) -> list[str]:
+def _names(source: Source | Merged) -> list[str]:
     return [printable(name) for name in source.columns or [""]]
 
 
-def _verdict(source: Source, diagnosis: Diagnosis) -> str:
+def _verdict(source: Source | Merged, diagnosis: Diagnosis) -> str:
     records, names = diagnosis.records(), _names(source)
     ordered = worst_first(records)
     at, worst = ordered[0]
@@ -154,19 +157,28 @@ def _verdict(source: Source, diagnosis: Diagnosis) -> str:
     return told if source.purpose == "estimate" else told + step
 
 
-def _pictures(source: Source, diagnosis: Diagnosis, options: dict[str, Any]) -> list[_Picture]:
+def _pictures(source: Source | Merged, diagnosis: Diagnosis, options: dict[str, Any]) -> list[_Picture]:
+    names, records = _names(source), diagnosis.records()
+    found: list[_Picture] = []
+    if source.purpose != "step" and len(names) > 1:
+        failed = sum(not record["khat"] <= record["k_max"] for record in records)
+        said = f"khat of each column: {failed} of {len(names)} above the threshold, or unknown."
+        found.append(_Picture(lambda ax: plots.khat(diagnosis, names=names, ax=ax), said))
+    if isinstance(source, Source):
+        found += _pictures_of_draws(source, *worst_first(records)[0], options)
+    return found
+
+
+def _pictures_of_draws(
+    source: Source, at: int, worst: dict[str, Any], options: dict[str, Any]
+) -> list[_Picture]:
+    """Those of the worst column."""
     names, table = _names(source), source.log_w if source.log_w.ndim == 2 else source.log_w[:, None]
-    ordered = worst_first(diagnosis.records())
-    at, worst = ordered[0]
     row = np.asarray(table[:, at], np.float64)
     of = f" of {names[at]}" if names[at] else ""
     r_eff = float(np.broadcast_to(source.efficiency(options.get("r_eff")), (table.shape[1],))[at])
     found: list[_Picture] = []
     if source.purpose != "step":
-        if len(names) > 1:
-            failed = sum(not record["khat"] <= record["k_max"] for _, record in ordered)
-            said = f"khat of each column: {failed} of {len(names)} above the threshold, or unknown."
-            found.append(_Picture(lambda ax: plots.khat(diagnosis, names=names, ax=ax), said))
         said = f"The tail{of}: {worst['reliability']}. Points off the strip are a poor fit."
         found.append(_Picture(lambda ax: plots.tail_fit(row, r_eff=r_eff, ax=ax), said))
     if worst["max_weight"] == worst["max_weight"]:
@@ -179,7 +191,7 @@ def _pictures(source: Source, diagnosis: Diagnosis, options: dict[str, Any]) -> 
     return found
 
 
-def _table(source: Source, diagnosis: Diagnosis, top: int) -> str:
+def _table(source: Source | Merged, diagnosis: Diagnosis, top: int) -> str:
     names, records = _names(source), diagnosis.records()
     values = {name.replace("_", " "): np.ravel(value) for name, value in estimates(diagnosis).items()}
     heads = ["column", "n", "ESS", "khat", *values]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from isdiag import Diagnosis
 from isdiag._core.result import strict
+from isdiag.report.merged import Merged
 from isdiag.report.source import Source, estimates
 
 
-def to_json(reports: list[tuple[Source, Diagnosis]]) -> str:
+def to_json(reports: Sequence[tuple[Source | Merged, Diagnosis]]) -> str:
     """The reports as strict JSON: a list of sources, each with a list of columns in file order."""
     result: list[dict[str, Any]] = []
     for source, diagnosis in reports:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from io import StringIO
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from isdiag import Diagnosis
 from isdiag._core.diagnosis import VERDICTS
+from isdiag.report.merged import Merged
 from isdiag.report.source import Source, estimates, printable
 
 ADVICE_ROWS = 5
@@ -44,7 +47,16 @@ def waiting(text: str) -> AbstractContextManager[Any]:
     return Console(stderr=True).status(text, spinner="line")
 
 
-def to_text(reports: list[tuple[Source, Diagnosis]], top: int) -> str:
+@contextmanager
+def counting(text: str) -> Generator[Callable[[int], None]]:
+    """A count on stderr of what the block tells the function that it is given; silent without a terminal."""
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda rows: bar.advance(task, rows)
+
+
+def to_text(reports: Sequence[tuple[Source | Merged, Diagnosis]], top: int) -> str:
     """The reports for a person: a block for one vector, a table for columns with the worst first."""
     on_terminal = sys.stdout is not None and sys.stdout.isatty()  # pyright: ignore[reportUnnecessaryComparison]
     text = StringIO()
@@ -55,7 +67,7 @@ def to_text(reports: list[tuple[Source, Diagnosis]], top: int) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def _show(source: Source, diagnosis: Diagnosis, console: Console, top: int) -> None:
+def _show(source: Source | Merged, diagnosis: Diagnosis, console: Console, top: int) -> None:
     console.print()
     console.print(_plain(source.name), style="bold")
     if source.columns is None:

@@ -6,13 +6,14 @@ One small transfer a step goes to the CPU, a few numbers for each draw; what com
 from isdiag.torch.language_models import sequence_log_probs
 from isdiag.torch.layouts import Layout
 from isdiag.torch.loss import is_reshape_loss, reshape_coefficients, weighted_loss
-from isdiag.torch.ranks import Gathered, gather
+from isdiag.torch.ranks import Gathered, all_reduce, gather
 from isdiag.torch.trainer import ISReshapeTrainer
 
 __all__ = [
     "Gathered",
     "ISReshapeTrainer",
     "Layout",
+    "all_reduce",
     "gather",
     "is_reshape_loss",
     "reshape_coefficients",

@@ -639,6 +639,30 @@ def alone(gamma, *data):
 how = {"mesh": mesh, "in_specs": (over,) * 5, "check_vma": False}
 _, gammas = jax.jit(jax.shard_map(alone, out_specs=(over, over), **how))(jnp.full(2, 0.3, "f4"), *data)
 assert gammas[0] != gammas[1]
+
+import isdiag, pytest
+
+def log_ratios(x):
+    return -0.5 * x, jnp.stack([x, x * x], axis=-1)
+
+draws = jnp.asarray(np.random.default_rng(2).normal(size=(3, 800)), "f4")
+rows = P(None, "d")
+log_w, h = jax.jit(jax.shard_map(log_ratios, mesh=mesh, in_specs=rows, out_specs=(rows, rows)))(draws)
+assert len({shard.device for shard in log_w.addressable_shards}) == 2
+found, every = ij.summary(log_w, h), isdiag.snis(np.asarray(log_w), np.asarray(h))
+np.testing.assert_allclose(found.snis().std_error, every.std_error, rtol=1e-10)
+np.testing.assert_allclose(found.pareto_khat(), every.khat, rtol=1e-12)
+everywhere = jax.device_put(draws, jax.sharding.NamedSharding(mesh, P()))
+assert (ij.summary(everywhere).n == 800).all()  # a replica counts once
+by_row = jax.device_put(draws[:2], jax.sharding.NamedSharding(mesh, P("d")))
+with pytest.raises(ValueError, match="along its last axis only"):
+    ij.summary(by_row)
+with pytest.raises(ValueError, match="h must be sharded as log_w"):
+    ij.summary(log_w, everywhere)
+with pytest.raises(TypeError, match="not traced"):
+    jax.jit(ij.summary)(draws)
+with pytest.raises(TypeError, match="log_w must be an array of JAX"):
+    ij.summary(np.zeros(3))
 """
 
 

@@ -17,6 +17,7 @@ from tests.registry import ONE_OF_EACH_RESHAPE
 torch = optional("torch")
 from isdiag.torch import (  # noqa: E402 -- only where torch is
     ISReshapeTrainer,
+    all_reduce,
     is_reshape_loss,
     reshape_coefficients,
     sequence_log_probs,
@@ -617,6 +618,15 @@ def skip_alone(rank):
     return gradients
 
 
+def summary_of_a_rank(rank, group):
+    """Of 700 draws of which rank 1 has 600."""
+    log_w = torch.randn(700, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    part = log_w[100 * rank : 100 + 600 * rank]
+    found = all_reduce(isdiag.Summary.of(part, part), group)
+    assert found.to_bytes() == all_reduce(found, None).to_bytes()
+    return found.to_bytes()
+
+
 def ddp_worker(rank, store, results):
     from torch import distributed
 
@@ -631,6 +641,7 @@ def ddp_worker(rank, store, results):
     ]
     torch.save(runs, f"{results}.{rank}")
     torch.save(skip_alone(rank), f"{results}.alone.{rank}")
+    torch.save(summary_of_a_rank(rank, group), f"{results}.summary.{rank}")
     distributed.barrier()  # threads of one that ends first may abort the other
     distributed.destroy_process_group()
 
@@ -644,6 +655,12 @@ def test_two_ranks_are_one_process_on_the_joined_batch(tmp_path):
     for of_skipped in (skipped[0][:4], skipped[0][4:8]):  # rank 1 added nothing
         for half, whole in zip(of_skipped, skipped[0][8:], strict=True):
             torch.testing.assert_close(2.0 * half, whole)
+    log_w = torch.randn(700, dtype=torch.float64, generator=torch.Generator().manual_seed(4)).numpy()
+    summaries = [torch.load(f"{tmp_path / 'result'}.summary.{rank}") for rank in range(2)]
+    assert summaries[0] == summaries[1]
+    summary, whole = isdiag.Summary.from_bytes(summaries[0]), isdiag.select_gamma(log_w, k_max=0.2)
+    assert summary.select_gamma(k_max=0.2).gamma == pytest.approx(whole.gamma, rel=1e-10)
+    assert summary.snis().std_error == pytest.approx(isdiag.snis(log_w, log_w).std_error, rel=1e-10)
     for rank in range(2):
         for parameters, metrics in torch.load(f"{tmp_path / 'result'}.{rank}", weights_only=False):
             for ours, theirs in zip(parameters, expected, strict=True):

@@ -18,7 +18,7 @@ from tests import registry
 from tests.helpers import optional
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
-ADAPTERS = {"isdiag.jax": "jax", "isdiag.plots": "matplotlib", "isdiag.torch": "torch"}  # what each needs
+ADAPTERS = registry.ADAPTERS
 MODULES = ("isdiag", "isdiag.lognormal", "isdiag.printed", "isdiag.rl", "isdiag.rl.presets")
 each_module = pytest.mark.parametrize("module", MODULES)
 

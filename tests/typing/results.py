@@ -62,3 +62,15 @@ def off_policy_learning(x: NDArray[np.float64]) -> None:
     assert_type(rl.Power()(x), rl.Reshaped)
     assert_type(rl.Power().at(0.3), rl.Power)
     assert_type(rl.Truncated().bound, float)
+
+
+def a_summary_gives_the_same_results(x: NDArray[np.float64]) -> None:
+    summary = isdiag.Summary.of(x, x).merge(isdiag.Summary.of_parts([(x, x)]))
+    assert_type(summary, isdiag.Summary)
+    assert_type(isdiag.Summary.from_bytes(summary.to_bytes()), isdiag.Summary)
+    assert_type(summary.to_bytes(), bytes)
+    assert_type(summary.select_gamma(rule="refit"), isdiag.GammaSelection)
+    assert_type(summary.snis(), isdiag.SNIS)
+    assert_type(summary.diagnose(), isdiag.Diagnosis)
+    summary.select_gamma(rule="mse")  # pyright: ignore[reportArgumentType]
+    summary.merge(x)  # pyright: ignore[reportArgumentType]
