@@ -168,6 +168,37 @@ def growth() -> str:
     )
 
 
+def scaling() -> str:
+    """Time and memory of a stream against its length."""
+    rows = [row for row in read("scaling_stream.csv") if row["file"] == "memory"]
+    draws = np.array([float(row["draws"]) for row in rows])
+    memory = np.array([float(row["most_memory_mb"]) for row in rows])
+    contestants = {
+        "a summary": ("summary_wall_ns", "o", BLUE),
+        "two threads": ("two_threads_wall_ns", "s", GREEN),
+        "one exponential": ("exp_wall_ns", "^", GREY),
+    }
+    _, (times, most) = plt.subplots(1, 2, figsize=(7.2, 3.2), layout="constrained")
+    for label, (column, marker, paint) in contestants.items():
+        seconds = np.array([float(row[column]) for row in rows]) * draws / 1e9
+        times.plot(draws, seconds, marker=marker, color=paint, label=label)
+    times.set_yscale("log")
+    times.set_ylabel("seconds to read and take")
+    times.legend(frameon=False)
+    most.plot(draws, memory, marker="o", color=BLUE)
+    most.set_ylim(bottom=0)
+    most.set_ylabel("memory of the process, MB")
+    for ax in (times, most):
+        ax.set_xscale("log")
+        ax.set_xlabel("draws in the file")
+        ax.spines[["top", "right"]].set_visible(False)
+    times.set_title("Time grows with the stream, memory does not", loc="left", fontsize="medium")
+    return (
+        f"Time of a stream grows in proportion to its length, and memory from {memory[0]:.0f} MB at {draws[0]:.0e} draws "
+        f"to {memory[-1]:.0f} at {draws[-1]:.0e}, of which a file is {draws[-1] * 8 / 1e9:.0f} GB."
+    )
+
+
 # --- the house ---
 
 ROOMS = {
@@ -315,7 +346,7 @@ def main() -> None:
     FIGURES.mkdir(exist_ok=True)
     for name in THEMES:
         with theme(name):
-            for draw in (accuracy, learning, growth, house, data_flow):
+            for draw in (accuracy, learning, growth, scaling, house, data_flow):
                 alt = draw()
                 save(FIGURES / f"{draw.__name__}_{name}.png")
                 keep(draw.__name__, alt)
