@@ -49,7 +49,8 @@ def assert_close(got, expected, rtol, names=None):
     got, expected = rows_of(got), rows_of(expected)
     for name in names or got:
         if np.asarray(got[name]).dtype.kind == "f":
-            np.testing.assert_allclose(got[name], expected[name], rtol=rtol, atol=1e-300, err_msg=name)
+            atol = 1e-12 if name == "khat" else 1e-300  # khat may be near 0, ESS may be subnormal
+            np.testing.assert_allclose(got[name], expected[name], rtol=rtol, atol=atol, err_msg=name)
         else:
             np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
 
@@ -76,7 +77,8 @@ def test_any_tree_gives_the_numbers_of_the_array(tree, gamma):
     if x.size == 0:
         return
     np.testing.assert_allclose(s.ess(gamma), isdiag.ess(x, gamma=gamma), rtol=1e-11)
-    np.testing.assert_allclose(s.pareto_khat(gamma=gamma), isdiag.pareto_khat(x, gamma=gamma), rtol=1e-12)
+    khat = isdiag.pareto_khat(x, gamma=gamma)
+    np.testing.assert_allclose(s.pareto_khat(gamma=gamma), khat, rtol=1e-12, atol=1e-12)
     for ess_min in (0.3, 0.8):
         assert_selects(s, x, ess_min=ess_min)
     assert_selects(s, x, rule="refit", k_max=0.3)
