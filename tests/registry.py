@@ -286,6 +286,8 @@ HELPERS = {
         "limits=Limits(k_max=0.7, ess_min=0.8, gamma_max=1.0), normalize='batch', level='sequence', "
         "where=None",
         "loggable": "metrics, prefix='isdiag/'",
+        "compare_weights": "log_w, log_used, advantage=1.0, *, "
+        "limits=Limits(k_max=0.7, ess_min=0.8, gamma_max=1.0), level='sequence', where=None",
     },
     "isdiag.rl.presets": {
         "adaptive": "cap=2.0, caution=3.0",
@@ -490,6 +492,8 @@ ADAPTERS = {
     "isdiag.plots": "matplotlib",
     "isdiag.ray": "ray",
     "isdiag.torch": "torch",
+    "isdiag.trl": "torch",
+    "isdiag.verl": "torch",
 }
 
 # What they are is tested where they are used.
@@ -523,6 +527,7 @@ OTHERS = {
         "sequence_log_probs",
         "weighted_loss",
     },
+    "isdiag.trl": {"ISDiagMixin", "ISDiagReshapeMixin"},
 }
 
 

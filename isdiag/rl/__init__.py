@@ -26,7 +26,7 @@ from isdiag.rl.reshapes import (
     Truncated,
 )
 from isdiag.rl.schedules import Cosine, Diagnosed, ESSAdaptive, Evidence, Fixed, Linear, Schedule, State
-from isdiag.rl.step import METRICS, Step, loggable, take_step
+from isdiag.rl.step import METRICS, Step, compare_weights, loggable, take_step
 
 __all__ = [
     "CISPO",
@@ -63,6 +63,7 @@ __all__ = [
     "State",
     "Step",
     "Truncated",
+    "compare_weights",
     "log_ratio",
     "loggable",
     "presets",

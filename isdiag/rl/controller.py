@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from isdiag.rl.batch import Batch, Draws, Limits, present
 from isdiag.rl.layouts import Level
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Diagnosed, Schedule, State
-from isdiag.rl.step import METRICS, Normalize, Step, step_of
+from isdiag.rl.step import METRICS, Normalize, Step, loggable, step_of
 
 _NONE = np.empty(0)
 
@@ -110,7 +110,7 @@ class GammaController:
     @property
     def history(self) -> History:
         """Each of `METRICS` over the last steps, oldest first."""
-        return History(self._history)
+        return History(self._history, self.state.step)
 
     def step(
         self,
@@ -323,10 +323,45 @@ class GammaController:
 
 
 class History(Mapping[str, list[float]]):
-    """Metrics of the last steps by name; a list is made when it is asked for."""
+    """Metrics of the last steps by name; a list is made when it is asked for.
 
-    def __init__(self, steps: Iterable[Mapping[str, float]]) -> None:
+    Parameters
+    ----------
+    steps : collection of mapping
+        Metrics of each step, oldest first.
+    last : int
+        The number of the last step, counted from 1.
+    """
+
+    def __init__(self, steps: Collection[Mapping[str, float]], last: int) -> None:
         self._steps = steps
+        self._last = last
+
+    def logged(self, prefix: str = "isdiag/") -> list[tuple[int, dict[str, float]]]:
+        """The steps one after the other, as loggers take them.
+
+        Parameters
+        ----------
+        prefix : str, default "isdiag/"
+            What the names begin with.
+
+        Returns
+        -------
+        list of (int, dict of str to float)
+            The number of a step, counted from 1, and its finite metrics, see `isdiag.rl.loggable`.
+
+        Examples
+        --------
+        >>> from isdiag.rl import GammaController
+        >>> controller = GammaController()
+        >>> _ = controller.step([0.1, -0.2, 0.3]), controller.step([0.0, 0.0, 0.0])
+        >>> for step, metrics in controller.history.logged():  # wandb.log(metrics, step=step)
+        ...     print(step, round(metrics["isdiag/ess_ratio_raw"], 3), "isdiag/pareto_k" in metrics)
+        1 0.96 False
+        2 1.0 False
+        """
+        first = self._last - len(self._steps) + 1
+        return [(first + i, loggable(metrics, prefix)) for i, metrics in enumerate(self._steps)]
 
     def __getitem__(self, name: str) -> list[float]:
         if name not in METRICS:

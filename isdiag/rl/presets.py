@@ -21,7 +21,7 @@ from isdiag.rl.layouts import Level, varying
 from isdiag.rl.ratios import difference_of
 from isdiag.rl.reshapes import Power, PPOClip, Reshape
 from isdiag.rl.schedules import Schedule, State
-from isdiag.rl.step import LARGEST, Step, empty_step, step_of
+from isdiag.rl.step import LARGEST, Found, Step, empty_step, step_of
 from isdiag.rl.tokens import Laid, Over, Tokens
 
 if TYPE_CHECKING:
@@ -116,20 +116,6 @@ class Keep:
             return np.where(log_ratio > -inf, np.expm1(log_ratio) - log_ratio, inf)
         later = tokens.log_pi if tokens.log_near is None else tokens.log_near
         return np.abs(np.exp(later) - np.exp(tokens.log_mu))
-
-
-@dataclass(frozen=True)
-class _Found(Reshape):
-    """What became of the weights of draws, for `step_of` to diagnose."""
-
-    found: Any
-
-    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
-        return self.found
-
-    @property
-    def bound(self) -> float:
-        return inf
 
 
 @dataclass(frozen=True)
@@ -363,7 +349,7 @@ class Preset:
             whole = tokens.at(self.level, whole)
             log_f, signal = log_f[tokens.starts], signal[tokens.starts]
         everything = np.ones(whole.shape, np.bool_)
-        found = _Found(log_f)
+        found = Found(log_f)
         batch = Batch(Draws(whole, signal, everything, left_out), found, _LIMITS)
         return step_of(batch, found, "count", level)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from isdiag._core import steps, tails
 from isdiag._core.bands import GOOD_KHAT
+from isdiag._core.boundary import real_array
 from isdiag._core.check import of_kind, one_of
 from isdiag._core.moments import mean_variance
 from isdiag._core.result import Result
@@ -373,6 +374,85 @@ def step_of(batch: Batch, reshape: Reshape, normalize: Normalize, level: Level) 
         alarm_silenced=int(known and raw.negative >= HEARD and used.negative < SILENCED * raw.negative),
         alarm_stale=int(batch.gamma < STALE),
     )
+
+
+@dataclass(frozen=True)
+class Found(Reshape):
+    """Weights that something else made of those of draws: for a diagnosis."""
+
+    found: Any
+
+    def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
+        return self.found
+
+    @property
+    def bound(self) -> float:
+        return inf
+
+
+def compare_weights(
+    log_w: Any,
+    log_used: Any,
+    advantage: Any = 1.0,
+    *,
+    limits: Limits = _LIMITS,
+    level: Level = "sequence",
+    where: Any = None,
+) -> Step:
+    """Diagnose weights that something else made of importance weights, beside these.
+
+    A diagnosis of clipped weights cannot see what was clipped: `Step.ess_ratio_raw` and `Step.pareto_k` are
+    those of w, `Step.ess_ratio` and `Step.pareto_k_used` those of the weights used.
+
+    Parameters
+    ----------
+    log_w : array_like
+        Log-ratios of draws, any shape; all are one sample.
+    log_used : array_like of that shape
+        Log of the weights that were used, -inf for draws that were masked.
+    advantage : array_like, default 1
+        Advantages or rewards, as for `take_step`.
+    limits : Limits
+        Constraints on `Step.gamma_batch`.
+    level : {"sequence", "token", "geometric"}, default "sequence"
+        What the ratios are of, see `take_step`.
+    where : array_like of bool, optional
+        Draws that there are, see `take_step`.
+
+    Returns
+    -------
+    Step
+        Weights are divided by the number of draws.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit.
+    TypeError
+        If an argument is not real or not in CPU memory.
+
+    Notes
+    -----
+    Draws with a NaN or +inf log-ratio, or with a used weight that is NaN or +inf, are left out and counted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from isdiag.rl import compare_weights
+    >>> log_w = np.log([0.5, 0.5, 1.0, 20.0])
+    >>> step = compare_weights(log_w, np.minimum(log_w, np.log(2.0)))
+    >>> round(step.ess_ratio, 3), round(step.ess_ratio_raw, 3)
+    (0.727, 0.301)
+    """
+    of_kind("limits", limits, Limits)
+    ratios = real_array(log_w, "log_w")[0].astype(np.float64)
+    used = real_array(log_used, "log_used")[0].astype(np.float64)
+    if used.shape != ratios.shape:
+        msg = f"log_used must have log_w's shape {ratios.shape}, got {used.shape}"
+        raise ValueError(msg)
+    draws = Draws.of(np.where(used < inf, ratios, np.nan), advantage, where)
+    found = Found(used[draws.used])
+    return step_of(Batch(draws, found, limits), found, "count", level)
 
 
 def _offset(raw: Any, n: int) -> tuple[float, float]:

@@ -1061,3 +1061,39 @@ def test_ess_of_the_power_beside_that_of_the_weights_used(rng, reshape):
     assert step.ess_ratio_tempered == pytest.approx(isdiag.ess(log_w, gamma=step.gamma) / 200)
     if type(reshape) is Power and (advantage > 0).all():
         assert step.ess_ratio_tempered == pytest.approx(step.ess_ratio)
+
+
+def test_the_history_is_ready_for_a_logger(rng):
+    controller = GammaController(keep=2)
+    steps = [controller.step(rng.normal(size=64)) for _ in range(3)]
+    assert controller.history.logged("a/") == [(2, steps[1].metrics("a/")), (3, steps[2].metrics("a/"))]
+    resumed = GammaController()
+    resumed.load_state_dict(controller.state_dict())
+    assert resumed.history.logged() == []
+    step = resumed.step(np.zeros(3))
+    ((number, metrics),) = resumed.history.logged()
+    assert (number, metrics) == (4, step.metrics("isdiag/"))
+    assert "isdiag/pareto_k" not in metrics  # NaN
+
+
+def test_weights_of_others_are_diagnosed_as_ones_own(rng):
+    log_w, advantage = rng.normal(size=200), rng.normal(size=200)
+    reshape = rl.Truncated(1.5)
+    own = GammaController(reshape, rl.Fixed(), normalize="count").weights(log_w, advantage)
+    other = rl.compare_weights(log_w, np.minimum(log_w, np.log(1.5)), advantage)
+    saturated = own.metrics() | {"fraction_saturated": 0.0}  # what bound there was it cannot know
+    assert other.metrics() == pytest.approx(saturated, nan_ok=True, rel=1e-12)
+    np.testing.assert_allclose(other.weights, own.weights, rtol=1e-14)
+    # A draw that is no number, in either, is counted; one that is not there is not.
+    bad, used = log_w.copy(), np.minimum(log_w, np.log(1.5))
+    bad[3], used[5] = np.nan, np.nan
+    there = np.arange(200) != 3
+    assert rl.compare_weights(bad, used, advantage).n_nonfinite == 2
+    assert rl.compare_weights(bad, used, advantage, where=there).n_nonfinite == 1
+    np.testing.assert_array_equal(rl.compare_weights(bad, used).weights[[3, 5]], 0.0)
+    masked = rl.compare_weights(log_w, np.where(there, log_w, -np.inf))
+    assert masked.fraction_zero == 1 / 200
+    with pytest.raises(ValueError, match=r"log_used must have log_w's shape \(200,\), got \(3,\)"):
+        rl.compare_weights(log_w, np.zeros(3))
+    with pytest.raises(TypeError, match="limits"):
+        rl.compare_weights(log_w, log_w, limits=0.8)

@@ -1,0 +1,96 @@
+"""TRL on a toy: what diagnosing a step costs, and what reshaped weights gain.
+
+`python -m benchmarks.rl.trl_toy`, or with `cost` behind it for that alone; needs `isdiag[trl]`. Rewards are means
+over the last ten steps, of `GRPOTrainer` as it is and with `ISDiagReshapeMixin`, on five seeds.
+"""
+
+import contextlib
+import io
+import sys
+import tempfile
+import time
+import warnings
+
+import numpy as np
+import torch
+
+from isdiag.rl.presets import adaptive, tis
+from isdiag.trl import ISDiagMixin, ISDiagReshapeMixin
+from tests.integrations.toy import GRPOTrainer, made, tempered
+
+SEEDS, STEPS, ROUNDS = 5, 80, 9
+
+
+class Diagnosed(ISDiagMixin, GRPOTrainer):
+    pass
+
+
+class Reshaped(ISDiagReshapeMixin, GRPOTrainer):
+    pass
+
+
+METHODS = {
+    "TRL (dapo)": (GRPOTrainer, {}),
+    "w**gamma": (Reshaped, {}),
+    "tis(2)": (Reshaped, {"preset": tis(2.0)}),
+    "adaptive()": (Reshaped, {"preset": adaptive()}),
+}
+SETTINGS = {
+    "2 updates a sample": {"num_iterations": 2},
+    "4 updates a sample": {"num_iterations": 4},
+    "4 updates, sampler at T 0.6": {"num_iterations": 4, "temperature": 0.6},
+}
+
+
+def run(kind, extra, seed, temperature=None, **settings):
+    rollout = None if temperature is None else tempered(temperature)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        trainer = made(kind, folder, extra=extra, rollout_func=rollout, seed=seed, data_seed=seed, **settings)
+        trainer.train()
+    return trainer
+
+
+def reward(trainer):
+    """Mean reward of the samples drawn in the last ten steps."""
+    rewards = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
+    last = STEPS // len(rewards)
+    return np.mean(rewards[-max(10 // last, 1) :])
+
+
+def gains():
+    print(f"mean reward at the end of {STEPS} steps: mean over {SEEDS} seeds, least and most")
+    for setting, settings in SETTINGS.items():
+        for method, (kind, extra) in METHODS.items():
+            found = [
+                reward(run(kind, extra, seed, max_steps=STEPS, learning_rate=5e-3, **settings))
+                for seed in range(SEEDS)
+            ]
+            print(f"{setting:28s} {method:12s} {np.mean(found):.3f} ({min(found):.3f} {max(found):.3f})")
+
+
+def cost():
+    """Seconds a run with and without, by turns."""
+    times = {GRPOTrainer: [], Diagnosed: []}
+    for _ in range(ROUNDS + 1):
+        for kind, found in times.items():
+            with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+                trainer = made(kind, folder, max_steps=40)
+                start = time.perf_counter()
+                trainer.train()
+                found.append((time.perf_counter() - start) / 40)
+    without, with_it = (np.array(found[1:]) for found in times.values())
+    share = np.median(with_it / without) - 1.0
+    ms = [1e3 * np.median(found) for found in (without, with_it)]
+    print(f"a step takes {ms[0]:.1f} ms, diagnosed {ms[1]:.1f}: {share:+.1%}")
+
+
+def main():
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    if "cost" not in sys.argv[1:]:
+        gains()
+    cost()
+
+
+if __name__ == "__main__":
+    main()
