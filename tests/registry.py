@@ -528,6 +528,7 @@ OTHERS = {
         "weighted_loss",
     },
     "isdiag.trl": {"ISDiagMixin", "ISDiagReshapeMixin"},
+    "isdiag.verl": {"use"},
 }
 
 

@@ -41,6 +41,10 @@ class _Lines(SphinxDirective):
         return container.children
 
 
+# Modules whose dependencies may be mocked: they are read, not imported.
+MOCKED = ("isdiag.torch", "isdiag.jax", "isdiag.trl", "isdiag.verl")
+
+
 class API(_Lines):
     """Documents names of a module, one a line."""
 

@@ -52,6 +52,9 @@ NEAR_BOUND = 0.01
 # Weights by count stop at e^600, so that a coefficient is finite; no gradient survives such a one either.
 LARGEST = 600.0
 
+# How far single precision, in which trainers exponentiate sums of logs, is off in the logs.
+ROUNDED = 1e-5
+
 _ONE = np.ones(1)
 _LIMITS = Limits()
 
@@ -433,7 +436,8 @@ def compare_weights(
 
     Notes
     -----
-    Draws with a NaN or +inf log-ratio, or with a used weight that is NaN or +inf, are left out and counted.
+    * Draws with a NaN or +inf log-ratio, or with a used weight that is NaN or +inf, are left out and counted.
+    * A used weight within 1e-5 of w, relatively, is w, which was rounded: `Step.fraction_modified`.
 
     Examples
     --------
@@ -450,6 +454,8 @@ def compare_weights(
     if used.shape != ratios.shape:
         msg = f"log_used must have log_w's shape {ratios.shape}, got {used.shape}"
         raise ValueError(msg)
+    with np.errstate(invalid="ignore"):  # -inf of both
+        used = np.where(np.abs(used - ratios) < ROUNDED, ratios, used)
     draws = Draws.of(np.where(used < inf, ratios, np.nan), advantage, where)
     found = Found(used[draws.used])
     return step_of(Batch(draws, found, limits), found, "count", level)

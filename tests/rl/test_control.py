@@ -1091,6 +1091,8 @@ def test_weights_of_others_are_diagnosed_as_ones_own(rng):
     assert rl.compare_weights(bad, used, advantage).n_nonfinite == 2
     assert rl.compare_weights(bad, used, advantage, where=there).n_nonfinite == 1
     np.testing.assert_array_equal(rl.compare_weights(bad, used).weights[[3, 5]], 0.0)
+    single = np.minimum(log_w, np.log(1.5)).astype(np.float32)  # rounded is not modified
+    assert rl.compare_weights(log_w, single).fraction_modified == np.mean(log_w > np.log(1.5))
     masked = rl.compare_weights(log_w, np.where(there, log_w, -np.inf))
     assert masked.fraction_zero == 1 / 200
     with pytest.raises(ValueError, match=r"log_used must have log_w's shape \(200,\), got \(3,\)"):
