@@ -42,7 +42,6 @@ class _Lines(SphinxDirective):
 
 
 # Modules whose dependencies may be mocked: they are read, not imported.
-MOCKED = ("isdiag.torch", "isdiag.jax", "isdiag.trl", "isdiag.verl")
 
 
 class API(_Lines):

@@ -55,6 +55,8 @@ def each_function_has_its_result(x: NDArray[np.float64]) -> None:
 def off_policy_learning(x: NDArray[np.float64]) -> None:
     controller = rl.GammaController(rl.Power(0.4), rl.Diagnosed())
     assert_type(controller.step(x, x), rl.Step)
+    assert_type(controller.history.logged(), list[tuple[int, dict[str, float]]])
+    assert_type(rl.compare_weights(x, x), rl.Step)
     assert_type(controller.gamma, float)
     assert_type(
         rl.take_step(x, reshape=rl.SFT(), schedule=rl.Fixed(), state=rl.State(0.3)), tuple[rl.State, rl.Step]
