@@ -81,15 +81,15 @@ class _Part(NamedTuple):
             sampler = torch.where(sampler.isnan(), old, sampler)  # of these tokens vLLM knew none
         return cls(log_pi, old, sampler, inputs["advantages"], mask)
 
-    def columns(self, row: int) -> Tensor:
-        """What a diagnosis needs of each token, the mask last; `row` is the number of the first answer."""
-        wide = torch.float32 if self.log_pi.device.type == "mps" else torch.float64  # MPS has no double
-        count = self.mask.shape[0]
-        rows = torch.arange(row, row + count, device=self.mask.device)[:, None]
-        advantage = self.advantage.reshape(count, -1)
+    def on_host(self) -> list[Floats]:
+        """What a diagnosis needs of the tokens that count, the number of the answer last."""
+        mask = self.mask.cpu().numpy()
+        count = len(mask)
         sampler = self.old if self.sampler is None else self.sampler
-        columns = (self.log_pi.detach(), self.old, sampler, advantage, rows, self.mask)
-        return torch.stack([each.to(wide).expand(self.mask.shape).reshape(-1) for each in columns])
+        columns = (self.log_pi.detach(), self.old, sampler, self.advantage.reshape(count, -1))
+        wide = [each.cpu().double().numpy() for each in columns]
+        wide.append(np.arange(count, dtype=np.float64)[:, None])
+        return [np.broadcast_to(each, mask.shape)[mask] for each in wide]
 
 
 class ISDiagMixin:
@@ -204,7 +204,7 @@ class ISDiagMixin:
     def _close(self) -> None:
         """Diagnose the window, joined over ranks, and log."""
         known = self._window[0].sampler is not None
-        joined = _joined(self._window, self.accelerator.num_processes)
+        joined = _joined(self._window, self.accelerator)
         self._window.clear()
         pi, old, sampler, advantage, row = joined
         tokens = Tokens.of(pi, sampler, None, advantage, row)
@@ -346,16 +346,19 @@ def _check_version(version: str) -> None:
         raise ImportError(msg)
 
 
-def _joined(window: list[_Part], world: int) -> Floats:
-    """The columns of a window, of all ranks, at the tokens that count: one transfer to the CPU."""
-    starts = np.cumsum([0, *(len(part.mask) for part in window)])
-    columns = torch.cat([part.columns(int(row)) for part, row in zip(window, starts, strict=False)], dim=1)
-    group = None
-    if world > 1:
-        group = distributed.group.WORLD
-        columns[4] = columns[4] * world + distributed.get_rank()  # answers of two ranks differ
-    found = gather(columns, group).columns.cpu().numpy().astype(np.float64, copy=False)
-    return found[:-1, found[-1] > 0.0]
+def _joined(window: list[_Part], accelerator: Any) -> Floats:
+    """What `_Part.on_host` has of a window and of all ranks, answers numbered throughout."""
+    parts = [np.stack(part.on_host()) for part in window]
+    first = 0
+    for part, of_window in zip(parts, window, strict=True):
+        part[-1] += first
+        first += len(of_window.mask)
+    columns = np.concatenate(parts, axis=1)
+    if accelerator.num_processes == 1:
+        return columns
+    columns[-1] = columns[-1] * accelerator.num_processes + accelerator.process_index
+    there = torch.from_numpy(columns).to(accelerator.device)
+    return gather(there, distributed.group.WORLD).columns.cpu().numpy()
 
 
 def _weighed(tokens: Tokens, preset: Preset, prefix: str) -> dict[str, float]:
