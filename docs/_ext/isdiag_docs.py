@@ -41,9 +41,6 @@ class _Lines(SphinxDirective):
         return container.children
 
 
-# Modules whose dependencies may be mocked: they are read, not imported.
-
-
 class API(_Lines):
     """Documents names of a module, one a line."""
 
