@@ -6,7 +6,8 @@ import numpy as np
 
 import isdiag
 from isdiag import _kernels
-from isdiag._core import parts
+from isdiag._core import leave_one_out, parts, tails
+from isdiag._core.boundary import rows_of
 from isdiag.rl import GammaController
 
 
@@ -22,6 +23,11 @@ def warmup() -> str | None:
     isdiag.ess(log_w, kind="perplexity")
     isdiag.gpd_fit(np.exp(log_w))
     isdiag.gpd_fit(np.exp(log_w), weights=np.exp(log_w))
+    isdiag.relative_efficiency(log_w)
+    isdiag.relative_efficiency(log_w[:10])  # all of its lags at once
+    rows = rows_of(log_w, -1, None)
+    leave_one_out.leave_one_out(rows, tails.lengths_of(rows), rows.values.copy())
+    leave_one_out.predictive(rows.values, rows.values)
     for method in ("systematic", "residual", "multinomial"):
         isdiag.resample(log_w, method=method)
     isdiag.next_gamma(log_w, log_weights=log_w)

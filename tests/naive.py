@@ -64,6 +64,15 @@ def psis(log_w, m):
     return x - logsumexp(x), k
 
 
+def leave_one_out(log_lik, m):
+    """Log predictive densities without the observation and with it, and how draws move the former."""
+    x = np.asarray(log_lik, float)
+    log_weights, k = psis(-x, m)
+    elpd = logsumexp(log_weights + x)
+    influence = np.exp(log_weights) * np.expm1(x - elpd)
+    return {"khat": k, "elpd": elpd, "lppd": logsumexp(x) - np.log(x.size), "influence": influence}
+
+
 def khat(log_w, m, gamma=1.0):
     return psis(gamma * np.asarray(log_w), m)[1]
 

@@ -63,7 +63,8 @@ class Parts:
         _kernels.measuring_tails(self.survey_row)(*arguments)
 
     def psis_rows(self, *arguments: Any) -> None:
-        _kernels.smoothing(self.survey_row, self.body_sums, self.write_tempered)(*arguments)
+        smooth_row = _kernels.smoothing_row(self.survey_row, self.body_sums, self.write_tempered)
+        _kernels.smoothing(smooth_row)(*arguments)
 
     def temper_rows(self, *arguments: Any) -> None:
         _kernels.tempering(self.extent_of, self.power_sums, self.write_tempered)(*arguments)

@@ -175,6 +175,13 @@ def with_prior(k, m):
 
 
 @inner
+def std_error_of_k(weights, k, m, prior):
+    """Standard error of the k of a fit to m excesses, by what that leaves along its grid."""
+    shrink = m / (m + PRIOR_DRAWS) if prior else 1.0
+    return shrink * math.sqrt(_posterior_variance(weights, k, m))
+
+
+@inner
 def smoothed_tail(k, sigma, base, out):
     """Logs of exp(base) + the quantiles of a generalised Pareto law at (i + 1/2) / m, at most 0.
 
@@ -216,15 +223,10 @@ def gpd_fit_rows(rows, n, prior, k, sigma, k_std_error):
         if not fitted:
             k[r] = np.inf
             continue
-        size = grid_size(m)
-        variance = _posterior_variance(ws.log_lik[:size], ws.k[:size], m)
-        shrink = 1.0
-        if prior:
-            shape = with_prior(shape, m)
-            shrink = m / (m + PRIOR_DRAWS)
-        k[r] = shape
+        k[r] = with_prior(shape, m) if prior else shape
         sigma[r] = scale
-        k_std_error[r] = shrink * math.sqrt(variance)
+        size = grid_size(m)
+        k_std_error[r] = std_error_of_k(ws.log_lik[:size], ws.k[:size], m, prior)
 
 
 @inner
@@ -283,8 +285,5 @@ def weighted_gpd_row(x, weights, prior):
     sigma = largest * (-shape / theta_hat if theta_hat != 0.0 else mean)
     if not (abs(shape) < np.inf and abs(sigma) < np.inf):
         return np.inf, np.nan, np.nan
-    std_error = math.sqrt(_posterior_variance(log_lik[:size], k[:size], m))
-    if prior:
-        shape = with_prior(shape, m)
-        std_error *= m / (m + PRIOR_DRAWS)
-    return shape, sigma, std_error
+    std_error = std_error_of_k(log_lik[:size], k[:size], m, prior)
+    return with_prior(shape, m) if prior else shape, sigma, std_error

@@ -123,25 +123,32 @@ def place_tail(ws, smoothed, base, out):
         out[ws.index[i]] = base + ws.x[i]
 
 
-def smoothing(survey_row, body_sums, write_tempered):
+def smoothing_row(survey_row, body_sums, write_tempered):
+    def smooth_row(ws, row, n, length, gamma, out, record, eps, normalize):
+        """Smooth w^gamma; fill a record of `SMOOTHED`. In place if row is out: one is read, then written."""
+        survey = survey_row(ws, row, length)
+        smoothed = smooth_tail(ws, row, survey, n, length, gamma, record, eps)
+        if survey.presence != OK or gamma != gamma:
+            fill(out, -np.inf if survey.presence == NO_WEIGHT else np.nan)
+            return
+        s1 = s2 = float(survey.n_finite)
+        if gamma > 0.0:
+            s1, s2 = body_sums(row, survey.high, gamma, smoothed.top, smoothed.below, ws.e)
+        origin, log_total = finish_smoothing(ws, survey, gamma, smoothed, s1, s2, record, normalize)
+        write_tempered(row, origin, gamma, log_total, out)
+        place_tail(ws, smoothed, gamma * (survey.high - origin) - log_total, out)
+
+    return smooth_row
+
+
+def smoothing(smooth_row):
     def psis_rows(rows, n, length, gamma, out, found, eps, normalize):
-        """Smooth w^gamma; a row of `SMOOTHED` each. In place if rows is out: one is read, then written."""
         ws = new_workspace(rows.shape[1], length)
         for r in range(rows.shape[0]):
-            row, g = rows[r], gamma[r]
-            survey = survey_row(ws, row, length[r])
-            smoothed = smooth_tail(ws, row, survey, n[r], length[r], g, found[r], eps)
-            if survey.presence != OK or g != g:
-                fill(out[r], -np.inf if survey.presence == NO_WEIGHT else np.nan)
-                continue
-            s1 = s2 = float(survey.n_finite)
-            if g > 0.0:
-                s1, s2 = body_sums(row, survey.high, g, smoothed.top, smoothed.below, ws.e)
-            origin, log_total = finish_smoothing(ws, survey, g, smoothed, s1, s2, found[r], normalize)
-            write_tempered(row, origin, g, log_total, out[r])
-            place_tail(ws, smoothed, g * (survey.high - origin) - log_total, out[r])
+            smooth_row(ws, rows[r], n[r], length[r], gamma[r], out[r], found[r], eps, normalize)
 
     return psis_rows
 
 
-psis_rows = entry(smoothing(survey_row, body_sums, write_tempered))
+smooth_row = inner(smoothing_row(survey_row, body_sums, write_tempered))
+psis_rows = entry(smoothing(smooth_row))

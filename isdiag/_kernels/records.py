@@ -24,4 +24,5 @@ def _record(floats, ints="", codes=""):
 
 SELECTION = _record("gamma gamma_psis gamma_ess khat khat_tempered ess ess_ratio", "n", "limited_by status")
 SMOOTHED = _record("khat ess", "tail_length n", "status")
+LEFT_OUT = _record("elpd lppd error khat khat_std_error ess", "tail_length n", "status")
 SUMMED = _record("ess log_total variance", "n_finite", "status")

@@ -80,6 +80,13 @@ def _powers_of_y(powers):
     return terms
 
 
+def _product(builder, x, y):
+    return [builder.fmul(x, y, flags=["contract"])]
+
+
+_product.count = 1
+
+
 def _to_the_fourth(builder, x, y):
     """x, y, x^2, x y, y^2, x^3, x^2 y, x y^2, y^3, x^4, x^3 y, x^2 y^2, x y^3, y^4."""
 
@@ -97,6 +104,7 @@ LANES = 32  # excesses and blocks are padded with zeros to a multiple
 GRID_LANES = 8  # the grid of a fit is padded to a multiple
 ORDER = 6  # of the series that the search for an ESS goes by
 MOMENTS = 2 * (ORDER + 1)
+product_sum = _lane_sums(LANES, _product)
 pair_sums = _lane_sums(LANES, _powers_of_y(1))
 grid_sums = _lane_sums(GRID_LANES, _powers_of_y(1))
 fourth_sums = _lane_sums(8, _to_the_fourth)

@@ -36,6 +36,8 @@ def naive(chains):
 
 
 CASES = [(c, n, rho) for c in (1, 2, 5) for n in (4, 5, 7, 8, 51, 200) for rho in (-0.9, 0.0, 0.7, 0.99)]
+# Whose sequences end at each number of lags that is tried: within 8, 32, 128, and beyond.
+CASES += [(4, 700, rho) for rho in (0.5, 0.9, 0.98, 0.999)]
 
 
 def test_it_is_what_the_sums_say(rng):

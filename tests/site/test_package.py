@@ -88,7 +88,7 @@ CORE = (
     ("intervals",),
     ("weights",),
     ("result", "statuses", "units", "value_sums"),
-    ("tails", "selection", "caution", "steps", "resampling", "mixture"),
+    ("tails", "selection", "caution", "steps", "resampling", "mixture", "leave_one_out"),
     ("moment_matching",),
     ("moments", "variance_test"),
     ("estimate", "quantiles"),
@@ -127,7 +127,7 @@ def test_kernels_import_only_downwards():
 
 
 # Of intrinsics, and a Python twin of one.
-MAKERS = {"load", "splat", "_lane_sums", "_powers_of_y", "_to_the_fourth", "_one_by_one"}
+MAKERS = {"load", "splat", "_lane_sums", "_powers_of_y", "_product", "_to_the_fourth", "_one_by_one"}
 
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
@@ -275,6 +275,9 @@ def test_warmup_leaves_nothing_to_compile_and_what_is_loaded_has_the_same_bits(c
         "parts.LONG = 1; isdiag.select_gamma(x, workers=2); isdiag.select_gamma(x[0], k_max=1e-3)\n"
         "isdiag.diagnose(x, h, rule='refit'); isdiag.snis(x, x, smooth='truncate'); isdiag.psis(x)\n"
         "s = isdiag.Summary.of(x, x, n_max=100); s.merge(s).diagnose(rule='refit', tail_length=10)\n"
+        "from isdiag._core import leave_one_out as loo, tails; from isdiag._core.boundary import rows_of\n"
+        "rows = rows_of(x, -1, None); loo.leave_one_out(rows, tails.lengths_of(rows), x.copy())\n"
+        "loo.predictive(x, x); isdiag.relative_efficiency(x); isdiag.relative_efficiency(x[:, :9])\n"
         "from importlib import import_module as load; homes = {*_kernels._HOME.values()}\n"
         "found = [v for home in homes for v in vars(load('isdiag._kernels.' + home)).values()]\n"
         "entries = {v for v in found if hasattr(v, 'stats') and v.stats.cache_path}\n"
