@@ -35,7 +35,7 @@ myst_heading_anchors = 4
 # Names in single backticks in docstrings are objects where there is one.
 default_role = "autolink"
 autodoc_typehints = "none"  # the docstrings say it in words
-_OPTIONAL = ("torch", "jax", "pyarrow", "dask", "ray")
+_OPTIONAL = ("torch", "jax", "xarray", "arviz_base", "arviz_stats", "pyarrow", "dask", "ray")
 autodoc_mock_imports = [name for name in _OPTIONAL if importlib.util.find_spec(name) is None]
 autosummary_generate = False
 numpydoc_show_class_members = False

@@ -11,7 +11,8 @@ import pytest
 import isdiag
 from tests import registry
 
-GOLDEN = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden"
 
 
 def golden_cases():

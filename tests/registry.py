@@ -487,6 +487,7 @@ EVERY_OBJECTIVE = tuple(instance for tried in OBJECTIVES for instance in tried.i
 # Modules that need a package, which may be missing.
 ADAPTERS = {
     "isdiag.arrow": "pyarrow",
+    "isdiag.arviz": "arviz_base",
     "isdiag.dask": "dask",
     "isdiag.jax": "jax",
     "isdiag.plots": "matplotlib",
@@ -515,6 +516,7 @@ OTHERS = {
         "training_run",
         "weight_concentration",
     },
+    "isdiag.arviz": {"Accessor", "LeaveOneOut", "backend", "loo", "use"},
     "isdiag.jax": {"GammaSelection", "LossAux", "is_reshape_loss", "select_gamma", "summary"},
     "isdiag.torch": {
         "Gathered",

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 REGISTRY = ROOT / "tests" / "registry.py"
 sys.path.insert(0, str(ROOT))
 registry = import_module("tests.registry")
+# Whose libraries may be mocked.
 
 
 class _Lines(SphinxDirective):
@@ -58,7 +59,8 @@ class API(_Lines):
         lines = [f".. currentmodule:: {home}", "", ".. autosummary::", "   :nosignatures:", ""]
         lines += [f"   {name}" for name in names if kinds[name] != "data"] + [""]
         for name, kind in kinds.items():
-            lines += [*(_values(name, module) if kind == "data" else _directive(name, kind)), ""]
+            values = kind == "data" and module is not None
+            lines += [*(_values(name, module) if values else _directive(name, kind)), ""]
         return lines
 
 
@@ -68,8 +70,9 @@ def _kind(home: str, name: str, module: object) -> str:
         place = ROOT / home.replace(".", "/")
         pages = place.glob("*.py") if place.is_dir() else [place.with_suffix(".py")]
         trees = [ast.parse(page.read_text()) for page in pages]
-        (node,) = (n for tree in trees for n in tree.body if getattr(n, "name", None) == name)
-        return "class" if isinstance(node, ast.ClassDef) else "function"
+        for node in (n for tree in trees for n in tree.body if getattr(n, "name", None) == name):
+            return "class" if isinstance(node, ast.ClassDef) else "function"
+        return "data"
     value = getattr(module, name)
     if inspect.isclass(value):
         return "exception" if issubclass(value, BaseException) else "class"

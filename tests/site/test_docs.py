@@ -17,9 +17,10 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 @each_page
 def test_examples(page):
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    for module in ("torch", "jax", "pandas", "polars", "xarray"):
+    needed = {name: name for name in ("torch", "jax", "pandas", "polars", "xarray")}
+    for module, package in (needed | {"isdiag.arviz": "arviz_base"}).items():
         if any(f"import {module}\n" in block for block in blocks):
-            optional(module)
+            optional(package)
     if any("import plots\n" in block for block in blocks):
         optional("matplotlib").use("Agg")
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
