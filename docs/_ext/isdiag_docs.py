@@ -25,7 +25,6 @@ ROOT = Path(__file__).parents[2]
 REGISTRY = ROOT / "tests" / "registry.py"
 sys.path.insert(0, str(ROOT))
 registry = import_module("tests.registry")
-# Whose libraries may be mocked.
 
 
 class _Lines(SphinxDirective):
