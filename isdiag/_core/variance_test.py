@@ -34,7 +34,8 @@ def _signed_root(row: Floats, length: int, gamma: float) -> tuple[float, float]:
     from scipy.optimize import minimize_scalar  # noqa: PLC0415
 
     size = min(length, int(np.count_nonzero(row > -np.inf)))
-    top: Floats = np.sort(row)[-size - 1 :]
+    first = max(row.size - size - 1, 0)
+    top: Floats = np.sort(np.partition(row, first)[first:])
     with np.errstate(over="ignore"):  # a product beyond float64 is its largest: differences stay numbers
         below: Floats = np.maximum(gamma * (top - top[-1]), -np.finfo(np.float64).max)
     cutoff = below[0] if size < row.size else -np.inf
