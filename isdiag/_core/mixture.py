@@ -18,9 +18,12 @@ def log_weights(rows: Rows, log_proposals: Any, counts: Any) -> tuple[Floats, Co
     if share.ndim != 1 or not share.sum() > 0.0:
         msg = f"counts must be a vector of numbers >= 0 that are not all 0, got {counts!r}"
         raise ValueError(msg)
-    if not hasattr(log_proposals, "__len__") or len(log_proposals) != share.size:
-        found = len(log_proposals) if hasattr(log_proposals, "__len__") else repr(log_proposals)
-        msg = f"log_proposals must hold {share.size} arrays, as many as counts; got {found}"
+    try:
+        held: Any = len(log_proposals)
+    except TypeError:  # numbers have no length, and arrays of no axes one that they do not tell
+        held = repr(log_proposals)
+    if held != share.size:
+        msg = f"log_proposals must hold {share.size} arrays, as many as counts; got {held}"
         raise ValueError(msg)
     used = np.flatnonzero(share)
     densities = [rows.beside(log_proposals[k], f"log_proposals[{k}]", "log_target")[0] for k in used.tolist()]

@@ -449,7 +449,8 @@ class Smoothing:
         for r, row in enumerate(state.rows):
             passes = _Passes(row, state.held)
             smoothed = _RowSmoothing(passes.tail[0], -np.inf if row.extent.presence == NO_WEIGHT else np.nan)
-            kernel = _kernels.smoothing(passes.survey_row, passes.body_sums, smoothed.write_tempered)
+            of_passes = passes.survey_row, passes.body_sums, smoothed.write_tempered
+            kernel = _kernels.smoothing(_kernels.smoothing_row(*of_passes))
             out = np.empty_like(passes.tail)
             by_row = (state.n[r : r + 1], lengths[r : r + 1], gamma, out, found)
             with np.errstate(all="ignore"):

@@ -357,7 +357,7 @@ class History(Mapping[str, list[float]]):
         >>> _ = controller.step([0.1, -0.2, 0.3]), controller.step([0.0, 0.0, 0.0])
         >>> for step, metrics in controller.history.logged():  # wandb.log(metrics, step=step)
         ...     print(step, round(metrics["isdiag/ess_ratio_raw"], 3), "isdiag/pareto_k" in metrics)
-        1 0.96 False
+        1 0.962 False
         2 1.0 False
         """
         first = self._last - len(self._steps) + 1

@@ -260,6 +260,14 @@ def test_densities_of_zero_in_a_mixture():
     np.testing.assert_array_equal(never_looked_at, [0.0, 1.0])
 
 
+@pytest.mark.parametrize("given", [np.array("x"), 5.0, None, [[0.0, 1.0]]], ids=str)
+def test_proposals_that_are_not_as_many_as_counts(given):
+    with pytest.raises(
+        ValueError, match=r"log_proposals must hold 2 arrays, as many as counts; got (array|5|None|1)"
+    ):
+        isdiag.mixture_log_weights([0.0, 1.0], given, [3, 1])
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_row_of_a_mixture_that_is_not_finite(rng, bad):
     log_target, log_proposals = rng.normal(size=(2, 30)), rng.normal(size=(2, 2, 30))

@@ -360,6 +360,20 @@ def of_take_step(rng):
     return case
 
 
+def of_compare_weights(rng):
+    n = size(rng)
+    x = one_row(rng, n)
+    used = np.minimum(x, rng.normal()) if rng.random() < 0.7 else one_row(rng, n)
+    options = {"where": rng.random(n) < 0.8} if rng.random() < 0.3 else {}
+    advantage = 1.0 if rng.random() < 0.3 else rng.standard_normal(n)
+    case = Case("isdiag.rl.compare_weights", [x, used, advantage], options)
+    if rng.random() < 0.1:
+        name = ("limits", "level", "where")[rng.integers(3)]
+        options[name] = ODD[rng.integers(len(ODD))]
+        case.odd.add(name)
+    return case
+
+
 # What tests/naive.py has a twin of, and the options that the twin knows.
 TWINS = {
     "ess": ("gamma",),
@@ -394,7 +408,7 @@ MAKERS += [
     for module in ("isdiag", "isdiag.lognormal", "isdiag.printed", "isdiag.rl.presets")
     for name, signature in HELPERS[module].items()
 ]
-MAKERS += [of_log_ratio, of_take_step]
+MAKERS += [of_log_ratio, of_take_step, of_compare_weights]
 
 
 def case(seed, number):
