@@ -1,0 +1,66 @@
+"""Numbers that README and docs quote are those of docs/results."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+
+
+def table(text):
+    """Cells of every row of the tables in a page."""
+    rows = (line.strip().strip("|").split("|") for line in text.splitlines() if line.startswith("|"))
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+SHAPES = ("1000", "10000", "1000000", "4000 x 1000", "4000 x 10000")
+PEERS = {
+    "PSIS: arviz-stats 0.8": ("psis", "arviz-stats"),
+    "PSIS: arviz 0.23": ("psis", "arviz"),
+    "gamma: particles 0.3": ("select_gamma", "particles"),
+    "gamma: blackjax 1.7, x64": ("select_gamma", "blackjax"),
+}
+
+
+def test_readmes_table_of_times():
+    rows = table((RESULTS / "performance_table.md").read_text())
+    measured = {tuple(row[:3]): row[5] for row in rows if len(row) > 5}
+    quoted = {row[0]: row[1:] for row in table((ROOT / "README.md").read_text()) if row[0] in PEERS}
+    assert set(quoted) == set(PEERS)
+    for name, (operation, peer) in PEERS.items():
+        for shape, said in zip(SHAPES, quoted[name], strict=True):
+            exact = measured[operation, shape, peer]
+            assert said == "" if exact == "-" else float(said) == float(f"{float(exact):.2g}"), name
+
+
+QUOTED = {
+    "`snis`, `confidence_interval`": ("SNIS", "all"),
+    "... twelve scenarios made last, looked at once": ("SNIS", "intervals, last"),
+    "... seven scenarios put aside": ("SNIS", "intervals, held out"),
+    '`snis(smooth="truncate")`': ("truncated IS", "all"),
+    '`snis(smooth="psis")`': ("PSIS", "all"),
+    '`select_gamma(rule="mse")`': ("mse", "all"),
+    'Student\'s t (`method="delta"`)': ("delta", "all"),
+}
+
+
+def test_what_which_rule_says_of_intervals():
+    rows = table((RESULTS / "accuracy_table.md").read_text())
+    studied = {tuple(row[:2]): row[2:6] for row in rows if len(row) == 7}
+    said = {row[0]: row[1:] for row in table((ROOT / "docs/explanation/which_rule.md").read_text())}
+    for name, key in QUOTED.items():
+        for quoted, exact in zip(said[name], studied[key], strict=True):
+            coverage, length = re.match(r"([\d.]+) at ([\d.]+)", quoted).groups()
+            assert [coverage, length] == exact.split(", ")[:2], name
+    last = studied["SNIS", "intervals, last"][3].split(", ")[0]
+    assert f"covered {last} below khat 0.7" in " ".join((ROOT / "README.md").read_text().split())
+
+
+def test_what_which_rule_says_of_estimates():
+    studied = table((RESULTS / "accuracy_table.md").read_text())
+    groups = re.findall(r"([\w, ]+): worst", " | ".join(studied[0]))
+    said = {row[0]: row[1:] for row in table((ROOT / "docs/explanation/which_rule.md").read_text())}
+    for row in studied[2:11]:
+        for at, group in ((0, "all"), (2, "fresh")):
+            place = 1 + 2 * [each.strip() for each in groups].index(group)
+            assert said[row[0]][at : at + 2] == row[place : place + 2]
