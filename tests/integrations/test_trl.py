@@ -203,7 +203,11 @@ def test_ranks_and_micro_batches_are_one_batch(tmp_path):
         )
         for rank in range(2)
     ]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    try:
+        assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
     whole = json.loads((tmp_path / "one").read_text())
     parts = json.loads((tmp_path / "two").read_text())
     assert whole.keys() == parts.keys()
