@@ -232,7 +232,7 @@ def estimate(
         if normalize:
             influence = np.empty((count, found.estimate.shape[1], draws))
             _kernels.influence_rows(relative, given.values, influence)
-            influence = _spread(given, influence)
+            influence = given.spread(influence)
             value = found.estimate
             mean_error = moments.log_mean(found, rows.n)[1]
         else:
@@ -243,7 +243,7 @@ def estimate(
             total = relative.sum(axis=1)
             share = (relative / total[:, None])[:, None, :]
             cube = _by_component(given.values, count, draws)
-            products = share * _place(given, np.where(share > 0.0, cube, 0.0))
+            products = share * given.place(np.where(share > 0.0, cube, 0.0))
             per_draw = units.scaled(products, (np.log(total) + top[:, 0] + origin)[:, None, None])
             value = per_draw.sum(axis=2) / rows.n[:, None]
             influence = np.where(kept, per_draw - value[:, :, None], 0.0) / n
@@ -277,16 +277,6 @@ def _by_component(h: Values, count: int, draws: int) -> Floats:
     """`Rows.trailing` values as (rows, d, draws)."""
     d = h.shape[1] // draws
     return h.reshape(count, draws, d).transpose(0, 2, 1).astype(np.float64, copy=False)
-
-
-def _spread(given: units.Standard, x: Floats) -> Floats:
-    """A distance, (rows, d, draws), in the units of h."""
-    return units.times_power_of_two(x, given.exponent[:, :, None]) if given.exponent.any() else x
-
-
-def _place(given: units.Standard, x: Floats) -> Floats:
-    """A value, (rows, d, draws), in the units and from the origin of h."""
-    return given.origin[:, :, None] + _spread(given, x)
 
 
 def _by_cluster(

@@ -184,17 +184,14 @@ def tail_fit(
     """
     row = one_row(log_w)
     fit = psis(row, r_eff=r_eff, tail_length=tail_length)
-    ordered = np.sort(row)[::-1]
-    ordered = ordered[ordered > -inf]
     n, m = row.size, int(fit.tail_length)
     labels = "weight, in units of the mean weight", "share of draws with a larger weight"
     if fit.status in (Status.NO_WEIGHT, Status.NOT_FINITE):
         return axes_of(ax, f"No tail to draw ({fit.status})", *labels)
-    largest = ordered[0]
-    unit = largest + np.log(np.exp(ordered - largest).sum()) - np.log(n)
+    log_shares = np.sort(temper(row[row > -inf]))[::-1]
     with np.errstate(under="ignore"):
-        weights = np.exp(ordered - unit)
-    ranks = drawn(ordered.size)
+        weights = n * np.exp(log_shares)
+    ranks = drawn(weights.size)
     word = bands.band_of(fit.khat).word
     found = None
     title = f"khat {fit.khat:.2f}: {word} ({fit.status})"
