@@ -26,6 +26,7 @@ extensions = [
     "sphinx_copybutton",
     "isdiag_docs",
     "mathml",
+    "accessible",
 ]
 exclude_patterns = ["_build", "_ext", "_static"]
 
