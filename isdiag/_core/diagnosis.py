@@ -258,7 +258,7 @@ class Diagnosis(Drawn, Tail, Result):
         lines = _lines(records[0])
         if self.estimate is not None:
             lines[4:4] = _estimate_lines("mean of h", self.estimate)
-        if self.estimate_tempered is not None:
+        if self.estimate_tempered is not None and self.gamma != 1:
             lines += _estimate_lines("mean at gamma", self.estimate_tempered, " (another target's)")
         if isinstance(self.selection, AccurateSelection):
             found = self.selection
