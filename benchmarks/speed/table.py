@@ -178,7 +178,7 @@ def report(quick: bool) -> Iterator[str]:
     rounds = QUICK_ROUNDS if quick else ROUNDS
     command = "python benchmarks/speed/table.py" + (" --quick" if quick else "")
     versions = ", ".join([f"Python {platform.python_version()}", *map(version_of, PACKAGES)])
-    yield "# Performance"
+    yield "# All timings"
     yield ""
     yield f"{cpu_model()}, {cores()} cores; {versions}; `{command}`."
     yield ""

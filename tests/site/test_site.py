@@ -26,6 +26,11 @@ def test_every_page_is_in_a_table_of_contents():
     assert {page.resolve() for page in PAGES} == {page.resolve() for page in listed}
 
 
+def test_titles_occur_once():
+    titles = [text.split("\n", 1)[0] for text in (page.read_text() for page in PAGES) if text.startswith("# ")]
+    assert len(titles) == len(set(titles))
+
+
 def anchors(page):
     """Anchors of a page's headings, as GitHub and MyST make them."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
