@@ -27,6 +27,7 @@ extensions = [
     "isdiag_docs",
     "mathml",
     "accessible",
+    "folded",
 ]
 exclude_patterns = ["_build", "_ext", "_static"]
 
@@ -36,7 +37,16 @@ myst_heading_anchors = 4
 # Names in single backticks in docstrings are objects where there is one.
 default_role = "autolink"
 autodoc_typehints = "none"  # the docstrings say it in words
-_OPTIONAL = ("torch", "jax", "xarray", "arviz_base", "arviz_stats", "pyarrow", "dask", "ray")
+_OPTIONAL = (
+    "torch",
+    "jax",
+    "xarray",
+    "arviz_base",
+    "arviz_stats",
+    "pyarrow",
+    "dask",
+    "ray",
+)
 autodoc_mock_imports = [name for name in _OPTIONAL if importlib.util.find_spec(name) is None]
 autosummary_generate = False
 numpydoc_show_class_members = False

@@ -1,7 +1,7 @@
 """Mends pages where docutils or the theme leave out what screen readers and keyboards need.
 
-Found with axe: headings without a level, landmarks without a name, boxes that scroll and cannot be reached by the
-keyboard, empty cells of tables' heads, and roles of citations that are deprecated.
+Found with axe: headings without a level, landmarks without a name, boxes that scroll and cannot
+be reached by the keyboard, empty cells in the heads of tables, deprecated roles of citations.
 """
 
 from pathlib import Path

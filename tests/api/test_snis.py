@@ -114,7 +114,7 @@ def test_diagnose_estimates_at_both_gammas(rng):
     assert "emper" not in estimates
     assert "target" in step
     assert diagnosis.to_dict()["estimate"]["estimate"][0] == first.estimate
-    assert "another target" not in str(isdiag.diagnose(0.1 * log_w[0], h[0]))  # gamma is 1: it is the same one
+    assert "another target" not in str(isdiag.diagnose(0.1 * log_w[0], h[0]))  # gamma is 1
 
 
 # ------------------------------------------------------------------- how much is known of the error
