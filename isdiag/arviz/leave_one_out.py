@@ -97,7 +97,9 @@ class LeaveOneOut(_ELPDData):
 
     def __str__(self) -> str:
         """As ArviZ prints it, and the Monte Carlo standard error."""
-        known = f"{self.mcse:.2f}" if self.mcse == self.mcse else "unknown: khat of some is too high"
+        moved = self.pareto_k is not None and bool((self.pareto_k <= self.good_k).all())
+        why = "of draws that were moved since" if moved else "khat of some is too high"
+        known = f"{self.mcse:.2f}" if self.mcse == self.mcse else f"unknown: {why}"
         return f"{super().__str__().rstrip()}\n\nMonte Carlo SE of {self.scale} score: {known}\n"
 
 

@@ -23,7 +23,7 @@ PANELS = 7
 
 
 def training_run(
-    history: Mapping[str, Sequence[float]],
+    history: Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]],
     *,
     ess_min: float = 0.8,
     k_max: float = GOOD_KHAT,
@@ -33,9 +33,9 @@ def training_run(
 
     Parameters
     ----------
-    history : mapping of str to sequence of float
+    history : mapping of str to sequence of float, or sequence of mappings of str to float
         Metrics by name, one number a step: `isdiag.rl.GammaController.history`, or columns of a log that go
-        by these names.
+        by these names. Or the metrics of each step, as losses return them.
     ess_min : float, default 0.8
         The limit of ESS / n, of the controller.
     k_max : float, default 0.7
@@ -82,8 +82,14 @@ def training_run(
         msg = f"ax must hold {PANELS} axes, got {len(axes)}"
         raise ValueError(msg)
 
+    columns: Mapping[str, Sequence[float]] = (
+        history
+        if isinstance(history, Mapping)
+        else {name: [step[name] for step in history] for name in (history[0] if history else ())}
+    )
+
     def of(name: str) -> Floats:
-        return np.asarray(history[name], np.float64)
+        return np.asarray(columns[name], np.float64)
 
     steps = np.arange(of("gamma").size)
     _gamma(axes[0], steps, of("gamma"), of("gamma_batch"))

@@ -1,6 +1,7 @@
 """ArviZ with our kernels and without, leave-one-out against ArviZ's, accessors against the functions."""
 
 import copy
+import dataclasses
 import pickle
 import warnings
 
@@ -380,6 +381,10 @@ def test_moments_are_matched_by_arviz(regression, result, quiet):
     without, within = both(lambda: az.loo_moment_match(regression, result, **options))
     assert_close(within, without, atol=1e-8)
     assert within.pareto_k.max() < result.pareto_k.max()
+    # Errors are those of before the draws were moved: what was unknown then is not blamed on the new khat.
+    for khat, why in ((0.1, "of draws that were moved since"), (0.9, "khat of some is too high")):
+        after = dataclasses.replace(result, mcse=np.nan, pareto_k=xarray.full_like(result.pareto_k, khat))
+        assert f"unknown: {why}" in str(after)
 
 
 def test_a_result_can_be_copied_and_stored(result):

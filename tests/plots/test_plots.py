@@ -240,6 +240,10 @@ def test_training_run_is_the_history():
     assert titles[6] == f"alarms: {int(alarms)}"
     assert sum(len(each.get_positions()) for each in axes[6].collections) == alarms
     # A run that has not begun, and a step without a khat.
+    steps = [dict(zip(history, metrics, strict=True)) for metrics in zip(*history.values(), strict=True)]
+    for one, other in zip(plots.training_run(steps), axes, strict=True):
+        for drawn, expected in zip(one.lines, other.lines, strict=True):
+            np.testing.assert_array_equal(drawn.get_ydata(), expected.get_ydata())
     plots.training_run({name: [] for name in history})
     plots.training_run({name: [-np.inf, np.nan] for name in history})
     # What no axis can hold is at its edge.
