@@ -21,7 +21,7 @@ def test_examples(page):
     for module, package in (needed | {"isdiag.arviz": "arviz_base"}).items():
         if any(f"import {module}\n" in block for block in blocks):
             optional(package)
-    if any("import plots\n" in block for block in blocks):
+    if any(re.search(r"import (plots|pyplot)\b", block) for block in blocks):
         optional("matplotlib").use("Agg")
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     names = {}
