@@ -17,8 +17,8 @@ SHAPES = ("1000", "10000", "1000000", "4000 x 1000", "4000 x 10000")
 PEERS = {
     "PSIS: arviz-stats 0.8": ("psis", "arviz-stats"),
     "PSIS: arviz 0.23": ("psis", "arviz"),
-    "gamma: particles 0.3": ("select_gamma", "particles"),
-    "gamma: blackjax 1.7, x64": ("select_gamma", "blackjax"),
+    "gamma by ESS: particles 0.3": ("select_gamma", "particles"),
+    "gamma by ESS: blackjax 1.7, x64": ("select_gamma", "blackjax"),
 }
 
 
