@@ -32,6 +32,12 @@ def test_titles_occur_once():
     assert len(titles) == len(set(titles))
 
 
+@each_page
+def test_no_line_of_text_is_taken_for_a_comment(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert not re.findall(r"^%.*", text, re.MULTILINE)  # MyST leaves such lines out without a word
+
+
 def anchors(page):
     """Anchors of a page's headings, as GitHub and MyST make them."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
