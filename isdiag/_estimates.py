@@ -12,7 +12,7 @@ from isdiag._core.estimate import Estimate
 from isdiag._core.result import SNIS, Quantile, bare
 from isdiag._core.typing import Axis, Covariance, Dependence, Smoothing
 
-SMOOTHINGS = (False, True, "psis", "truncate")
+SMOOTHINGS = (False, True, "psis", "truncate", "auto")
 
 
 def snis(
@@ -40,9 +40,10 @@ def snis(
     gamma : float or array_like of the batch shape, default 1
         Exponent, >= 0. Below 1 the estimate is of the mean under the tempered target, which is another
         one; `bias` does not include that difference.
-    smooth : bool, "psis" or "truncate", default False
+    smooth : bool, "psis", "truncate" or "auto", default False
         Use the Pareto smoothed weights of ``w**gamma`` (True or "psis"), or cut them at
-        ``sqrt(n) * mean(w**gamma)`` (Ionides).
+        ``sqrt(n) * mean(w**gamma)`` (Ionides). "auto" smooths rows whose tail fits, and cuts those whose tail
+        cannot be fitted or does not look like its fit: `Status.POOR_TAIL_FIT`.
     normalize : bool, default True
         Divide by the sum of the weights. If False the estimate is ``mean(w**gamma * h)``, for which the
         log-weights must be those of normalised densities.
@@ -204,7 +205,7 @@ def estimate(
         Values at the draws. Where the weight is zero h is not looked at.
     gamma : float or array_like of the batch shape, default 1
         Exponent, >= 0. Below 1 the estimate is of the mean under the tempered target.
-    smooth : bool, "psis" or "truncate", default False
+    smooth : bool, "psis", "truncate" or "auto", default False
         As for `snis`.
     normalize : bool, default True
         Divide by the sum of the weights. If False the estimate is ``mean(w**gamma * h)``, for which the
@@ -329,7 +330,7 @@ def quantile(
         Shares between 0 and 1: 0.5 is the median.
     level : float, default 0.95
         Coverage of the interval, between 0 and 1.
-    smooth : bool, "psis" or "truncate", default False
+    smooth : bool, "psis", "truncate" or "auto", default False
         As for `snis`.
     draws : {"independent", "mcmc"}, default "independent"
         "mcmc" for draws of Markov chains: the last of `axis` is the order within a chain, the others are

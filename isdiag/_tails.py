@@ -68,6 +68,9 @@ def psis(
     * Fewer than 6 draws in the tail (n < 30): khat NaN, weights unsmoothed, `Status.TAIL_TOO_SHORT`.
     * Equal weights: khat -inf, weights unchanged, `Status.FLAT`.
     * Ties that make a fit impossible: khat inf, weights unsmoothed, `Status.DEGENERATE_TAIL`.
+    * A tail far from the law that was fitted to it, as of mixtures of levels: weights smoothed all the same,
+      `Status.POOR_TAIL_FIT`. Kolmogorov's distance is at least 0.08 there, and times the root of the tail
+      length at least 1.5, as in less than 1 % of Pareto-like tails.
     * -inf counts in n but is never fitted. If fewer draws than the tail length have positive weight,
       the tail is all of them, over a threshold of zero weight.
     * Draws that tie keep their order of appearance.
@@ -192,6 +195,11 @@ def finite_variance_test(
       maximised with k free and with k = 1/2; the statistic is the root of twice the difference of its
       logarithm, with the sign of k - 1/2.
     * A large p-value is no proof: a heavy tail that no draw has reached yet cannot be seen.
+    * A small one is none either. The test takes the tail for a generalised Pareto one, and n draws do not
+      reach what tells other laws from it. At level 0.05 and n from 300 to 4000 it rejects a finite variance
+      in 25 to 30 % of samples of log-normal weights with s = 2, in 87 to 99 % with s = 3, and in 80 to 100 %
+      where 1 in 100 of bounded weights is 30 times the others. `Status.POOR_TAIL_FIT` sees the last in 1, 39
+      and 100 % of them at n = 300, 1000 and 4000, and the former never.
     * Equal weights have p-value 1; where the tail is too short or cannot be fitted all is NaN.
     * Arrays, errors and warnings are those of every function, see `isdiag`.
 
@@ -247,6 +255,9 @@ def gpd_fit(excesses: Any, *, prior: bool = True, weights: Any = None) -> GPDFit
       ``theta = -k/sigma``. The standard error comes from the same quadrature: the variance of k along
       the grid plus ``k**2 / m``, what k still varies at given theta. For large m it tends to the
       maximum likelihood one, ``(1 + k) / sqrt(m)``.
+    * With the prior the standard error is that of a k which is drawn to 1/2, and does not know how far: of 20
+      excesses ``k +- 1.96 k_std_error`` covers 36 % at k = -0.5, 92 % at 0.5 and 65 % at 1.5, without the
+      prior 97, 92 and 88 %. `khat_interval` takes the prior off.
     * k does not depend on the units of the excesses.
     * With weights every mean over the excesses is a weighted one, and m is Kish's effective number of
       them. Excesses that count several times are repeated instead.

@@ -29,6 +29,7 @@ class Status(IntEnum):
     ONE_DRAW = 11
     NOT_NORMALIZED = 12
     ERROR_ROUGH = 13
+    POOR_TAIL_FIT = 14
 
     def __str__(self) -> str:
         return self.name
@@ -36,7 +37,7 @@ class Status(IntEnum):
     @property
     def about_h(self) -> bool:
         """Whether it is about an estimate, and not about the weights alone."""
-        return self >= Status.CONSTANT_H and self is not Status.ONE_DRAW
+        return self >= Status.CONSTANT_H and self not in (Status.ONE_DRAW, Status.POOR_TAIL_FIT)
 
     @property
     def message(self) -> str:
@@ -54,6 +55,11 @@ _MESSAGES = {
     Status.DEGENERATE_TAIL: (
         "The tail cannot be fitted (ties, or one draw holds all the mass): khat is infinite, which "
         "is bad, weights are not smoothed and gamma rests on ESS alone."
+    ),
+    Status.POOR_TAIL_FIT: (
+        "The tail does not look like the generalised Pareto law that was fitted to it (mixtures of levels, "
+        "lattices): khat and smoothed weights may be far off. Cut the weights instead, as "
+        'smooth="auto" does, and go by the draws behind the error.'
     ),
     Status.INFEASIBLE: (
         "Too many draws have zero weight: even equal weights on the others miss ess_min, so gamma is 0."

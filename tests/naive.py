@@ -52,6 +52,17 @@ def weighted_gpd_fit(excesses, weights, prior=True):
     return k_hat, sigma, np.sqrt(variance)
 
 
+def fits_poorly(log_w, m):
+    """Whether the m largest weights look unlike the generalised Pareto law fitted to them."""
+    w = np.sort(np.exp(np.asarray(log_w, float) - np.max(log_w)))
+    excesses = w[-m:] - w[-m - 1]
+    k, sigma, _ = gpd_fit(excesses, prior=False)
+    share = (np.arange(16) + 0.5) / 16
+    bound = sigma * np.expm1(-k * np.log1p(-share)) / k
+    distance = max(abs(np.mean(excesses < b) - p) for b, p in zip(bound, share, strict=True))
+    return distance > 0.08 and distance * math.sqrt(m) > 1.5
+
+
 def psis(log_w, m):
     """Pareto smoothed and normalised log-weights, and khat, with a tail of m draws."""
     x = np.asarray(log_w, float) - np.max(log_w)

@@ -164,7 +164,7 @@ FUNCTIONS = (
     ),
     Function(
         "snis", f"log_w, h, *, gamma=1.0, smooth=False, normalize=True, {_ERROR}", isdiag.SNIS, (X, X),
-        ({}, {"smooth": "psis"}, {"smooth": "truncate"}, {"normalize": False}),
+        ({}, {"smooth": "psis"}, {"smooth": "truncate"}, {"smooth": "auto"}, {"normalize": False}),
     ),
     Function(
         "estimate",
@@ -389,6 +389,7 @@ STATUSES = {
     Status.FLAT: lambda: isdiag.psis(np.zeros(100)),
     Status.TAIL_TOO_SHORT: lambda: isdiag.psis(_NORMAL[:20]),
     Status.DEGENERATE_TAIL: lambda: isdiag.psis(np.round(_NORMAL)),
+    Status.POOR_TAIL_FIT: lambda: isdiag.psis(np.where(_NORMAL > 1.6, 4.0, 0.0) + 0.01 * _NORMAL),
     Status.INFEASIBLE: lambda: isdiag.select_gamma(_FEW),
     Status.NO_WEIGHT: lambda: isdiag.psis(np.full(100, -np.inf)),
     Status.NOT_FINITE: lambda: isdiag.psis(_ONE_BAD),

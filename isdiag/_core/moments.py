@@ -11,8 +11,18 @@ from isdiag._core import chains, parts, statuses, tails, units, weights
 from isdiag._core.boundary import Rows, read_only
 from isdiag._core.intervals import interval
 from isdiag._core.typing import Codes, Floats, Ints, Records, Smoothing, Values
-from isdiag._kernels.records import CONSTANT_H, NOT_FINITE_H, OK, SUMMED
+from isdiag._kernels.records import (
+    CONSTANT_H,
+    DEGENERATE_TAIL,
+    NOT_FINITE_H,
+    OK,
+    POOR_TAIL_FIT,
+    SUMMED,
+    TAIL_TOO_SHORT,
+)
 
+# Of tails that no law was fitted to, or one that they do not look like.
+_UNFIT = TAIL_TOO_SHORT, DEGENERATE_TAIL, POOR_TAIL_FIT
 _LARGE, _LARGEST = 1e300, float(np.finfo(np.float64).max)
 
 
@@ -184,12 +194,16 @@ def weights_to_use(
             relative = np.maximum(rows.values - high[:, None], -_LARGEST)
             rows = rows.holding(np.where(beyond[:, None] & (rows.values > -np.inf), relative, rows.values))
     applied = np.ones(len(rows))
-    if smooth != "truncate":
-        log_weights = rows.target()
-        found = tails.smooth(rows, lengths, gamma, False, workers, log_weights)
-        return read_only(log_weights), applied, origin, found["khat"], found["status"]
-    khat, status = tails.khat(rows, lengths, gamma, workers)
-    return read_only(weights.truncate(rows, gamma, False, workers)[0]), applied, origin, khat, status
+    if smooth == "truncate":
+        khat, status = tails.khat(rows, lengths, gamma, workers)
+        return read_only(weights.truncate(rows, gamma, False, workers)[0]), applied, origin, khat, status
+    log_weights = rows.target()
+    found = tails.smooth(rows, lengths, gamma, False, workers, log_weights)
+    if smooth == "auto":
+        unfit = np.isin(found["status"], _UNFIT)
+        if unfit.any():
+            log_weights[unfit] = weights.truncate(rows, gamma, False, workers)[0][unfit]
+    return read_only(log_weights), applied, origin, found["khat"], found["status"]
 
 
 def _not_normalized(

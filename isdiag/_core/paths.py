@@ -95,7 +95,7 @@ def next_gamma(rows: Rows, before: Floats, ess_min: float, log_weights: Any = No
 def _worst(codes: Codes) -> Codes:
     """The worst status code along the last axis; FLAT only where all are."""
     flat = codes == Status.FLAT
-    worst = np.where(flat, np.int8(Status.OK), codes).max(axis=-1)
+    worst = statuses.first_of(*np.where(flat, np.int8(Status.OK), codes).T)
     worst[flat.all(axis=-1)] = Status.FLAT
     return worst
 

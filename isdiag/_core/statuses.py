@@ -24,6 +24,7 @@ ORDER = (
     Status.ERROR_ROUGH,
     Status.TAIL_TOO_SHORT,
     Status.DEGENERATE_TAIL,
+    Status.POOR_TAIL_FIT,
     Status.CONSTANT_H,
     Status.TWO_VALUED_H,
     Status.FLAT,

@@ -25,7 +25,7 @@ from isdiag._core.check import number
 from isdiag._core.threads import resolve_workers
 from isdiag._core.typing import Codes, Floats, Ints, Records, StabilityRule, Values
 from isdiag._core.value_sums import ValueSums
-from isdiag._kernels.records import NO_WEIGHT, OK, SELECTION, SMOOTHED, SUMMED
+from isdiag._kernels.records import FITTED, NO_WEIGHT, OK, SELECTION, SMOOTHED, SUMMED
 
 # A row is read so many draws at a time, whoever reads them, so that workers do not change a bit.
 PIECE = 2**20
@@ -455,7 +455,7 @@ class Smoothing:
             by_row = (state.n[r : r + 1], lengths[r : r + 1], gamma, out, found)
             with np.errstate(all="ignore"):
                 kernel(passes.tail, *by_row, state.eps, normalize)
-            if found["status"][0] == OK:
+            if found["status"][0] in FITTED:
                 smoothed.take(out[0], int(found["tail_length"][0]))
             self._rows.append(smoothed)
 

@@ -9,6 +9,7 @@ import numpy as np
 from isdiag._core import tails
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Floats, Ints
+from isdiag._kernels.records import FITTED
 from isdiag.status import Status
 
 
@@ -18,7 +19,7 @@ def finite_variance(rows: Rows, gamma: Floats, lengths: Ints, workers: int) -> d
 
     _, status = tails.khat(rows, lengths, gamma, workers)
     statistic, k = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
-    for r in np.flatnonzero((status == Status.OK) & ~np.isnan(gamma)):
+    for r in np.flatnonzero(np.isin(status, FITTED) & ~np.isnan(gamma)):
         statistic[r], k[r] = _signed_root(rows.values[r], int(lengths[r]), gamma[r])
     flat = status == Status.FLAT
     return {

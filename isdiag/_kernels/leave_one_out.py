@@ -14,7 +14,7 @@ from isdiag._kernels.bits import KEY_MAX, KEY_NEG_INF, KEY_TOP, from_order_key, 
 from isdiag._kernels.functions import exp_of
 from isdiag._kernels.gpd import std_error_of_k
 from isdiag._kernels.psis import smooth_row
-from isdiag._kernels.records import NOT_FINITE, OK
+from isdiag._kernels.records import FITTED, NOT_FINITE
 from isdiag._kernels.sums import BLOCK, copy, pad, pair_sums
 from isdiag._kernels.weights import fill
 from isdiag._kernels.workspace import grid_size, new_workspace
@@ -103,7 +103,7 @@ def leave_one_out_rows(rows, n, length, influence, found, eps):
         row, record = rows[r], found[r]
         smooth_row(ws, row, n[r], length[r], 1.0, log_weights, record, eps, True)
         record.khat_std_error = np.nan
-        if record.status == OK:
+        if record.status in FITTED:
             m = record.tail_length
             size = grid_size(m)
             record.khat_std_error = std_error_of_k(ws.log_lik[:size], ws.k[:size], m, True)

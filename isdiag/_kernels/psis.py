@@ -7,9 +7,16 @@ import numpy as np
 
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.functions import exp_of, one_minus_exp
-from isdiag._kernels.gpd import gpd_fit, smoothed_tail, with_prior
+from isdiag._kernels.gpd import fits_poorly, gpd_fit, smoothed_tail, with_prior, without_prior
 from isdiag._kernels.power_sums import body_sums, ess_of
-from isdiag._kernels.records import DEGENERATE_TAIL, NO_WEIGHT, OK, TAIL_TOO_SHORT
+from isdiag._kernels.records import (
+    DEGENERATE_TAIL,
+    FITTED,
+    NO_WEIGHT,
+    OK,
+    POOR_TAIL_FIT,
+    TAIL_TOO_SHORT,
+)
 from isdiag._kernels.sums import NO_DRAWS
 from isdiag._kernels.survey import khat_without_fit, state_of, survey_row
 from isdiag._kernels.tail import MIN_TAIL, select_tail, sort_tail
@@ -47,6 +54,16 @@ def fit_tail(ws, tail, length, gamma):
     return OK, with_prior(k, m), sigma
 
 
+@inner
+def judge_tail(ws, tail, length, gamma):
+    """As `fit_tail`, POOR_TAIL_FIT where the tail does not look like the law that was fitted to it."""
+    m = tail.size
+    status, khat, sigma = fit_tail(ws, tail, length, gamma)
+    if status == OK and fits_poorly(ws, m, without_prior(khat, m), sigma, ws.mark_excess[2]):
+        status = POOR_TAIL_FIT
+    return status, khat, sigma
+
+
 @entry
 def khat_of(ws, row, survey, n, length, gamma, eps):
     """(khat of w^gamma, status code)."""
@@ -54,7 +71,7 @@ def khat_of(ws, row, survey, n, length, gamma, eps):
     if state != OK or gamma != gamma:
         return khat_without_fit(state), state
     tail = select_tail(ws, row, survey, length)
-    state, khat, _ = fit_tail(ws, tail, length, gamma)
+    state, khat, _ = judge_tail(ws, tail, length, gamma)
     return khat, state
 
 
@@ -95,8 +112,8 @@ def smooth_tail(ws, row, survey, n, length, gamma, record, eps):
     record.ess = np.nan
     if state == OK and gamma == gamma:
         tail = select_tail(ws, row, survey, length)
-        record.status, record.khat, sigma = fit_tail(ws, tail, length, gamma)
-        if record.status == OK:
+        record.status, record.khat, sigma = judge_tail(ws, tail, length, gamma)
+        if record.status in FITTED:
             sort_tail(ws, tail)
             x = ws.x[: tail.size]
             smoothed_tail(record.khat, sigma, tempered(tail.cutoff, gamma), x)

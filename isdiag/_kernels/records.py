@@ -6,7 +6,8 @@ import numpy as np
 
 # Codes of `isdiag.Status`, and of what set gamma; a test holds both to their names.
 OK, FLAT, TAIL_TOO_SHORT, DEGENERATE_TAIL, INFEASIBLE, NO_WEIGHT, NOT_FINITE = range(7)
-CONSTANT_H, NOT_FINITE_H, ONE_DRAW = 7, 10, 11
+CONSTANT_H, NOT_FINITE_H, ONE_DRAW, POOR_TAIL_FIT = 7, 10, 11, 14
+FITTED = (OK, POOR_TAIL_FIT)  # of a tail that a law was fitted to, well or poorly
 # Log of a weight that is none next to one of 1, as kernels take powers of two: h is not looked at there.
 NEXT_TO_NOTHING = -1021.0 * math.log(2.0)
 

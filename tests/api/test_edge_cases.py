@@ -36,7 +36,8 @@ def one(value, n=1000):
     return x
 
 
-OK, FLAT, SHORT, DEGENERATE = Status.OK, Status.FLAT, Status.TAIL_TOO_SHORT, Status.DEGENERATE_TAIL
+OK, FLAT, SHORT = Status.OK, Status.FLAT, Status.TAIL_TOO_SHORT
+DEGENERATE, POOR = Status.DEGENERATE_TAIL, Status.POOR_TAIL_FIT
 CASES = {
     "constant_2": (np.zeros(2), FLAT),
     "constant_100": (np.zeros(100), FLAT),
@@ -62,8 +63,8 @@ CASES = {
     "ties_at_cutoff_50": (np.maximum(2 * NORMAL, np.sort(2 * NORMAL)[-50]), DEGENERATE),
     "tail_all_tied_but_max": (with_tail(np.arange(94) == 93), DEGENERATE),
     "ties_first_half_of_tail": (with_tail(np.maximum(np.arange(94), 47)), DEGENERATE),
-    "ties_inside_tail_q1": (with_tail(np.maximum(np.arange(94), 20) / 20), OK),
-    "max_repeated_30": (np.minimum(3 * NORMAL, np.sort(3 * NORMAL)[-30]), OK),
+    "ties_inside_tail_q1": (with_tail(np.maximum(np.arange(94), 20) / 20), POOR),
+    "max_repeated_30": (np.minimum(3 * NORMAL, np.sort(3 * NORMAL)[-30]), POOR),
     "tail_constant_body_varies": (with_tail(np.zeros(94)), DEGENERATE),
     "tail_and_cutoff_constant": (np.minimum(2 * NORMAL, np.sort(2 * NORMAL)[-200]), DEGENERATE),
     "rounded_1dec": (np.round(2 * NORMAL, 1), OK),
@@ -89,7 +90,7 @@ CASES = {
     "one_1e300": (one(1e300), DEGENERATE),
     "one_800": (one(800.0), DEGENERATE),
     "one_-1e300": (one(-1e300), OK),
-    "wide_s100": (100 * NORMAL, OK),
+    "wide_s100": (100 * NORMAL, POOR),
     "wide_s1000": (1000 * NORMAL, DEGENERATE),
     "wide_s1e6": (1e6 * NORMAL, DEGENERATE),
     "wide_s1e300": (1e300 * NORMAL, DEGENERATE),
@@ -107,7 +108,7 @@ CASES = {
     "sorted": (np.sort(2 * NORMAL), OK),
     "reversed": (np.sort(2 * NORMAL)[::-1], OK),
     "unsorted_ref": (2 * NORMAL, OK),
-    "tail_subnormal_cutoff": (np.where(np.sort(NORMAL)[-95] < NORMAL, NORMAL, NORMAL - 740), OK),
+    "tail_subnormal_cutoff": (np.where(np.sort(NORMAL)[-95] < NORMAL, NORMAL, NORMAL - 740), POOR),
     "short_right_tail": (-1e-3 * np.abs(NORMAL), OK),
     "uniform_weights_bounded": (np.log(np.random.default_rng(3).uniform(size=1000)), OK),
 }
@@ -135,7 +136,7 @@ def test_psis(log_w, status):
     assert total == pytest.approx(1, abs=1e-12 if log_w.dtype.itemsize == 8 else 1e-2)
     assert 1 - 1e-12 <= result.ess <= finite * (1 + 1e-12)
     plain = isdiag.temper(log_w)
-    if status == OK:
+    if status in (OK, POOR):
         assert np.isfinite(result.khat)
     else:
         np.testing.assert_array_equal(result.log_weights, plain)
@@ -178,7 +179,7 @@ def test_select_gamma(log_w, status, rule):
         assert result.limited_by in (("ess", "max") if rule == "joint" else ("ess", "max", "psis"))
     refit = isdiag.pareto_khat(log_w, gamma=result.gamma)
     assert result.khat_tempered == pytest.approx(refit, nan_ok=True, rel=0, abs=0)
-    if rule == "refit" and status == OK:
+    if rule == "refit" and status in (OK, POOR):
         assert result.khat_tempered <= 0.7
 
 

@@ -31,7 +31,7 @@ SIGNED = {"bias", "tempering_bias", ""}
 SQUARES = {"mse"}
 SIDES = {"low": "high", "high": "low", "khat_right": "khat_left", "khat_left": "khat_right"}
 
-SMOOTHINGS = (False, True, "psis", "truncate")
+SMOOTHINGS = (False, True, "psis", "truncate", "auto")
 OF_H = {
     **{f"snis(smooth={smooth})": partial(isdiag.snis, smooth=smooth) for smooth in SMOOTHINGS},
     "snis(gamma=0.5)": partial(isdiag.snis, gamma=0.5),

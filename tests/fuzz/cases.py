@@ -132,7 +132,7 @@ TAKEN = {
     "gamma_max": (1.0, 0.1, 2.0, 1e3, 1e-3, 1e10),
     "normalize": (True, False, np.True_),
     "kind": ("kish", "perplexity", "max"),
-    "smooth": (False, True, "psis", "truncate"),
+    "smooth": (False, True, "psis", "truncate", "auto"),
     "covariance": ("target", "proposal"),
     "alpha": (0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 5.0, 1 + 1e-9, 1e-9, PER_ROW),
     "direction": ("target", "proposal"),

@@ -27,6 +27,7 @@ def each_function_has_its_result(x: NDArray[np.float64]) -> None:
     assert_type(isdiag.truncate(x), isdiag.Truncated)
     assert_type(isdiag.gpd_fit(x), isdiag.GPDFit)
     assert_type(isdiag.snis(x, x, smooth="psis"), isdiag.SNIS)
+    assert_type(isdiag.snis(x, x, smooth="auto"), isdiag.SNIS)
     assert_type(isdiag.estimate(x, x), isdiag.Estimate)
     assert_type(isdiag.estimate(x, x) - 2.0 * isdiag.estimate(x, x), isdiag.Estimate)
     assert_type(isdiag.quantile(x, x, 0.5), isdiag.Quantile)
