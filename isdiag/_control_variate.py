@@ -27,6 +27,9 @@ def control_variate(
 ) -> ControlVariate:
     """Estimate ``E_mu[w**gamma h]`` by importance sampling with the weights as control variate.
 
+    It is for laws that are both normalised over the same points, as two policies or two language models are:
+    there w has mean 1, which `snis` makes no use of and which is tested here.
+
     Parameters
     ----------
     log_w : array_like, shape (..., n)
@@ -80,10 +83,14 @@ def control_variate(
       regression's value at the mean of all n + m weights. The squared standard error gains
       ``slope**2 var(w**gamma) / (n + m)``, with the regression's own slope.
     * For gamma = 1, `snis` is to first order this estimate with the estimate itself as coefficient: the
-      best one varies no more.
+      best one varies no more. Over the 1152 cells of the study its root mean squared error is 0.72 times that
+      of `snis` (median), smaller in 91 % of them and 1.32 times at most.
     * The coefficient comes from the same draws. That biases the estimate by an amount of order 1/n, and the
       standard error needs more draws to hold than the plain one: for log-normal weights with s = 0.7 and
       h = x, nominal 95 % intervals covered 84, 90 and 93 % for n = 100, 400 and 1600 (plain 91, 94, 94).
+    * `Status.NOT_NORMALIZED` says that the log of the mean weight is more than five standard errors from that
+      of its known expectation. It is the one status that a mode of the target which no draw has visited
+      brings about: khat, ESS and the draws behind an error know of the draws alone.
     * A draw of zero weight counts in n. A row without any weight in either sample is NaN,
       `Status.NO_WEIGHT`.
     * NaN in h at a draw of positive weight makes that estimate NaN.

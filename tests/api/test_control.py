@@ -213,6 +213,20 @@ def test_draws_of_zero_weight_count_and_their_h_is_not_looked_at(rng):
     assert flat.coefficient == pytest.approx(x[40:].mean(), rel=1e-12)
 
 
+def test_a_mode_that_no_draw_visits_is_seen_by_the_mean_weight_alone(rng):
+    x = rng.normal(scale=1.5, size=4000)
+
+    def log_normal(mean, sd):
+        return -(((x - mean) / sd) ** 2) / 2 - np.log(sd)
+
+    far = np.logaddexp(np.log(0.7) + log_normal(0.0, 1.0), np.log(0.3) + log_normal(12.0, 1.0))
+    whole, part = log_normal(0.0, 1.0) - log_normal(0.0, 1.5), far - log_normal(0.0, 1.5)
+    assert isdiag.diagnose(part, h=x).ok
+    assert control_variate(part, x).status is Status.NOT_NORMALIZED
+    assert isdiag.snis(part, x, normalize=False).status is Status.NOT_NORMALIZED
+    assert control_variate(whole, x).status is Status.OK
+
+
 @pytest.mark.parametrize("log_w", [np.zeros(50), np.full(50, 0.1), 1e-17 * np.arange(50.0)])
 def test_constant_weights_control_nothing(rng, log_w):
     h = rng.uniform(-1.0, 1.0, size=50)  # of normal ones 20 would carry the error
