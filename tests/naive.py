@@ -194,10 +194,11 @@ def least_error(log_w, h, level):
     weight = moved * [each[0] for each in rest]
     part = moved * weight / weight.sum() if weight.sum() > 0 else 0 * moved
     raw = np.exp(log_w - log_w.max())
-    bias = -np.sum(raw / raw.sum() * influence_and_estimate(raw, h)[0])
+    of_plain, plain = influence_and_estimate(raw, h)
+    bias = -plain - np.sum(raw / raw.sum() * of_plain)
     left_out = (1 - part.sum()) * f / (1 - share)
     for p, (_, d, g) in zip(part, rest, strict=True):
         estimate += p * d
         left_out += p * g
     n = h.size
-    return estimate, np.sqrt((n - 1) / n * np.sum(left_out**2)), bias
+    return estimate, np.sqrt((n - 1) / n * np.sum(left_out**2)), estimate + bias

@@ -455,9 +455,9 @@ class AccurateSelection(_Chosen, Result):
     std_error : float or array
         Jackknife standard error, in the units of h and the shape of `estimate`.
     bias : float or array
-        Bias of the plain self-normalised estimate, which that of `estimate` resembles in sign and size.
+        Estimated bias of `estimate`: how far it is from the plain self-normalised one, and the bias of that.
     mse : float or array
-        ``std_error**2 + bias**2``.
+        ``std_error**2 + bias**2``, the estimated mean squared error.
     error_draws : float or array
         How many draws carry the squared standard error, of this or of the plain estimate if it has fewer.
     khat : float or array of the batch shape

@@ -267,8 +267,8 @@ def _least_error(row, high, top, path, h, j, d, blocks, influence):
     Those draws are counted for the plain estimate too, and the smaller number is returned: what truncation
     takes away may be what matters. The standard error is a jackknife's: to leave out a draw of weight
     share q moves a self-normalised estimate by its influence / (1 - q). The bias is that of the plain
-    estimate: to cut weights and to move along the path errs to the same side, and a bias made of their
-    differences had the right sign less often.
+    estimate, and how far this one is from it: the former alone has the sign as often right, and a tenth of
+    the size.
     """
     centre = finite_or_zero(h[top * d + j])
     means = _path_means(row, high, path, h, j, d, centre, blocks)
@@ -321,7 +321,8 @@ def _least_error(row, high, top, path, h, j, d, blocks, influence):
         fourths += aa
     draws = min(effective_draws(squares, fourths), raw_draws)
     squares *= (path.s_zero - 1.0) / path.s_zero
-    return centre + estimate, math.sqrt(squares), -pull / path.s_raw, draws
+    bias = estimate - means.raw - pull / path.s_raw
+    return centre + estimate, math.sqrt(squares), bias, draws
 
 
 @entry
