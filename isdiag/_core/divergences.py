@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isdiag._core import chains, statuses, tails
+from isdiag._core import chains, moments, statuses, tails
 from isdiag._core.boundary import Rows
 from isdiag._core.moments import log_mean_weight, mean
 from isdiag._core.typing import Direction, Estimator, Floats, Ints, Mask
@@ -42,13 +42,11 @@ class _Weights(NamedTuple):
 
 def log_moment(rows: Rows, gamma: Floats, lengths: Ints, *, normalize: bool, workers: int) -> dict[str, Any]:
     """Log of the mean of w^gamma."""
+    if not normalize:
+        return moments.log_moment(rows, gamma, lengths, workers)
     order = gamma[:, None]
     with np.errstate(all="ignore"):  # rows without weight, weights of any size
         w = _weights_of(rows, lengths, normalize, workers)
-        if not normalize:
-            found = _found(w, _log_mean_power(w, order), gamma)
-            found["estimate"][found["status"] == NO_WEIGHT] = -np.inf
-            return found
         value, influence = _renyi(w, order)
         return _found(w, ((order - 1.0) * value, (order - 1.0) * influence), np.maximum(gamma, 1.0))
 
@@ -208,11 +206,6 @@ def _over_mean(w: _Weights, order: Floats) -> _Estimate:
     below = order * w.below
     log_mean = _log_mean_exp(w.rows, w.positive, below)
     return log_mean, np.where(w.positive, np.exp(below - log_mean), 0.0)
-
-
-def _log_mean_power(w: _Weights, order: Floats) -> _Estimate:
-    log_mean, ratio = _over_mean(w, order)
-    return order * w.top + log_mean, ratio - 1.0
 
 
 def _renyi_as_given(w: _Weights, order: Floats) -> _Estimate:

@@ -62,6 +62,9 @@ class Parts:
     def khat_rows(self, *arguments: Any) -> None:
         _kernels.measuring_tails(self.survey_row)(*arguments)
 
+    def variance_test_rows(self, *arguments: Any) -> None:
+        _kernels.testing_tails(self.survey_row)(*arguments)
+
     def psis_rows(self, *arguments: Any) -> None:
         smooth_row = _kernels.smoothing_row(self.survey_row, self.body_sums, self.write_tempered)
         _kernels.smoothing(smooth_row)(*arguments)
@@ -80,6 +83,12 @@ class Parts:
         scalar = _kernels.estimating(self.fill_scalar_sums)
         vector = _kernels.estimating_vectors(self.fill_vector_sums)
         _kernels.averaging(self.extent_of, self.first_at, scalar, vector)(*arguments)
+
+    def mean_weight_rows(self, *arguments: Any) -> None:
+        _kernels.weighing(self.extent_of, self.fill_quartic_sums)(*arguments)
+
+    def log_moment_rows(self, *arguments: Any) -> None:
+        _kernels.weighing_tails(self.survey_row, self.fill_quartic_sums)(*arguments)
 
     def extent_of(self, row: Floats) -> Any:
         found = self._of_draws(row, lambda start, stop: _kernels.extent_part(row[start:stop]))
@@ -115,6 +124,12 @@ class Parts:
             _kernels.moments_part(row, stride, first, last, shift, gamma, middle, ws.sums)
 
         self._total(add, _kernels.segments_of(row.size, stride), ws)
+
+    def fill_quartic_sums(self, row: Floats, high: float, gamma: float, ws: Any) -> None:
+        def add(first: int, last: int) -> None:
+            _kernels.quartic_sums_part(row, first, last, high, gamma, ws.sums)
+
+        self._total(add, _kernels.segments_of(row.size, 1), ws)
 
     def fill_scalar_sums(
         self, row: Floats, high: float, gamma: float, h: Any, scale: float, centre: float, ws: Any

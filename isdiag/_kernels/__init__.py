@@ -30,6 +30,15 @@ _ENTRIES = {
     "interval": ("freedom_rows", "interval_rows"),
     "least_error": ("least_error_rows",),
     "leave_one_out": ("leave_one_out_rows", "predictive_rows"),
+    "mean_weight": (
+        "log_moment_rows",
+        "mean_weight_rows",
+        "new_quartic_scratch",
+        "quartic_sums_part",
+        "store_mean",
+        "weighing",
+        "weighing_tails",
+    ),
     "moments": ("estimating", "first_at", "scalar_sums_part", "scalar_values"),
     "power_sums": ("body_sums_part", "moments_part", "summing"),
     "psis": ("khat_rows", "measuring_tails", "psis_rows", "smoothing", "smoothing_row"),
@@ -40,6 +49,7 @@ _ENTRIES = {
     "sums": ("SEGMENT", "segments_of", "total_of"),
     "survey": ("extent_between", "extent_part", "survey_of", "survey_part", "tail_bound"),
     "truncation": ("cap_rows", "truncate_rows", "truncating", "write_capped"),
+    "variance_test": ("test_tail", "testing_tails", "variance_test_rows"),
     "vector_moments": ("estimating_vectors", "vector_sums_part", "vector_values"),
     "weights": (
         "ess_rows",

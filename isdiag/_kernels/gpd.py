@@ -39,7 +39,7 @@ def _multiply(products, theta, x):
 
 
 @inner
-def _log_products(x, theta, mantissa, exponent):
+def log_products(x, theta, mantissa, exponent):
     """Log of the product of 1 - theta x over x in [0, 1], the largest being 1, for ascending theta < 1.
 
     As mantissa and exponent, with the log being log(mantissa) + exponent log 2: one log for many factors.
@@ -63,8 +63,8 @@ def _log_products(x, theta, mantissa, exponent):
 
 
 @inner
-def _mean_log1p(ws, x, theta, m):
-    """mean(log1p(-theta x)) over m excesses, x as in `_log_products`."""
+def mean_log1p(ws, x, theta, m):
+    """mean(log1p(-theta x)) over m excesses, x as in `log_products`."""
     if abs(theta) < _SMALL_THETA:
         total = 0.0
         for i in range(m):
@@ -72,7 +72,7 @@ def _mean_log1p(ws, x, theta, m):
         return total / m
     lanes = ws.lanes
     lanes[0, :] = theta
-    _log_products(x, lanes[0], lanes[1], lanes[2])
+    log_products(x, lanes[0], lanes[1], lanes[2])
     return (fast_log(lanes[1, 0]) + lanes[2, 0] * LN_2) / m
 
 
@@ -89,13 +89,13 @@ def _profile(theta, shape, m):
 @inner
 def _profiles(ws, x, m, mean, theta, k, log_lik):
     """Fill k and the profile log-likelihood of an ascending grid."""
-    _log_products(x, theta, k, log_lik)
+    log_products(x, theta, k, log_lik)
     for j in range(theta.size):
         k[j] = (fast_log(k[j]) + log_lik[j] * LN_2) / m
         log_lik[j] = _profile(theta[j], k[j], m)
     for j in range(theta.size):
         if abs(theta[j]) < _SMALL_THETA:
-            k[j] = _mean_log1p(ws, x, theta[j], m)
+            k[j] = mean_log1p(ws, x, theta[j], m)
             log_lik[j] = _profile(theta[j], k[j], m) if theta[j] != 0.0 else -m * (math.log(mean) + 1.0)
 
 
@@ -163,7 +163,7 @@ def gpd_fit(ws, m, least, quartile, largest):
     for j in range(size):
         top = max(top, log_lik[j])
     theta_hat = _posterior_mean(theta, log_lik, top)
-    k_hat = _mean_log1p(ws, x, theta_hat, m)
+    k_hat = mean_log1p(ws, x, theta_hat, m)
     sigma = -k_hat / theta_hat if theta_hat != 0.0 else mean
     fitted = abs(k_hat) < np.inf and abs(sigma) < np.inf
     return fitted, k_hat, sigma * largest

@@ -49,6 +49,8 @@ CALLS = {
     "snis, smoothed": lambda x, **o: isdiag.snis(x, h_of(x), smooth="psis", gamma=0.5, **o),
     "snis, truncated": lambda x, **o: isdiag.snis(x, h_of(x), smooth="truncate", **o),
     "truncate": isdiag.truncate,
+    "variance test": isdiag.finite_variance_test,
+    "log_moment": lambda x, **o: isdiag.log_moment(x, 0.5, **o),
     "path": lambda x, **o: isdiag.geometric_path(np.zeros_like(x), x, [0.0, 0.5, 1.0], **o),
 }
 

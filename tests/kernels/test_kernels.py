@@ -410,6 +410,31 @@ def test_ess(rng, kind, gamma):
     assert isdiag.ess(log_w, kind=kind, gamma=gamma) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-9, 0.05, 2.0])
+@pytest.mark.parametrize("zeros", [0, 3])
+def test_mean_of_the_weights(rng, scale, zeros):
+    n = 700
+    row = scale * rng.normal(size=n)
+    row[:zeros] = -np.inf
+    found = np.empty(1, k.MEAN_WEIGHT)
+    k.mean_weight_rows(row[None], np.array([n]), np.array([0.5]), found)
+    with mpmath.workdps(40):
+        weights = [mpmath.exp(mpmath.mpf(float(x)) / 2) for x in row]
+        mean = mpmath.fsum(weights) / n
+        squares, fourths = (mpmath.fsum((w - mean) ** p for w in weights) for p in (2, 4))
+        expected = mpmath.log(mean), mpmath.sqrt(squares) / (n * mean), squares**2 / fourths
+        twin = [float(x) for x in expected]
+        positive = [w for w in weights if w > 0]
+        kish = float(mpmath.fsum(positive) ** 2 / mpmath.fsum(w * w for w in positive))
+    record = found[0]
+    # Of nearly equal weights it is itself a rounding error of the log-weights.
+    assert record["log_mean"] == pytest.approx(twin[0], rel=1e-13, abs=1e-24)
+    assert record["std_error"] == pytest.approx(twin[1], rel=1e-12)
+    assert record["error_draws"] == pytest.approx(twin[2], rel=1e-11)
+    assert record["ess"] == pytest.approx(kish, rel=1e-13)
+    assert record["status"] == k.OK
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.4, 1.0])
 def test_snis(rng, gamma):
     log_w, h = rng.normal(scale=1.5, size=700), rng.normal(size=(700, 3)) + 1e3
