@@ -21,6 +21,7 @@ def warmup() -> str | None:
     isdiag.control_variate(log_w, log_w)
     isdiag.log_moment(log_w, 0.5)
     isdiag.finite_variance_test(log_w)
+    isdiag.expectation_diagnostics(log_w, log_w)
     isdiag.truncate(log_w)
     isdiag.temper(log_w)
     isdiag.ess(log_w, kind="perplexity")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from isdiag._core import chains, intervals, statuses, tails, units, weights
+from isdiag import _kernels
+from isdiag._core import chains, intervals, statuses, tails, threads, weights
 from isdiag._core.bands import FINITE_VARIANCE
 from isdiag._core.boundary import EPS_FLOAT64, Rows, read_only, real_array
-from isdiag._core.moments import Moments, influence_along, log_mean, moments_of, power_sums
-from isdiag._core.typing import Codes, Floats, IntervalMethod, Ints, Values
-from isdiag._kernels.records import OK
+from isdiag._core.moments import Moments, influence_along, log_mean, moments_of
+from isdiag._core.typing import Codes, Floats, IntervalMethod, Ints, Records, Values
+from isdiag._kernels.records import COMPONENT
 from isdiag.status import Status
-
-_SAME_LEVEL = 1e-9  # of log |w (h - estimate)|
 
 
 class Components(NamedTuple):
@@ -24,56 +22,37 @@ class Components(NamedTuple):
     fields: dict[str, Floats]  # each (rows, d)
     khat_weights: Floats
     status: Codes  # (rows, d)
-    moments: Moments
+    std_error: Floats  # (rows, d), of the estimate, in the units of h
+    skewness: Floats
 
 
 def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints, workers: int) -> Components:
     """Khat of both tails of w^gamma (h - estimate), and how many draws it and its square rest on."""
-    count, draws = rows.values.shape
     khat_weights, of_weights = tails.khat(rows, lengths, gamma, workers)
-    given = units.standard(rows, values, gamma)
-    moments = moments_of(rows.values, gamma, given.values, workers)
-    d = moments.estimate.shape[1]
-    cube = given.values.reshape(count, draws, d)
-    positive = weights.looked_at(rows.values, gamma)
-    fields = {key: np.empty((count, d)) for key in ("khat", "khat_right", "khat_left", "ess", "error_draws")}
-    of_h = moments.status_h.copy()
-    one = np.ones(count)
-    tempered, _ = weights.temper(rows, gamma, False, workers)
-    with np.errstate(all="ignore"):  # rows without weight, h of any kind
-        for j in range(d):
-            h = np.where(positive, cube[:, :, j], np.nan)
-            off = h - moments.estimate[:, j, None]
-            log_f = np.where(positive & (off != 0.0), tempered + np.log(np.abs(off)), -np.inf)
-            sizes = np.exp(log_f - log_f.max(axis=1, keepdims=True))
-            squares, _, fourths = power_sums(sizes)
-            fields["ess"][:, j] = sizes.sum(axis=1) ** 2 / squares
-            fields["error_draws"][:, j] = squares**2 / fourths
-            low, high = np.fmin.reduce(h, axis=1), np.fmax.reduce(h, axis=1)
-            two_valued = ((h == low[:, None]) | (h == high[:, None]) | ~positive).all(axis=1)
-            unknown = ~np.isfinite(moments.estimate[:, j])
-            for key, on_side in (("khat_right", off > 0.0), ("khat_left", off < 0.0)):
-                side = np.where(on_side, log_f, -np.inf)
-                of_side = replace(rows, values=read_only(side), eps=EPS_FLOAT64)
-                khat, _ = tails.khat(of_side, lengths, one, workers)
-                # Ties at the top are levels of a bounded h: that is no tail, and not a bad one.
-                tied = (side >= side.max(axis=1, keepdims=True) - _SAME_LEVEL).sum(axis=1) > 1
-                khat = np.where(two_valued | (tied & np.isinf(khat)), np.nan, khat)
-                fields[key][:, j] = khat
-                matters = (np.where(on_side, sizes, 0.0) ** 2).sum(axis=1) > 0.5 * squares
-                unknown |= np.isnan(khat) & ~tied & ~two_valued & matters
-            known = np.fmax(khat_weights, np.fmax(fields["khat_right"][:, j], fields["khat_left"][:, j]))
-            fields["khat"][:, j] = np.where(unknown, np.nan, known)
-            of_h[:, j] = np.where((of_h[:, j] == OK) & two_valued, Status.TWO_VALUED_H, of_h[:, j])
-    statuses.erase(rows.n == 1, fields["ess"], fields["error_draws"], moments.std_error, moments.bias)
+    columns = _columns(rows, values)
+    found = cast("Records", np.empty((len(columns), len(rows)), COMPONENT))
+    for column, of_column in zip(columns, found, strict=True):
+        by_row = (rows.values, rows.n, lengths, gamma, column, of_column)
+        threads.spread(_kernels.component_rows, by_row, (EPS_FLOAT64,), workers)
+    by_name = {name: np.ascontiguousarray(found[name].T) for name in COMPONENT.names or ()}
+    fields = {name: by_name[name] for name in ("khat_right", "khat_left", "ess", "error_draws")}
+    statuses.erase(rows.n == 1, fields["ess"], fields["error_draws"], by_name["std_error"])
+    known = np.fmax(khat_weights[:, None], np.fmax(fields["khat_right"], fields["khat_left"]))
+    fields["khat"] = np.where(by_name["unknown"], np.nan, known)
+    of_h = by_name["status"]
     uncertain = statuses.of_error(fields["error_draws"], of_h == Status.CONSTANT_H)
     status = statuses.first_of(of_weights, of_h, uncertain)
-    moments = moments._replace(
-        estimate=given.place(moments.estimate),
-        std_error=given.spread(moments.std_error),
-        bias=given.spread(moments.bias),
-    )
-    return Components(fields, khat_weights, status, moments)
+    return Components(fields, khat_weights, status, by_name["std_error"], by_name["skewness"])
+
+
+def _columns(rows: Rows, values: Values) -> list[Values]:
+    """The components of h, (rows, draws) each."""
+    count, draws = rows.values.shape
+    d = values.shape[1] // draws
+    if d == 1:
+        return [values]
+    cube = values.reshape(count, draws, d)
+    return [read_only(np.ascontiguousarray(cube[:, :, j])) for j in range(d)]
 
 
 def draws_needed(
@@ -85,9 +64,9 @@ def draws_needed(
     law with that tail. Student's quantile stays that of the draws at hand, as their error is known no better.
     """
     found = components(rows, values, gamma, lengths, workers)
-    khat, moments = np.maximum(found.fields["khat"], FINITE_VARIANCE), found.moments
+    khat = np.maximum(found.fields["khat"], FINITE_VARIANCE)
     n = rows.n[:, None].astype(np.float64)
-    error = chains.Error(moments.std_error, moments.skewness, found.fields["error_draws"], rows.n)
+    error = chains.Error(found.std_error, found.skewness, found.fields["error_draws"], rows.n)
     if rows.chain is not None:
         error = error.along(influence_along(rows, rows.values, gamma, values))
     with np.errstate(all="ignore"):
@@ -126,10 +105,10 @@ def interval(
     moments = _moments_of_each(rows, values, gamma, workers)
     estimate = moments.estimate
     error = chains.Error(moments.std_error, moments.skewness, moments.error_draws, rows.n)
-    with np.errstate(invalid="ignore", divide="ignore"):  # rows without weight
-        _, mean_error = log_mean(moments, rows.n)
+    _, mean_error = log_mean(moments, rows.n)
     if rows.chain is not None:
-        mean_error = mean_error / np.sqrt(weights.relative_efficiency(rows, rows.values, gamma))
+        with np.errstate(invalid="ignore", divide="ignore"):  # rows without weight
+            mean_error = mean_error / np.sqrt(weights.relative_efficiency(rows, rows.values, gamma))
         error = error.along(influence_along(rows, rows.values, gamma, values))
     statuses.erase(rows.n == 1, error.std_error, error.error_draws)
     if method == "bounded" and bounds is not None:
@@ -158,13 +137,8 @@ def interval(
 
 def _moments_of_each(rows: Rows, values: Values, gamma: Floats, workers: int) -> Moments:
     """Moments of each component of h by itself, with the skewness and the draws of its own error."""
-    count, draws = rows.values.shape
-    d = values.shape[1] // draws
-    if d == 1:
-        return moments_of(rows.values, gamma, values, workers)
-    cube = values.reshape(count, draws, d)
-    columns = [np.ascontiguousarray(cube[:, :, j]) for j in range(d)]
-    alone = [moments_of(rows.values, gamma, read_only(column), workers) for column in columns]
+    columns = _columns(rows, values)
+    alone = [moments_of(rows.values, gamma, column, workers) for column in columns]
     if not alone:
         return moments_of(rows.values, gamma, values, workers)
     wide = {

@@ -83,8 +83,10 @@ def mean_variance(ess: Any, n: Any) -> Any:
 
 def log_mean(moments: Moments, n: Ints) -> tuple[Floats, Floats]:
     """Log of the mean of n weights, and its delta-method standard error."""
-    variance = moments.variance + (n - moments.n_finite) / (moments.n_finite * n.astype(np.float64))
-    return moments.log_total - np.log(n), np.sqrt(variance)
+    value, std_error = np.empty(n.size), np.empty(n.size)
+    of_rows = moments.log_total, moments.variance, moments.n_finite
+    _kernels.log_mean_rows(*of_rows, n, value, std_error)
+    return value, std_error
 
 
 def log_mean_weight(rows: Rows, gamma: Floats, workers: int = 1) -> tuple[Floats, Floats, Floats]:
@@ -139,18 +141,19 @@ def estimates(
     """The fields of `SNIS`."""
     log_weights, used, origin, khat, status = weights_to_use(rows, gamma, lengths, smooth, workers)
     moments = moments_of(log_weights, used, h, workers)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        log_z, log_z_std_error = log_mean(moments, rows.n)
-        log_z, ess = log_z + origin, moments.ess
-        if rows.chain is not None:
-            of_weights = weights.relative_efficiency(rows, log_weights, used)
+    log_z, log_z_std_error = log_mean(moments, rows.n)
+    log_z, ess = log_z + origin, moments.ess
+    if rows.chain is not None:
+        of_weights = weights.relative_efficiency(rows, log_weights, used)
+        with np.errstate(invalid="ignore", divide="ignore"):
             ess, log_z_std_error = ess * of_weights, log_z_std_error / np.sqrt(of_weights)
-        if not normalize:
-            moments = _not_normalized(rows, log_weights, used, origin, h, moments)
-            mean_weight = statuses.of_mean_weight(log_z, log_z_std_error, moments.ess)
-            status = statuses.first_of(status, np.where(gamma == 1.0, mean_weight, OK))
-        error = chains.Error(moments.std_error, moments.skewness, moments.error_draws, rows.n)
-        if rows.chain is not None:
+    if not normalize:
+        moments = _not_normalized(rows, log_weights, used, origin, h, moments)
+        mean_weight = statuses.of_mean_weight(log_z, log_z_std_error, moments.ess)
+        status = statuses.first_of(status, np.where(gamma == 1.0, mean_weight, OK))
+    error = chains.Error(moments.std_error, moments.skewness, moments.error_draws, rows.n)
+    if rows.chain is not None:
+        with np.errstate(all="ignore"):  # rows without weight
             error = error.along(influence_along(rows, log_weights, used, h, normalize=normalize))
     of_weights = ess, log_z, log_z_std_error
     return fields_of(moments, error, rows.n, of_weights, khat, status, normalized=normalize)

@@ -18,16 +18,17 @@ from importlib import import_module
 from typing import Any
 
 _ENTRIES = {
-    "averages": ("averaging", "moment_rows"),
+    "averages": ("averaging", "log_mean_rows", "moment_rows"),
     "bin_sums": ("bin_body_sums", "bin_ess_search", "bin_power_sums", "store_bin_sums"),
     "bins": ("GROUPS", "POWERS", "SLOTS", "empty_slots", "fill_slots", "join_bins"),
     "caution": ("cautious_ess", "cautious_rows"),
     "chains": ("covariance_rows", "halve_rows"),
     "curve": ("curve_rows",),
     "ess_search": ("searching_ess",),
+    "expectation": ("component_rows",),
     "gpd": ("gpd_fit_rows", "weighted_gpd_row"),
     "influence": ("influence_rows", "power_sum_rows", "relative_rows"),
-    "interval": ("freedom_rows", "interval_rows"),
+    "interval": ("freedom_rows", "grade_errors", "interval_rows", "name_first"),
     "least_error": ("least_error_rows",),
     "leave_one_out": ("leave_one_out_rows", "predictive_rows"),
     "mean_weight": (

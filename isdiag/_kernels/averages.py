@@ -26,6 +26,15 @@ def store_sums(row, extent, gamma, s1, s2, record, e):
     record.log_total = gamma * extent.high + math.log(s1)
 
 
+@entry
+def log_mean_rows(log_total, variance, n_finite, n, log_mean, std_error):
+    """Log of the mean of n[r] weights, zeros among them, and its delta-method standard error."""
+    for r in range(n.size):
+        log_mean[r] = log_total[r] - math.log(n[r])
+        zeros = (n[r] - n_finite[r]) / (n_finite[r] * float(n[r]))
+        std_error[r] = math.sqrt(variance[r] + zeros)
+
+
 def averaging(extent_of, first_at, estimate, vector_estimates):
     def moment_rows(rows, gamma, h, mean, std_error, bias, skewness, error_draws, status, summed):
         """Self-normalised estimates of h under w^gamma, h[r] being (n, d) flattened; a `SUMMED` for each row.

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
+from isdiag._kernels.records import ERROR_ROUGH, ERROR_UNCERTAIN, OK
 
 # Intervals are as much wider as so many over the degrees of freedom: n_e is itself seen, and a sample that
 # missed the largest weights has too large a one. Chosen on two thirds of the scenarios of a study, see
@@ -27,6 +28,24 @@ def freedom_rows(error_draws, n, freedom):
             draws = n[r, j if columns > 1 else 0]
             variance = max(1.0 / error_draws[r, j] - 1.0 / draws, 2.0 / (draws - 1.0))
             freedom[r, j] = max(2.0 / variance, 1.0) if draws > 1.0 else np.nan
+
+
+@entry
+def grade_errors(error_draws, constant, grade, rough, few):
+    """Codes of errors by how many draws carry them: OK from rough on, and of what is constant."""
+    for i in range(grade.size):
+        poor = ERROR_ROUGH if error_draws[i] >= few else ERROR_UNCERTAIN
+        grade[i] = OK if error_draws[i] >= rough or constant[i] else poor
+
+
+@entry
+def name_first(codes, ranks, named):
+    """Put codes, (rows, d) or (rows, 1), in the place of those named, (rows, d), that rank after them."""
+    columns = codes.shape[1]
+    for r in range(named.shape[0]):
+        for j in range(named.shape[1]):
+            code = codes[r, j if columns > 1 else 0]
+            named[r, j] = code if ranks[code] < ranks[named[r, j]] else named[r, j]
 
 
 @inner

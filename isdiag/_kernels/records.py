@@ -6,7 +6,8 @@ import numpy as np
 
 # Codes of `isdiag.Status`, and of what set gamma; a test holds both to their names.
 OK, FLAT, TAIL_TOO_SHORT, DEGENERATE_TAIL, INFEASIBLE, NO_WEIGHT, NOT_FINITE = range(7)
-CONSTANT_H, NOT_FINITE_H, ONE_DRAW, POOR_TAIL_FIT = 7, 10, 11, 14
+CONSTANT_H, TWO_VALUED_H, ERROR_UNCERTAIN, NOT_FINITE_H, ONE_DRAW, ERROR_ROUGH = 7, 8, 9, 10, 11, 13
+POOR_TAIL_FIT = 14
 FITTED = (OK, POOR_TAIL_FIT)  # of a tail that a law was fitted to, well or poorly
 # Log of a weight that is none next to one of 1, as kernels take powers of two: h is not looked at there.
 NEXT_TO_NOTHING = -1021.0 * math.log(2.0)
@@ -29,3 +30,5 @@ LEFT_OUT = _record("elpd lppd error khat khat_std_error ess", "tail_length n", "
 SUMMED = _record("ess log_total variance", "n_finite", "status")
 # Of the mean of the weights: its log, standard error over that mean, and how many draws carry it.
 MEAN_WEIGHT = _record("log_mean std_error ess error_draws", "", "status")
+# Of w^gamma (h - estimate), for one component of h.
+COMPONENT = _record("std_error skewness ess error_draws khat_right khat_left", "", "unknown status")

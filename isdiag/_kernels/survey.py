@@ -64,7 +64,7 @@ def extent_of(row):
 
 
 @inner
-def _gather(row, start, stop, bound, x, index):
+def gather(row, start, stop, bound, x, index):
     """Write the entries >= bound of row[start:stop] and their indices to x and index; return how many."""
     count = 0
     words_end = stop - (stop - start) % WORD
@@ -133,20 +133,31 @@ def nth_largest(keys, n):
     return low
 
 
-@entry
-def tail_bound(row, length, keys):
-    """A number that length + 1 draws reach unless a sample misleads, from an order statistic of it."""
-    size = row.size
-    step = int(0.25 * math.sqrt(size))
-    if step < 2:
-        return -LARGEST
-    count = 0
-    for i in range(0, size, step):
-        keys[count] = order_key(row[i])
-        count += 1 if abs(row[i]) <= LARGEST else 0
+@inner
+def sample_step(size):
+    """Every so-manieth draw of a row makes a sample of 4 sqrt(size); 1 where the row is too short for one."""
+    return max(int(0.25 * math.sqrt(size)), 1)
+
+
+@inner
+def bound_in_sample(keys, count, length, step):
+    """A number that length + 1 draws reach unless the sample of the first count keys misleads."""
     expected = (length + 1) / step
     rank = int(expected + 3.0 * math.sqrt(expected) + 1.0)
     return from_order_key(nth_largest(keys[:count], rank)) if rank < count else -LARGEST
+
+
+@entry
+def tail_bound(row, length, keys):
+    """A number that length + 1 draws reach unless a sample misleads, from an order statistic of it."""
+    step = sample_step(row.size)
+    if step == 1:
+        return -LARGEST
+    count = 0
+    for i in range(0, row.size, step):
+        keys[count] = order_key(row[i])
+        count += 1 if abs(row[i]) <= LARGEST else 0
+    return bound_in_sample(keys, count, length, step)
 
 
 @entry
@@ -166,7 +177,7 @@ def survey_part(row, start, stop, bound, x, index):
         high = max(high, top)
         low = min(low, bottom)
         n_finite += finite
-        count += _gather(row, first, end, bound, x[count:], index[count:])
+        count += gather(row, first, end, bound, x[count:], index[count:])
     return high, low, n_finite, count
 
 

@@ -210,7 +210,7 @@ def test_gather_finds_what_reaches_the_bound(rng, n):
     for start, stop in ((0, n), (n // 3, n), (n // 3, n // 2)):
         with np.errstate(invalid="ignore"):
             expected = start + np.flatnonzero(row[start:stop] >= 0.5)
-        count = k._gather(row, start, stop, 0.5, x, index)
+        count = k.gather(row, start, stop, 0.5, x, index)
         np.testing.assert_array_equal(index[:count], expected)
         np.testing.assert_array_equal(x[:count], row[expected])
 

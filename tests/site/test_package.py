@@ -270,7 +270,7 @@ def test_warmup_leaves_nothing_to_compile_and_what_is_loaded_has_the_same_bits(c
         "isdiag.snis(x, h, smooth=True); isdiag.temper(x, 0.5); isdiag.gpd_fit(np.exp(x)); isdiag.ess(x)\n"
         "isdiag.ess(x, kind='perplexity'); isdiag.kong_owen_bias(x, h); isdiag.truncate(x)\n"
         "isdiag.estimate(x, h); isdiag.control_variate(x, h)\n"
-        "isdiag.log_moment(x, 0.5); isdiag.finite_variance_test(x)\n"
+        "isdiag.log_moment(x, 0.5); isdiag.finite_variance_test(x); isdiag.expectation_diagnostics(x, h)\n"
         "for m in ('systematic', 'residual', 'multinomial'): isdiag.resample(x, 9, method=m)\n"
         "isdiag.next_gamma(x, log_weights=x); isdiag.gpd_fit(np.exp(x), weights=np.exp(x))\n"
         "parts.LONG = 1; isdiag.select_gamma(x, workers=2); isdiag.select_gamma(x[0], k_max=1e-3)\n"
