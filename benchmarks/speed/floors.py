@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -68,16 +69,32 @@ def handed_out(result: Any) -> int:
     return result.nbytes if isinstance(result, np.ndarray) else 0
 
 
+def peak() -> int:
+    """Bytes that this process has held at most since `forget_peak`; since its start where there is no /proc."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    except OSError:
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def forget_peak() -> None:
+    """What was held before, by compiling say, hides no more what is held from now on."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
 def extra_memory(name: str, n: int) -> int:
     """Bytes that a call takes at its peak, beyond input and output; in a process of its own."""
-    import resource
-
     prepared(name, SHORT)()  # imports and kernels
     call = prepared(name, n)
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    forget_peak()
+    before = peak()
     result = call()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before - handed_out(result)
+    return peak() - before - handed_out(result)
 
 
 def line_of(name: str, growth: tuple[int, ...], memory_draws: int) -> str:

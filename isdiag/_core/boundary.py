@@ -7,7 +7,7 @@ the caller's layout, array kind and (for weights) dtype. Nothing here knows any 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import inf, prod
 from typing import Any, cast
@@ -362,6 +362,14 @@ class Rows:
         flat = np.ascontiguousarray(array, kind).reshape(len(self), self.values.shape[1] * prod(own))
         flat.flags.writeable = False  # a view of its own, see `read_only`
         return flat, OwnAxes.of(own, labels, dims) if labels is not None and own else own
+
+    def components(self, values: Values) -> Iterator[Values]:
+        """Those of `trailing` values, (rows, draws) each and read-only, one copied at a time."""
+        count, draws = self.values.shape
+        d = values.shape[1] // draws
+        cube = values.reshape(count, draws, d)
+        for j in range(d):
+            yield values if d == 1 else read_only(np.ascontiguousarray(cube[:, :, j]))
 
     def beside(self, x: Any, name: str, first: str) -> tuple[Floats, float]:
         """Another number for each draw, laid out as `values`, and the roundoff of its dtype.

@@ -9,7 +9,7 @@ import numpy as np
 from isdiag import _kernels
 from isdiag._core import chains, intervals, statuses, tails, threads, weights
 from isdiag._core.bands import FINITE_VARIANCE
-from isdiag._core.boundary import EPS_FLOAT64, Rows, read_only, real_array
+from isdiag._core.boundary import EPS_FLOAT64, Rows, real_array
 from isdiag._core.moments import Moments, influence_along, log_mean, moments_of
 from isdiag._core.typing import Codes, Floats, IntervalMethod, Ints, Records, Values
 from isdiag._kernels.records import COMPONENT
@@ -29,9 +29,9 @@ class Components(NamedTuple):
 def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints, workers: int) -> Components:
     """Khat of both tails of w^gamma (h - estimate), and how many draws it and its square rest on."""
     khat_weights, of_weights = tails.khat(rows, lengths, gamma, workers)
-    columns = _columns(rows, values)
-    found = cast("Records", np.empty((len(columns), len(rows)), COMPONENT))
-    for column, of_column in zip(columns, found, strict=True):
+    d = values.shape[1] // rows.values.shape[1]
+    found = cast("Records", np.empty((d, len(rows)), COMPONENT))
+    for column, of_column in zip(rows.components(values), found, strict=True):
         by_row = (rows.values, rows.n, lengths, gamma, column, of_column)
         threads.spread(_kernels.component_rows, by_row, (EPS_FLOAT64,), workers)
     by_name = {name: np.ascontiguousarray(found[name].T) for name in COMPONENT.names or ()}
@@ -43,16 +43,6 @@ def components(rows: Rows, values: Values, gamma: Floats, lengths: Ints, workers
     uncertain = statuses.of_error(fields["error_draws"], of_h == Status.CONSTANT_H)
     status = statuses.first_of(of_weights, of_h, uncertain)
     return Components(fields, khat_weights, status, by_name["std_error"], by_name["skewness"])
-
-
-def _columns(rows: Rows, values: Values) -> list[Values]:
-    """The components of h, (rows, draws) each."""
-    count, draws = rows.values.shape
-    d = values.shape[1] // draws
-    if d == 1:
-        return [values]
-    cube = values.reshape(count, draws, d)
-    return [read_only(np.ascontiguousarray(cube[:, :, j])) for j in range(d)]
 
 
 def draws_needed(
@@ -137,10 +127,9 @@ def interval(
 
 def _moments_of_each(rows: Rows, values: Values, gamma: Floats, workers: int) -> Moments:
     """Moments of each component of h by itself, with the skewness and the draws of its own error."""
-    columns = _columns(rows, values)
-    alone = [moments_of(rows.values, gamma, column, workers) for column in columns]
-    if not alone:
-        return moments_of(rows.values, gamma, values, workers)
+    alone = [moments_of(rows.values, gamma, column, workers) for column in rows.components(values)]
+    if len(alone) < 2:
+        return alone[0] if alone else moments_of(rows.values, gamma, values, workers)
     wide = {
         name: np.concatenate([getattr(each, name) for each in alone], axis=1)
         for name in ("estimate", "std_error", "bias", "skewness", "error_draws", "status_h")

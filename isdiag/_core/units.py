@@ -72,6 +72,8 @@ def times_power_of_two(x: Any, exponent: Any) -> Floats:
 def scaled(x: Floats, top: Floats, exponent: Any = 0) -> Floats:
     """``x * exp(top) * 2**exponent``, which may be finite where a part of it is not; 0 where x is."""
     plain = (np.abs(top) < 700.0) & (exponent == 0)
+    if plain.all():  # most calls; a sixth of the time
+        return np.where(x == 0.0, 0.0, x * np.exp(top))
     power = np.clip(np.rint(top / _LN2_HIGH), -5000.0, 5000.0)
     rest = np.exp(np.where(plain, top, np.clip(top - power * _LN2_HIGH - power * _LN2_LOW, -700.0, 700.0)))
     shift = np.where(plain, 0, power + exponent).astype(np.int64)

@@ -43,6 +43,7 @@ _ENTRIES = {
     "moments": ("estimating", "first_at", "scalar_sums_part", "scalar_values"),
     "power_sums": ("body_sums_part", "moments_part", "summing"),
     "psis": ("khat_rows", "measuring_tails", "psis_rows", "smoothing", "smoothing_row"),
+    "regression": ("regression_rows",),
     "resampling": ("multinomial_rows", "residual_rows", "strata_rows"),
     "reweighting": ("longest_step_rows",),
     "selection": ("refit_rows", "refitting", "select_rows", "selecting"),

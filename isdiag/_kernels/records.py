@@ -32,3 +32,8 @@ SUMMED = _record("ess log_total variance", "n_finite", "status")
 MEAN_WEIGHT = _record("log_mean std_error ess error_draws", "", "status")
 # Of w^gamma (h - estimate), for one component of h.
 COMPONENT = _record("std_error skewness ess error_draws khat_right khat_left", "", "unknown status")
+# Of w^gamma h on w^gamma over its largest, h being scale h - centre: means, sums of squares of the weights
+# and of what the slope leaves, the variance of w^gamma h itself, and what is known of the error.
+REGRESSION = _record(
+    "scale centre mean less_one average slope spread variance squares skewness error_draws", "", "flat status"
+)

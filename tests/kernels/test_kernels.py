@@ -410,6 +410,52 @@ def test_ess(rng, kind, gamma):
     assert isdiag.ess(log_w, kind=kind, gamma=gamma) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-7, 0.05, 2.0])
+@pytest.mark.parametrize("zeros", [0, 7])
+@pytest.mark.parametrize("kind", ["far", "near", "inverse"])
+def test_regression_of_values_on_weights(rng, scale, zeros, kind):
+    n = 300
+    row = scale * rng.normal(size=n)
+    h = {"far": 1e6 + rng.normal(size=n), "near": np.cos(row), "inverse": 3.0 / np.exp(row)}[kind]
+    h += 1e-3 * rng.normal(size=n)
+    row[:zeros], h[:zeros] = -np.inf, np.nan
+    found = np.empty(1, k.REGRESSION)
+    k.regression_rows(row[None], np.array([n]), np.ones(1), np.zeros(1, bool), h[None], found)
+    f = found[0]
+    with mpmath.workdps(50):
+        high = mpmath.mpf(float(row.max()))
+        w = [mpmath.exp(mpmath.mpf(float(x)) - high) for x in row]
+        scaled, centre = mpmath.mpf(float(f["scale"])), mpmath.mpf(float(f["centre"]))
+        y = [a * (scaled * mpmath.mpf(float(x)) - centre) if a else a for a, x in zip(w, h, strict=True)]
+        mean, average = mpmath.fsum(w) / n, mpmath.fsum(y) / n
+        u, v = [x - mean for x in w], [x - average for x in y]
+        spread = mpmath.fsum(x * x for x in u)
+        slope = mpmath.fsum(a * b for a, b in zip(u, v, strict=True)) / spread
+        rest = [b - slope * a for a, b in zip(u, v, strict=True)]
+        squares, cubes, fourths = (mpmath.fsum(x**p for x in rest) for p in (2, 3, 4))
+        whole = mpmath.fsum((b + centre * a) ** 2 for a, b in zip(u, v, strict=True)) / (n - 1)
+        expected = {
+            "mean": mean, "less_one": mean - 1, "average": average, "slope": slope, "spread": spread,
+            "variance": whole, "squares": squares, "skewness": cubes / squares ** mpmath.mpf("1.5"),
+            "error_draws": squares**2 / fourths,
+        }  # fmt: skip
+        near = {name: float(value) for name, value in expected.items()}
+    size = abs(near["slope"]) + (near["squares"] / near["spread"]) ** 0.5
+    for name, value in near.items():
+        off = {"slope": 1e-9 * size, "average": 1e-12 * (abs(near["average"]) + size * near["mean"])}
+        assert f[name] == pytest.approx(value, rel=1e-8, abs=off.get(name, 1e-9 * abs(value))), name
+
+
+def test_regression_looks_at_values_of_weight_only():
+    found = np.empty(1, k.REGRESSION)
+    given = np.array([[0.0, -0.5, -1.0, -np.inf]]), np.array([4]), np.ones(1), np.zeros(1, bool)
+    for last, status in ((np.nan, k.CONSTANT_H), (7.0, k.CONSTANT_H)):
+        k.regression_rows(*given, np.array([[3.0, 3.0, 3.0, last]]), found)
+        assert found["status"] == status
+    k.regression_rows(*given, np.array([[3.0, np.nan, 3.0, 1.0]]), found)
+    assert found["status"] == k.NOT_FINITE_H
+
+
 @pytest.mark.parametrize("scale", [1e-9, 0.05, 2.0])
 @pytest.mark.parametrize("zeros", [0, 3])
 def test_mean_of_the_weights(rng, scale, zeros):
