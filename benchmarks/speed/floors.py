@@ -70,7 +70,7 @@ def handed_out(result: Any) -> int:
 
 
 def peak() -> int:
-    """Bytes that this process has held at most since `forget_peak`; since its start where there is no /proc."""
+    """Bytes that this process held at most since `forget_peak`; since its start where there is no /proc."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
