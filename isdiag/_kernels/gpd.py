@@ -189,31 +189,32 @@ _LEAST_DISTANCE = 0.08
 
 
 @inner
-def _expm1_over(k, t, out):
-    """Fill in expm1(k t) / k for t >= 0 and either sign of k, by a difference that is accurate near 0."""
-    if k == 0.0:
-        copy(t, out)
-    elif k > 0.0:
-        for i in range(t.size):
-            y = -k * t[i]
-            out[i] = one_minus_exp(y) / (k * exp_of(y))
-    else:
-        for i in range(t.size):
-            out[i] = one_minus_exp(k * t[i]) / -k
+def _to_quantiles(k, sigma, t):
+    """Replace t >= 0 by the quantile of a generalised Pareto law that has a share of exp(-t) above it.
+
+    That is sigma expm1(k t) / k, for either sign of k by a difference that is accurate near 0.
+    """
+    # Not as a function of one t, which LLVM would not vectorise.
+    for i in range(t.size):
+        y = abs(k) * t[i]
+        growth = one_minus_exp(-y)
+        if k > 0.0:
+            growth = growth / exp_of(-y)
+        t[i] = sigma * t[i] if k == 0.0 else sigma * growth / abs(k)
 
 
 @inner
-def fits_poorly(ws, m, k, sigma, largest):
-    """Whether m excesses are far from the law that `gpd_fit` fitted to them, by Kolmogorov's distance.
+def fits_poorly(x, k, unit, bounds):
+    """Whether excesses are far from the law of shape k and scale `unit`, by Kolmogorov's distance.
 
-    Taken at quantiles of the law, which asks for comparisons alone and for no order.
+    Taken at quantiles of the law, which bounds is filled with: that asks for comparisons alone, and no order.
     """
-    x, bounds = ws.excess[:m], ws.theta[:_POINTS]
-    _expm1_over(k, _EXPONENTIAL, bounds)
-    unit = largest / sigma
+    copy(_EXPONENTIAL, bounds)
+    _to_quantiles(k, unit, bounds[:_POINTS])
+    m = x.size
     distance = 0
     for b in range(_POINTS):
-        bound = bounds[b] / unit
+        bound = bounds[b]
         below = 0
         for i in range(m):
             below += 1 if x[i] < bound else 0
@@ -237,13 +238,8 @@ def smoothed_tail(k, sigma, base, out):
     """
     m = out.size
     for i in range(m):
-        t = -fast_log1p(-(i + 0.5) / m)  # minus the log of the survival function
-        y = abs(k) * t
-        # expm1(k t) / k for either sign of k, by a difference that is accurate near 0
-        growth = one_minus_exp(-y)
-        if k > 0.0:
-            growth = growth / exp_of(-y)
-        out[i] = sigma * t if k == 0.0 else sigma * growth / abs(k)
+        out[i] = -fast_log1p(-(i + 0.5) / m)
+    _to_quantiles(k, sigma, out)
     if base > -0.5:
         below_one = math.expm1(base)
         for i in range(m):

@@ -55,13 +55,14 @@ def fit_tail(ws, tail, length, gamma):
 
 
 @inner
-def judge_tail(ws, tail, length, gamma):
-    """As `fit_tail`, POOR_TAIL_FIT where the tail does not look like the law that was fitted to it."""
-    m = tail.size
-    status, khat, sigma = fit_tail(ws, tail, length, gamma)
-    if status == OK and fits_poorly(ws, m, without_prior(khat, m), sigma, ws.mark_excess[2]):
-        status = POOR_TAIL_FIT
-    return status, khat, sigma
+def judged(status, khat, sigma, ratios, largest, spare):
+    """The status of `fit_tail`, POOR_TAIL_FIT if the tail does not look like the law that was fitted to it.
+
+    The fit leaves ratios of the excesses to the largest. No workspace is passed: that costs as much as this.
+    """
+    if status == OK and fits_poorly(ratios, without_prior(khat, ratios.size), sigma / largest, spare):
+        return POOR_TAIL_FIT
+    return status
 
 
 @entry
@@ -71,8 +72,8 @@ def khat_of(ws, row, survey, n, length, gamma, eps):
     if state != OK or gamma != gamma:
         return khat_without_fit(state), state
     tail = select_tail(ws, row, survey, length)
-    state, khat, _ = judge_tail(ws, tail, length, gamma)
-    return khat, state
+    state, khat, sigma = fit_tail(ws, tail, length, gamma)
+    return khat, judged(state, khat, sigma, ws.excess[: tail.size], ws.mark_excess[2], ws.theta)
 
 
 def measuring_tails(survey_row):
@@ -112,7 +113,9 @@ def smooth_tail(ws, row, survey, n, length, gamma, record, eps):
     record.ess = np.nan
     if state == OK and gamma == gamma:
         tail = select_tail(ws, row, survey, length)
-        record.status, record.khat, sigma = judge_tail(ws, tail, length, gamma)
+        state, record.khat, sigma = fit_tail(ws, tail, length, gamma)
+        ratios, largest = ws.excess[: tail.size], ws.mark_excess[2]
+        record.status = judged(state, record.khat, sigma, ratios, largest, ws.theta)
         if record.status in FITTED:
             sort_tail(ws, tail)
             x = ws.x[: tail.size]
