@@ -17,10 +17,6 @@ from isdiag._kernels.records import PRIOR_DRAWS, PRIOR_K
 GOOD_KHAT = 0.7
 _MOST_DRAWS = 2.0**62  # fits an int64
 FINITE_VARIANCE = 0.5  # a tail index below it, so that two moments are finite
-# A standard error that fewer draws carry is rough, one that fewer than the other carry is likely too small.
-# Chosen so that the second grade is given to nearly all cells of a study whose intervals cover less than
-# 85 %, and to few good ones, see docs/explanation/which_rule.md.
-ROUGH_ERROR_DRAWS, FEW_ERROR_DRAWS = 15.0, 6.0
 
 
 def tail_length(n: Any, r_eff: Any) -> Floats:

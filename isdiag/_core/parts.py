@@ -89,6 +89,13 @@ class Parts:
 
     def log_moment_rows(self, *arguments: Any) -> None:
         _kernels.weighing_tails(self.survey_row, self.fill_quartic_sums)(*arguments)
+    def divergence_rows(self, *arguments: Any) -> None:
+        average = _kernels.averaging_terms(self.fill_term_sums)
+        _kernels.diverging(self.survey_row, average)(*arguments)
+
+    def path_rows(self, *arguments: Any) -> None:
+        average = _kernels.averaging_terms(self.fill_term_sums)
+        _kernels.following(self.survey_row, average, self.write_tempered)(*arguments)
 
     def extent_of(self, row: Floats) -> Any:
         found = self._of_draws(row, lambda start, stop: _kernels.extent_part(row[start:stop]))
@@ -142,6 +149,12 @@ class Parts:
     def fill_vector_sums(self, row: Floats, high: float, gamma: float, h: Any, ws: Any) -> None:
         def add(first: int, last: int) -> None:
             _kernels.vector_sums_part(row, first, last, high, gamma, h, ws.centre, ws.sums)
+
+        self._total(add, _kernels.segments_of(row.size, 1), ws)
+
+    def fill_term_sums(self, row: Floats, terms: Any, ws: Any) -> None:
+        def add(first: int, last: int) -> None:
+            _kernels.term_sums_part(row, first, last, terms, ws.sums)
 
         self._total(add, _kernels.segments_of(row.size, 1), ws)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import selection, statuses, tails, weights
+from isdiag._core import parts, selection, statuses, tails
 from isdiag._core.bands import Constraints
 from isdiag._core.boundary import Rows, exponents, filled, read_only, rows_of
 from isdiag._core.moments import log_mean_weight, moments_of
-from isdiag._core.typing import Axis, Codes, Floats, Ints
+from isdiag._core.typing import Axis, Codes, Floats, Ints, Records
+from isdiag._kernels.records import ON_PATH
 from isdiag.status import Status
 
 # Two rules of integration that differ by more standard errors than this differ by more than chance.
@@ -51,24 +52,15 @@ def by_path(rows: Rows) -> Rows:
 
 def geometric_path(rows: Rows, gammas: Floats, lengths: Ints, workers: int) -> dict[str, Any]:
     """The fields of `GeometricPath`, gamma by gamma."""
-    shape = (gammas.size, len(rows))
-    ess, khat, log_z, std_error = (np.empty(shape) for _ in range(4))
-    status = np.empty(shape, np.int8)
-    log_weights = np.empty((*shape, rows.values.shape[1]))
-    for g, exponent in enumerate(gammas):
-        gamma = filled(len(rows), exponent)
-        log_weights[g] = weights.temper(rows, gamma, True, workers)[0]
-        khat[g], status[g] = tails.khat(rows, lengths, gamma, workers)
-        log_z[g], std_error[g], ess[g] = log_mean_weight(rows, gamma, workers)
-    return {
-        "gammas": gammas,
-        "log_weights": log_weights.reshape(-1, rows.values.shape[1]),
-        "ess": ess.ravel(),
-        "khat": khat.ravel(),
-        "log_z": log_z.ravel(),
-        "log_z_std_error": std_error.ravel(),
-        "status": status.ravel(),
-    }
+    count, draws = rows.values.shape
+    found = cast("Records", np.empty((count, gammas.size), ON_PATH))
+    log_weights = np.empty((gammas.size, count, draws))
+    place: Ints = np.arange(count, dtype=np.int64)
+    by_row = rows.values, rows.n, lengths, place, found
+    parts.over_rows(_kernels.path_rows, by_row, (log_weights, gammas, rows.eps), workers)
+    of_draws = {"gammas": gammas, "log_weights": log_weights.reshape(-1, draws)}
+    names = ("ess", "khat", "log_z", "log_z_std_error", "status")
+    return of_draws | {name: found[name].T.ravel() for name in names}
 
 
 def next_gamma(rows: Rows, before: Floats, ess_min: float, log_weights: Any = None) -> tuple[Floats, Codes]:

@@ -13,10 +13,10 @@ from typing import Any, Self, cast
 import numpy as np
 
 from isdiag._core import bands, markup
-from isdiag._core.bands import FEW_ERROR_DRAWS, ROUGH_ERROR_DRAWS
 from isdiag._core.boundary import Rows
 from isdiag._core.said import GREEN, RED, YELLOW, Said, said_of_status, said_of_tail
 from isdiag._core.typing import Codes, Given, Limits, LogWeights, PerRow, Records, Statuses
+from isdiag._kernels.records import FEW_ERROR_DRAWS, ROUGH_ERROR_DRAWS
 from isdiag.status import NonFiniteWarning, Status
 
 # Names of the codes of what set gamma (isdiag._kernels.records).

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core.bands import FEW_ERROR_DRAWS, ROUGH_ERROR_DRAWS
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Codes, Floats, Ints, Mask, Values
 from isdiag._core.weights import looked_at
@@ -88,8 +87,7 @@ def of_error(error_draws: Floats, constant: Any) -> Codes:
     """ERROR_UNCERTAIN or ERROR_ROUGH where an error rests on few draws and what it is of is not constant."""
     grade = np.empty(error_draws.shape, np.int8)
     of_what = constant if np.shape(constant) == grade.shape else np.full(grade.shape, constant)
-    flat = error_draws.reshape(-1), of_what.reshape(-1), grade.reshape(-1)
-    _kernels.grade_errors(*flat, ROUGH_ERROR_DRAWS, FEW_ERROR_DRAWS)
+    _kernels.grade_errors(error_draws.reshape(-1), of_what.reshape(-1), grade.reshape(-1))
     return grade
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
-from isdiag._kernels.records import ERROR_ROUGH, ERROR_UNCERTAIN, OK
+from isdiag._kernels.records import ERROR_ROUGH, ERROR_UNCERTAIN, FEW_ERROR_DRAWS, OK, ROUGH_ERROR_DRAWS
 
 # Intervals are as much wider as so many over the degrees of freedom: n_e is itself seen, and a sample that
 # missed the largest weights has too large a one. Chosen on two thirds of the scenarios of a study, see
@@ -31,11 +31,11 @@ def freedom_rows(error_draws, n, freedom):
 
 
 @entry
-def grade_errors(error_draws, constant, grade, rough, few):
-    """Codes of errors by how many draws carry them: OK from rough on, and of what is constant."""
+def grade_errors(error_draws, constant, grade):
+    """Codes of errors by how many draws carry them: OK of many, and of what is constant."""
     for i in range(grade.size):
-        poor = ERROR_ROUGH if error_draws[i] >= few else ERROR_UNCERTAIN
-        grade[i] = OK if error_draws[i] >= rough or constant[i] else poor
+        poor = ERROR_ROUGH if error_draws[i] >= FEW_ERROR_DRAWS else ERROR_UNCERTAIN
+        grade[i] = OK if error_draws[i] >= ROUGH_ERROR_DRAWS or constant[i] else poor
 
 
 @entry

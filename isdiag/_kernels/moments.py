@@ -82,13 +82,13 @@ def skewness_of(squares, cubes):
 
 
 @inner
-def _third_power(sums, shift):
+def third_power(sums, shift):
     """Sum of (a - shift e)^3."""
     return sums.a3 - 3.0 * shift * (sums.a2e - shift * sums.ae2) - shift**3 * sums.e3
 
 
 @inner
-def _fourth_power(sums, shift):
+def fourth_power(sums, shift):
     """Sum of (a - shift e)^4."""
     odd = shift * sums.a3e + shift**3 * sums.ae3
     return sums.a4 - 4.0 * odd + 6.0 * shift**2 * sums.a2e2 + shift**4 * sums.e4
@@ -156,7 +156,7 @@ def fill_scalar_sums(row, high, gamma, h, scale, centre, ws):
 
 
 @inner
-def _scalar_moments_in(totals):
+def scalar_moments_in(totals):
     thirds = _ThirdPowers(totals[5], totals[6], totals[7], totals[8])
     fourths = _FourthPowers(totals[9], totals[10], totals[11], totals[12], totals[13])
     return ScalarMoments(totals[0], totals[1], totals[2], totals[3], totals[4], thirds, fourths)
@@ -246,7 +246,7 @@ def step_estimate(row, high, gamma, h, top, attempt, totals, e):
     they do not; where the estimate turns out far from the centre another one about the estimate.
     """
     left, scale, centre = attempt.left - 1, attempt.scale, attempt.centre
-    s1, first_power, s2, pull, squares, thirds, fourths = _scalar_moments_in(totals)
+    s1, first_power, s2, pull, squares, thirds, fourths = scalar_moments_in(totals)
     if not attempt.scaled and not is_in_range(squares):
         first = centre
         scale, finite = _scale_of(row, high, gamma, h, first, e)
@@ -258,8 +258,8 @@ def step_estimate(row, high, gamma, h, top, attempt, totals, e):
             return Attempt(0, scale, centre, True, answer)
         return Attempt(left, scale, scale * first, True, attempt.answer)
     shift, about, std_error, bias = finished(s1, s2, first_power, squares, pull)
-    skewness = skewness_of(about, _third_power(thirds, shift))
-    error_draws = effective_draws(about, _fourth_power(fourths, shift))
+    skewness = skewness_of(about, third_power(thirds, shift))
+    error_draws = effective_draws(about, fourth_power(fourths, shift))
     centre += shift
     if not shift * shift * s2 > FAR * about:
         left = 0

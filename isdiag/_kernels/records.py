@@ -9,12 +9,20 @@ OK, FLAT, TAIL_TOO_SHORT, DEGENERATE_TAIL, INFEASIBLE, NO_WEIGHT, NOT_FINITE = r
 CONSTANT_H, TWO_VALUED_H, ERROR_UNCERTAIN, NOT_FINITE_H, ONE_DRAW, ERROR_ROUGH = 7, 8, 9, 10, 11, 13
 POOR_TAIL_FIT = 14
 FITTED = (OK, POOR_TAIL_FIT)  # of a tail that a law was fitted to, well or poorly
+# A standard error that fewer draws carry is rough, one that fewer than the other carry is likely too small.
+# Chosen so that the second grade is given to nearly all cells of a study whose intervals cover less than
+# 85 %, and to few good ones, see docs/explanation/which_rule.md. Six equal draws are six, up to rounding.
+ROUGH_ERROR_DRAWS, FEW_ERROR_DRAWS = 15.0 - 1e-9, 6.0 - 1e-9
 # Log of a weight that is none next to one of 1, as kernels take powers of two: h is not looked at there.
 NEXT_TO_NOTHING = -1021.0 * math.log(2.0)
 
 # The prior of a fit [Vehtari2024]_: ten pseudo-draws at k = 1/2.
 PRIOR_DRAWS = 10.0
 PRIOR_K = 0.5
+
+# What a divergence is, and what it is the mean of, see `divergence_terms.Terms`.
+MOMENT, RENYI, AMARI, CHI2, HALF_SQUARED, GENERATED = range(6)
+GENERATOR, GENERATOR_NEAR_1, GENERATOR_APART, RATIO, LESS_ONE, WEIGHTED, MINUS_LOG, HALF_SQUARE = range(8)
 
 BY_NONE, BY_PSIS, BY_ESS, BY_MAX, BY_MSE = range(5)
 
@@ -37,3 +45,9 @@ COMPONENT = _record("std_error skewness ess error_draws khat_right khat_left", "
 REGRESSION = _record(
     "scale centre mean less_one average slope spread variance squares skewness error_draws", "", "flat status"
 )
+DIVERGENCE = _record(
+    "estimate std_error khat skewness error_draws log_mean mean_error order high top origin slope",
+    "unit",
+    "kind sign state status",
+)
+ON_PATH = _record("ess khat log_z log_z_std_error error_draws", codes="status")

@@ -100,6 +100,16 @@ def _to_the_fourth(builder, x, y):
 
 
 _to_the_fourth.count = 14
+
+
+def _own_powers(builder, x, y):
+    """x, x^2, x^3, x^4."""
+    square = builder.fmul(x, x, flags=["contract"])
+    cube, fourth = (builder.fmul(square, factor, flags=["contract"]) for factor in (x, square))
+    return [x, square, cube, fourth]
+
+
+_own_powers.count = 4
 LANES = 32  # excesses and blocks are padded with zeros to a multiple
 GRID_LANES = 8  # the grid of a fit is padded to a multiple
 ORDER = 6  # of the series that the search for an ESS goes by
@@ -107,6 +117,7 @@ MOMENTS = 2 * (ORDER + 1)
 product_sum = _lane_sums(LANES, _product)
 pair_sums = _lane_sums(LANES, _powers_of_y(1))
 grid_sums = _lane_sums(GRID_LANES, _powers_of_y(1))
+own_power_sums = _lane_sums(LANES, _own_powers)
 fourth_sums = _lane_sums(8, _to_the_fourth)
 moment_sums = _lane_sums(GRID_LANES, _powers_of_y(ORDER))
 

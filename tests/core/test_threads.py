@@ -51,6 +51,9 @@ CALLS = {
     "truncate": isdiag.truncate,
     "variance test": isdiag.finite_variance_test,
     "log_moment": lambda x, **o: isdiag.log_moment(x, 0.5, **o),
+    "renyi": lambda x, **o: isdiag.renyi_divergence(x, 0.5, **o),
+    "kl, k2": lambda x, **o: isdiag.kl_divergence(x, estimator="k2", **o),
+    "chi2, as given": lambda x, **o: isdiag.chi2_divergence(x, normalize=False, **o),
     "path": lambda x, **o: isdiag.geometric_path(np.zeros_like(x), x, [0.0, 0.5, 1.0], **o),
 }
 
