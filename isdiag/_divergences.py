@@ -52,7 +52,7 @@ def log_moment(
     Returns
     -------
     Divergence
-        The logarithm, its standard error, and the diagnostics of the weights.
+        The logarithm, its standard error and interval, and the diagnostics of the weights.
 
     Notes
     -----
@@ -125,7 +125,7 @@ def renyi_divergence(
     Returns
     -------
     Divergence
-        The divergence in nats, its standard error, and the diagnostics of the weights.
+        The divergence in nats, its standard error and interval, and the diagnostics of the weights.
 
     Notes
     -----
@@ -205,8 +205,8 @@ def alpha_divergence(
     Returns
     -------
     Divergence
-        The divergence, its standard error, and the diagnostics of the weights. At alpha = 0 it is inf if a
-        draw has zero weight.
+        The divergence, its standard error and interval, and the diagnostics of the weights. At alpha = 0 it is
+        inf if a draw has zero weight.
 
     Notes
     -----
@@ -289,8 +289,8 @@ def kl_divergence(
     Returns
     -------
     Divergence
-        The divergence in nats, its standard error, and the diagnostics of the weights. KL(mu || pi) is inf if
-        a draw has zero weight.
+        The divergence in nats, its standard error and interval, and the diagnostics of the weights.
+        KL(mu || pi) is inf if a draw has zero weight.
 
     Notes
     -----
@@ -373,12 +373,7 @@ def chi2_divergence(
     Returns
     -------
     Divergence
-        The divergence, its standard error, and the diagnostics of the weights.
-
-    Raises
-    ------
-    ValueError
-        If.
+        The divergence, its standard error and interval, and the diagnostics of the weights.
 
     Notes
     -----

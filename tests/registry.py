@@ -326,9 +326,9 @@ FIELDS = {
     isdiag.FiniteVarianceTest: "statistic p_value k status",
     isdiag.ControlVariate: "estimate std_error std_error_plain plain coefficient khat status low high "
     "error_draws",
-    isdiag.Divergence: "estimate std_error khat status",
+    isdiag.Divergence: "estimate std_error khat low high error_draws status",
     isdiag.GeometricPath: "gammas log_weights ess khat log_z log_z_std_error status",
-    isdiag.LogZ: "estimate std_error khat disagreement status",
+    isdiag.LogZ: "estimate std_error khat disagreement low high error_draws status",
     rl.Step: "coefficients weights gamma ess_ratio ess_ratio_tempered ess_ratio_raw pareto_k pareto_k_used "
     "gamma_batch max_weight mean_weight bias_proxy fraction_modified fraction_zero fraction_saturated "
     "negative_share negative_share_raw log_w_q01 log_w_q50 log_w_q99 log_w_max kl kl_k3 chi2 "

@@ -59,6 +59,20 @@ def khat_interval(khat: Floats, tail_length: Floats, level: float) -> tuple[Floa
     return np.where(unknown, khat, low), np.where(unknown, khat, high)
 
 
+@lru_cache
+def settled_khat(tail_length: int, level: float) -> float:
+    """The largest khat of so many draws whose `khat_interval` ends below `FINITE_VARIANCE`."""
+    if tail_length == 0:
+        return nan
+    off = NormalDist().inv_cdf(0.5 + 0.5 * level) / tail_length**0.5
+    if off >= 1.0:
+        return -inf
+    beyond = off / (1.0 - off)
+    room = FINITE_VARIANCE - beyond
+    k = room / (1.0 + beyond) if room > 0.0 else room
+    return (k + PRIOR_K * PRIOR_DRAWS / tail_length) / (1.0 + PRIOR_DRAWS / tail_length)
+
+
 def convergence_rate(khat: Any, n: Any) -> Floats:
     """``n/(n-1) + e / expm1(-e log n)`` with e = 2 khat - 1, for n >= 2; 1 and 0 beyond khat = 0 and 1."""
     k, draws = np.broadcast_arrays(np.clip(khat, -1.0, 2.0), n)  # the ends are beyond 0 and 1

@@ -7,18 +7,22 @@ from typing import Any, cast
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import chains, parts, statuses
+from isdiag._core import chains, parts, statuses, weights
+from isdiag._core.bands import settled_khat
 from isdiag._core.boundary import Rows, filled
+from isdiag._core.intervals import LEVEL, interval
 from isdiag._core.typing import Codes, Direction, Estimator, Floats, Ints, Records
 from isdiag._kernels.records import (
     AMARI,
     CHI2,
     DIVERGENCE,
+    ERROR_ROUGH,
     FLAT,
     GENERATED,
     HALF_SQUARED,
     MOMENT,
     NO_WEIGHT,
+    OK,
     RENYI,
 )
 
@@ -61,29 +65,68 @@ def _found(
     rows: Rows, of: int, order: Floats, lengths: Ints, normalize: bool, workers: int
 ) -> dict[str, Any]:
     """The fields of `Divergence` for what is called `of`."""
-    found = cast("Records", np.empty(len(rows), DIVERGENCE))
-    by_row = rows.values, rows.n, lengths, order, found
-    parts.over_rows(_kernels.divergence_rows, by_row, (of, normalize, rows.eps), workers)
-    std_error, status = found["std_error"], found["status"]
-    if rows.chain is not None:
-        std_error, status = _along_chains(rows, found)
+    found = averages(rows, of, order, lengths, normalize, workers)
+    error, status, mean_error = error_of(rows, found)
+    low, high = interval(
+        column(found, "estimate"), error, column(found, "khat")[:, 0], mean_error if normalize else None
+    )
+    if of != MOMENT:
+        low = np.maximum(low, 0.0)  # as no divergence is less
     if not normalize and of != MOMENT:
-        status = statuses.first_of(status, _off_one(rows, found))
-    return {"estimate": found["estimate"], "std_error": std_error, "khat": found["khat"], "status": status}
+        status = statuses.first_of(status, _off_one(rows, found, mean_error))
+    return {
+        "estimate": found["estimate"],
+        "std_error": error.std_error[:, 0],
+        "khat": found["khat"],
+        "low": low[:, 0],
+        "high": high[:, 0],
+        "error_draws": error.error_draws[:, 0],
+        "status": status,
+    }
 
 
-def _along_chains(rows: Rows, found: Records) -> tuple[Floats, Codes]:
-    """Standard errors and statuses of draws of Markov chains."""
+def averages(rows: Rows, of: int, order: Floats, lengths: Ints, normalize: bool, workers: int = 1) -> Records:
+    """A record of `DIVERGENCE` for each row."""
+    found = cast("Records", np.empty(len(rows), DIVERGENCE))
+    settled = _settled(lengths)
+    if not normalize and of in {AMARI, HALF_SQUARED}:
+        settled[order == 0.0] = np.inf  # of the logarithm of w the tail of w tells nothing
+    by_row = rows.values, rows.n, lengths, order, settled, found
+    parts.over_rows(_kernels.divergence_rows, by_row, (of, normalize, rows.eps), workers)
+    return found
+
+
+def _settled(lengths: Ints) -> Floats:
+    """The khat of each row above which its tail index may be 1/2."""
+    return np.array([settled_khat(length, LEVEL) for length in lengths.tolist()], np.float64)
+
+
+def column(found: Records, name: str) -> Floats:
+    """A number of each record, (rows, 1)."""
+    return found[name].copy()[:, None]
+
+
+def error_of(rows: Rows, found: Records) -> tuple[chains.Error, Codes, Floats]:
+    """What is known of the errors, the statuses, and the relative errors of the mean weights."""
+    of_error = column(found, "std_error"), column(found, "skewness"), column(found, "error_draws")
+    error = chains.Error(*of_error, rows.n)
+    if rows.chain is None:
+        return error, found["status"], found["mean_error"].copy()
     influence = np.empty(rows.values.shape)
     _kernels.divergence_influence_rows(rows.values, found, influence)
-    efficiency, _, error_draws = chains.along_chains(chains.centred(rows, influence), rows.chain)
-    std_error, state = found["std_error"] / np.sqrt(efficiency), found["state"]
+    along = chains.along_chains(chains.centred(rows, influence), rows.chain)
+    along[1] *= found["sign"]
+    error = error.along(along[:, :, None])
+    of_weights = weights.relative_efficiency(rows, rows.values, filled(len(rows), 1.0))
+    state, rough = found["state"], found["status"] == ERROR_ROUGH
+    std_error, error_draws = error.std_error[:, 0], error.error_draws[:, 0]
     constant = (state == FLAT) | (~(std_error > 0.0) & ~(error_draws > 0.0))
-    return std_error, statuses.first_of(state, statuses.of_error(error_draws, constant))
+    grade = statuses.of_error(error_draws, constant)
+    grade = np.where(rough & (grade == OK), np.int8(ERROR_ROUGH), grade)
+    return error, statuses.first_of(state, grade), found["mean_error"] / np.sqrt(of_weights)
 
 
-def _off_one(rows: Rows, found: Records) -> Codes:
+def _off_one(rows: Rows, found: Records, mean_error: Floats) -> Codes:
     """NOT_NORMALIZED where weights that are used as they are have not the mean 1."""
-    error = found["mean_error"]
-    ess = 1.0 / (error**2 + 1.0 / rows.n)
-    return statuses.of_mean_weight(found["log_mean"], error, ess)
+    ess = 1.0 / (found["mean_error"] ** 2 + 1.0 / np.maximum(rows.n, 1))
+    return statuses.of_mean_weight(found["log_mean"], mean_error, ess)

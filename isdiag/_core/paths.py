@@ -8,12 +8,13 @@ from typing import Any, cast
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import parts, selection, statuses, tails
+from isdiag._core import chains, divergences, parts, selection, statuses, tails
 from isdiag._core.bands import Constraints
 from isdiag._core.boundary import Rows, exponents, filled, read_only, rows_of
+from isdiag._core.intervals import interval
 from isdiag._core.moments import log_mean_weight, moments_of
 from isdiag._core.typing import Axis, Codes, Floats, Ints, Records
-from isdiag._kernels.records import ON_PATH
+from isdiag._kernels.records import MOMENT, ON_PATH
 from isdiag.status import Status
 
 # Two rules of integration that differ by more standard errors than this differ by more than chance.
@@ -97,17 +98,48 @@ def stepping_stone(rows: Rows, path: Floats, lengths: Ints, workers: int) -> dic
     steps = np.diff(path, append=1.0)
     used = np.count_nonzero(steps)
     step = np.tile(steps, len(rows) // path.size)
-    log_mean, std_error, _ = log_mean_weight(rows, step, workers)
-    khat, codes = tails.khat(rows, lengths, step, workers)
-    log_mean, std_error, khat, codes = (
-        a.reshape(-1, path.size)[:, :used] for a in (log_mean, std_error, khat, codes)
-    )
+    found = divergences.averages(rows, MOMENT, step, lengths, normalize=False, workers=workers)
+    sets = found.reshape(-1, path.size)[:, :used]
+    khat, n = sets["khat"], rows.n.reshape(-1, path.size)[:, :used]
+    estimate = np.where(sets["state"] == Status.NO_WEIGHT, -np.inf, sets["estimate"]).sum(axis=1)
+    error = _of_sum(chains.Error(sets["std_error"], sets["skewness"], sets["error_draws"], n))
+    # The log of a mean is as good as the mean can be told from 0.
+    apart = sets["std_error"].max(axis=1)
     return {
-        "estimate": log_mean.sum(axis=1),
-        "std_error": np.sqrt((std_error**2).sum(axis=1)),
+        "estimate": estimate,
         "khat": khat.max(axis=1),
         "disagreement": None,
-        "status": _worst(codes),
+        "status": _graded(_worst(sets["state"]), error),
+        **_with_interval(estimate, error, khat.max(axis=1), apart),
+    }
+
+
+def _of_sum(error: chains.Error) -> chains.Error:
+    """The error of the sum of independent estimates, (rows, d), as (rows, 1)."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        variance = (error.std_error**2).sum(axis=1, keepdims=True)
+        share: Floats = error.std_error**2 / variance
+        skewness = (share**1.5 * error.skewness).sum(axis=1, keepdims=True)
+        fourths: Floats = np.where(share > 0.0, share**2 / error.error_draws, share)
+        error_draws = 1.0 / fourths.sum(axis=1, keepdims=True)
+    return chains.Error(np.sqrt(variance), skewness, error_draws, error.n.sum(axis=1))
+
+
+def _graded(status: Codes, error: chains.Error) -> Codes:
+    """The status with what is known of the error."""
+    constant = (error.std_error == 0.0) | np.isnan(error.std_error)
+    return statuses.first_of(status, statuses.of_error(error.error_draws, constant)[:, 0])
+
+
+def _with_interval(
+    estimate: Floats, error: chains.Error, khat: Floats, apart: Floats | None
+) -> dict[str, Floats]:
+    low, high = interval(estimate[:, None], error, khat, apart)
+    return {
+        "std_error": error.std_error[:, 0],
+        "low": low[:, 0],
+        "high": high[:, 0],
+        "error_draws": error.error_draws[:, 0],
     }
 
 
@@ -130,23 +162,29 @@ def thermodynamic(rows: Rows, path: Floats, *, corrected: bool) -> dict[str, Any
         if corrected:
             h += (of_variance.ravel() * unbiased)[:, None] * (rows.values - mean) ** 2
         moments = moments_of(rows.values, equal, read_only(h))
-        parts = (moments.std_error[:, 0] ** 2 * unbiased).reshape(shape)
-        carried = moments.error_draws.reshape(shape)
         estimate = log_share + moments.estimate.reshape(shape).sum(axis=1)
-        error_draws = parts.sum(axis=1) ** 2 / np.where(parts > 0.0, parts**2 / carried, 0.0).sum(axis=1)
-        std_error = np.sqrt(variance_of_share + parts.sum(axis=1))
-        apart = np.abs(disagreement) > _APART * std_error
+        std_errors = moments.std_error[:, 0] * np.sqrt(unbiased)
+        of_sets = chains.Error(
+            std_errors.reshape(shape),
+            moments.skewness.reshape(shape),
+            moments.error_draws.reshape(shape),
+            rows.n.reshape(shape),
+        )
+        error = _of_sum(of_sets)
+        error = error._replace(std_error=np.hypot(error.std_error, np.sqrt(variance_of_share)[:, None]))
+        apart = np.abs(disagreement) > _APART * error.std_error[:, 0]
     estimate[status == Status.NOT_FINITE] = np.nan
-    std_error[np.isnan(estimate)] = np.nan
+    error.std_error[np.isnan(estimate)] = np.nan
     disagreement[np.isnan(estimate)] = np.nan
-    grade = np.where(apart, Status.ERROR_UNCERTAIN, statuses.of_error(error_draws, constant=False))
+    grade = statuses.of_error(error.error_draws, constant=False)[:, 0]
+    grade = np.where(apart, np.int8(Status.ERROR_UNCERTAIN), grade)
     status = np.where(status == Status.OK, grade, status).astype(np.int8)
     return {
         "estimate": estimate,
-        "std_error": std_error,
         "khat": None,
         "disagreement": disagreement,
         "status": status,
+        **_with_interval(estimate, error, np.full(len(estimate), -np.inf), None),
     }
 
 

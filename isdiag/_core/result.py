@@ -719,13 +719,24 @@ class Divergence(Tail, Result):
     khat : float or array of the batch shape
         Shape of the tail of the weights, of the power that the estimate averages. At khat >= 1/2 their
         variance is infinite and `std_error` too small; at khat >= 1 the estimate itself does not converge.
+    low : float or array of the batch shape
+        Lower end of an interval of level 0.95, as that of `SNIS`, but for the moment at least 0. NaN where
+        there is no error.
+    high : float or array of the batch shape
+        Its upper end; inf where nothing can be said.
+    error_draws : float or array of the batch shape
+        How many draws carry `std_error`.
     status : Status or array of the batch shape
-        What became of the row.
+        What became of the row. ERROR_ROUGH also where the tail index may be 1/2 or more: where the interval
+        of `khat_interval` does not end below.
     """
 
     estimate: PerRow
     std_error: PerRow
     khat: PerRow
+    low: PerRow
+    high: PerRow
+    error_draws: PerRow
     status: Statuses
 
     def __float__(self) -> float:
@@ -788,6 +799,13 @@ class LogZ(Result):
         the method has no weights.
     disagreement : float or array of the batch shape, or None
         The corrected rule of integration less the trapezoids; None where nothing is integrated.
+    low : float or array of the batch shape
+        Lower end of an interval of level 0.95, as that of `SNIS`. It does not know of the error of a rule of
+        integration.
+    high : float or array of the batch shape
+        Its upper end; inf where nothing can be said.
+    error_draws : float or array of the batch shape
+        How many draws carry `std_error`.
     status : Status or array of the batch shape
         What became of the worst set of draws.
     """
@@ -798,6 +816,9 @@ class LogZ(Result):
     std_error: PerRow
     khat: PerRow | None
     disagreement: PerRow | None
+    low: PerRow
+    high: PerRow
+    error_draws: PerRow
     status: Statuses
 
     def _said(self) -> Said:

@@ -368,15 +368,19 @@ def store_divergence(of, order, extent, n, top, averaged, found):
 
 
 @entry
-def grade_divergence(extent, n, normalized, found):
-    """Add to the status what is known of the error. Of equal weights there is nothing but rounding errors."""
+def grade_divergence(extent, n, normalized, settled, found):
+    """Add to the status what is known of the error. Of equal weights there is nothing but rounding errors.
+
+    A khat above the settled one may be one at which the error is that of a law without variance: what a draw
+    adds is of the second order in the weights, and small samples that miss the tail show a small error.
+    """
     if found.state == FLAT:
         if normalized and extent.n_finite == n and found.estimate == found.estimate:
             found.estimate = found.std_error = 0.0
     elif found.state != ONE_DRAW and (found.std_error > 0.0 or found.error_draws > 0.0):
         if found.error_draws < FEW_ERROR_DRAWS:
             found.status = ERROR_UNCERTAIN
-        elif found.error_draws < ROUGH_ERROR_DRAWS:
+        elif found.error_draws < ROUGH_ERROR_DRAWS or settled < found.khat < np.inf:
             found.status = ERROR_ROUGH
 
 
@@ -406,11 +410,11 @@ def begin_divergence(ws, row, survey, n, length, of, order, normalized, found, e
 
 
 @entry
-def ends_at_once(extent, n, order, top, terms, normalized, found):
+def ends_at_once(extent, n, order, top, terms, normalized, settled, found):
     """Whether the estimate is a largest weight or infinite, and then store it."""
     if order == np.inf:
         found.estimate = top
-        grade_divergence(extent, n, normalized, found)
+        grade_divergence(extent, n, normalized, settled, found)
         return True
     beyond = terms.unit == _MOST or (extent.n_finite < n and term_without_weight(terms) == np.inf)
     if beyond:
@@ -419,7 +423,7 @@ def ends_at_once(extent, n, order, top, terms, normalized, found):
 
 
 def diverging(survey_row, average):
-    def divergence_rows(rows, n, length, order, found, of, normalized, eps):
+    def divergence_rows(rows, n, length, order, settled, found, of, normalized, eps):
         """Fill a record of `DIVERGENCE` for each row of log-weights.
 
         What each draw adds to the mean that an estimate is made of is told by `divergence_influence_rows`.
@@ -443,14 +447,14 @@ def diverging(survey_row, average):
                 terms, slope = terms_of_normalized(of, a, survey, draws, top, spread, averaged)
             else:
                 terms, slope = terms_as_given(of, a, survey, draws)
-            if ends_at_once(survey, draws, a, top, terms, normalized, at):
+            if ends_at_once(survey, draws, a, top, terms, normalized, settled[r], at):
                 continue
             averaged = average(row, survey, draws, terms, slope, ws)
             if not store_divergence(of, a, survey, draws, top, averaged, at):
                 terms, slope = ratio_terms_of_normalized(a, survey, draws, top)
                 averaged = average(row, survey, draws, terms, slope, ws)
                 store_divergence(of, a, survey, draws, top, averaged, at)
-            grade_divergence(survey, draws, normalized, at)
+            grade_divergence(survey, draws, normalized, settled[r], at)
 
     return divergence_rows
 

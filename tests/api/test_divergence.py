@@ -18,10 +18,10 @@ from isdiag import (
     log_moment,
     renyi_divergence,
 )
+from isdiag._core import bands
 from tests import registry
 from tests.helpers import assert_same
 
-FIELDS = ("estimate", "std_error", "khat", "status")
 OF = ("log_moment", "renyi_divergence", "alpha_divergence", "kl_divergence", "chi2_divergence")
 # Every function and option, as functions of log-weights alone.
 CALLS = {
@@ -148,6 +148,102 @@ def test_standard_error_is_that_of_a_jackknife(rng, name, normalize, zeros):
     each = CALLS[name](np.broadcast_to(many, (40, 2000)), where=keep, normalize=normalize).estimate
     change = 1999 * (CALLS[name](many, normalize=normalize).estimate - each)
     assert whole.std_error == pytest.approx(np.sqrt((change**2).mean() / 40), rel=5e-3, abs=1e-10)
+
+
+# ------------------------------------------------------------------- intervals, and what warns of them
+
+
+@pytest.mark.parametrize(
+    ("name", "truth", "plain"),
+    [
+        ("kl_divergence(direction=target, estimator=k1)", 0.5, 0.87),
+        ("renyi_divergence(alpha=2.0)", 1.0, 0.75),
+        ("chi2_divergence()", np.expm1(1.0), 0.75),
+    ],
+)
+def test_intervals_cover_where_twice_the_error_does_not(name, truth, plain):
+    log_w = np.random.default_rng(3).normal(size=(600, 200)) - 0.5  # log-normal weights, s = 1
+    result = CALLS[name](log_w)
+    assert (np.abs(result.estimate - truth) < 1.96 * result.std_error).mean() < plain
+    covers = (result.low <= truth) & (truth <= result.high)
+    assert covers.mean() > 0.88
+    assert (result.status == Status.OK).mean() < 0.2
+
+
+def test_intervals_of_harmless_weights_are_those_of_a_normal_law():
+    log_w = 0.1 * np.random.default_rng(4).normal(size=(300, 1000)) - 0.005
+    for name in ("kl_divergence(direction=target, estimator=k1)", "renyi_divergence(alpha=0.5)"):
+        result = CALLS[name](log_w)
+        assert (result.status == Status.OK).mean() > 0.95
+        width = (result.high - result.low) / result.std_error
+        assert 3.9 < np.median(width) < 4.4
+        truth = 0.005 if "kl" in name else 0.0025
+        assert 0.92 < ((result.low <= truth) & (truth <= result.high)).mean() < 0.99
+
+
+def test_a_divergence_is_not_negative_and_a_moment_may_be():
+    log_w = np.random.default_rng(5).normal(size=(50, 30)) * 0.1
+    for name, function in CALLS.items():
+        result = function(log_w)
+        known = ~np.isnan(result.low)
+        inside = (result.low <= result.estimate) & (result.estimate <= result.high)
+        assert inside[known].all(), name
+        assert "moment" in name or (result.low[known] >= 0).all(), name
+    assert log_moment(log_w, 0.5).low.min() < 0
+
+
+def test_draws_behind_the_error_are_those_of_the_influence(rng):
+    log_w = rng.normal(size=400)
+    u = np.exp(log_w) / np.exp(log_w).mean()
+    terms = u * np.log(u)
+    f = terms - terms.mean() - (terms.mean() + 1.0) * (u - 1.0)
+    got = kl_divergence(log_w)
+    assert got.std_error == pytest.approx(np.sqrt((f**2).sum()) / 400, rel=1e-12)
+    assert got.error_draws == pytest.approx((f**2).sum() ** 2 / (f**4).sum(), rel=1e-11)
+    assert got.status is Status.ERROR_UNCERTAIN
+
+
+def test_a_tail_that_may_have_no_variance_makes_an_error_rough():
+    for length in (6, 10, 40, 94, 300, 3000):
+        limit = bands.settled_khat(length, 0.95)
+        if np.isfinite(limit):
+            high = bands.khat_interval(np.array(limit), np.array(length), 0.95)[1]
+            assert high == pytest.approx(0.5, abs=1e-12)
+        else:
+            assert length == 6 or length < 1.96**2
+    quantiles = (np.arange(4000) + 0.5) / 4000
+    heavy = -0.45 * np.log1p(-quantiles)  # a Pareto tail of that index, without noise
+    result = kl_divergence(heavy)
+    assert 0.3 < result.khat < 0.5
+    rough = log_moment(heavy, 0.85)
+    assert rough.error_draws > 15
+    assert rough.status is Status.ERROR_ROUGH
+    assert log_moment(heavy, 0.3).status is Status.OK
+    # What averages -log w alone is not judged by the tail of w.
+    assert kl_divergence(heavy - 1.0, direction="proposal", normalize=False).status is not Status.ERROR_ROUGH
+
+
+def test_where_there_is_no_error_there_is_no_interval(rng):
+    for result in (renyi_divergence(rng.normal(size=50), np.inf), kl_divergence([2.0])):
+        assert np.isnan([result.std_error, result.low, result.high, result.error_draws]).all()
+    flat = kl_divergence(np.zeros(50))
+    assert (flat.low, flat.high, flat.error_draws) == (0.0, np.inf, 0.0)
+
+
+def test_errors_of_chains_are_wider_and_rest_on_fewer_draws():
+    rng = np.random.default_rng(6)
+    noise = rng.normal(size=(4, 1000))
+    chain = np.empty_like(noise)
+    chain[:, 0] = noise[:, 0]
+    for i in range(1, 1000):
+        chain[:, i] = 0.9 * chain[:, i - 1] + np.sqrt(0.19) * noise[:, i]
+    for function in (kl_divergence, chi2_divergence, lambda x, **o: log_moment(x, 0.5, **o)):
+        alone = function(0.3 * chain, axis=(0, 1))
+        along = function(0.3 * chain, axis=(0, 1), draws="mcmc")
+        assert along.estimate == alone.estimate
+        assert 1.8 < along.std_error / alone.std_error < 5.0
+        assert along.high - along.low > 1.8 * (alone.high - alone.low)
+        assert along.error_draws < alone.error_draws
 
 
 # ------------------------------------------------------------------------------ k1, k2, k3: biases

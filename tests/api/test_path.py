@@ -482,6 +482,34 @@ def test_sets_may_differ_in_size(rng, function):
     assert result.estimate == pytest.approx(sum(parts), rel=1e-12)
 
 
+def test_intervals_of_log_z_cover(rng):
+    gammas, truth = np.linspace(0, 1, 5), 4.5  # from N(0, 1) to N(3, 1)
+    log_w = 3.0 * (rng.normal(size=(300, 5, 100)) + 3.0 * gammas[:, None])
+    for result in (stepping_stone(log_w, gammas), thermodynamic(log_w, gammas)):
+        covers = (result.low <= truth) & (truth <= result.high)
+        assert 0.92 < covers.mean() < 0.995
+        assert covers[result.status == Status.OK].mean() > 0.92
+    # In one step most of the target is out of reach, and twice the error says nothing of that.
+    far = stepping_stone(log_w[:, [0, -1]], [0.0, 1.0])
+    assert (np.abs(far.estimate - truth) < 1.96 * far.std_error).mean() < 0.7
+    assert ((far.low <= truth) & (truth <= far.high)).mean() > 0.92
+    assert (far.status != Status.OK).all()
+
+
+def test_draws_behind_the_error_of_a_sum(rng):
+    gammas = [0.0, 0.3, 1.0]
+    log_w = rng.normal(size=(3, 200))
+    result = stepping_stone(log_w, gammas)
+    steps = [isdiag.log_moment(log_w[0], 0.3), isdiag.log_moment(log_w[1], 0.7)]
+    variances = np.array([step.std_error**2 for step in steps])
+    carried = np.array([step.error_draws for step in steps])
+    assert result.estimate == pytest.approx(sum(step.estimate for step in steps), rel=1e-12)
+    assert result.std_error == pytest.approx(np.sqrt(variances.sum()), rel=1e-12)
+    assert result.error_draws == pytest.approx(
+        variances.sum() ** 2 / (variances**2 / carried).sum(), rel=1e-12
+    )
+
+
 def test_the_worst_set_gives_the_status(rng):
     gammas = np.array([0.0, 0.2, 0.6, 1.0])
     log_w = rng.normal(size=(7, 4, 90))
@@ -495,7 +523,8 @@ def test_the_worst_set_gives_the_status(rng):
         stone = stepping_stone(log_w, gammas)
     assert len(caught) == 1
     names = [Status(code).name for code in stone.status]
-    assert names == ["NOT_FINITE", "NO_WEIGHT", "FLAT", "OK", "DEGENERATE_TAIL", "DEGENERATE_TAIL", "OK"]
+    # One draw that holds all the mass carries the error too, which says more than the tail.
+    assert names == ["NOT_FINITE", "NO_WEIGHT", "FLAT", "OK", "ERROR_UNCERTAIN", "ERROR_UNCERTAIN", "OK"]
     assert np.isnan(stone.estimate[0])
     assert stone.estimate[1] == -np.inf
     assert (stone.estimate[2], stone.std_error[2], stone.khat[2]) == (0.5, 0.0, -np.inf)
@@ -507,7 +536,7 @@ def test_the_worst_set_gives_the_status(rng):
     assert np.isnan(integral.estimate[:2]).all()
     assert (integral.estimate[2], integral.std_error[2]) == (0.5, 0.0)
     short = stepping_stone(log_w[6, :, :20], gammas)
-    assert short.status is Status.TAIL_TOO_SHORT
+    assert short.status is Status.ERROR_ROUGH
     assert np.isnan(short.khat)
 
 

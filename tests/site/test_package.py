@@ -90,9 +90,9 @@ CORE = (
     ("result", "statuses", "units", "value_sums"),
     ("tails", "selection", "caution", "steps", "resampling", "mixture", "leave_one_out"),
     ("moment_matching",),
-    ("moments", "variance_test"),
+    ("moments", "variance_test", "divergences"),
     ("estimate", "quantiles"),
-    ("least_error", "expectation", "divergences", "paths", "control_variate", "summary"),
+    ("least_error", "expectation", "paths", "control_variate", "summary"),
     ("diagnosis", "packing"),
 )
 FACES = sorted(p for p in PACKAGE.glob("_*.py") if p.stem not in ("__init__", "__main__", "_warmup"))
@@ -127,7 +127,16 @@ def test_kernels_import_only_downwards():
 
 
 # Of intrinsics, and a Python twin of one.
-MAKERS = {"load", "splat", "_lane_sums", "_powers_of_y", "_product", "_to_the_fourth", "_one_by_one"}
+MAKERS = {
+    "load",
+    "splat",
+    "_lane_sums",
+    "_powers_of_y",
+    "_product",
+    "_to_the_fourth",
+    "_own_powers",
+    "_one_by_one",
+}
 
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
