@@ -205,8 +205,8 @@ def alpha_divergence(
     Returns
     -------
     Divergence
-        The divergence, its standard error and interval, and the diagnostics of the weights. At alpha = 0 it is
-        inf if a draw has zero weight.
+        The divergence, its standard error and interval, and the diagnostics of the weights. At alpha = 0 it
+        is inf if a draw has zero weight.
 
     Notes
     -----
