@@ -14,8 +14,6 @@ from isdiag._core.typing import Codes, Floats, Ints, Records, Smoothing, Values
 from isdiag._kernels.records import (
     CONSTANT_H,
     DEGENERATE_TAIL,
-    FLAT,
-    MEAN_WEIGHT,
     NOT_FINITE_H,
     OK,
     POOR_TAIL_FIT,
@@ -83,49 +81,25 @@ def mean_variance(ess: Any, n: Any) -> Any:
 
 def log_mean(moments: Moments, n: Ints) -> tuple[Floats, Floats]:
     """Log of the mean of n weights, and its delta-method standard error."""
+    return _log_mean(moments.log_total, moments.variance, moments.n_finite, n)
+
+
+def _log_mean(log_total: Floats, variance: Floats, n_finite: Ints, n: Ints) -> tuple[Floats, Floats]:
     value, std_error = np.empty(n.size), np.empty(n.size)
-    of_rows = moments.log_total, moments.variance, moments.n_finite
-    _kernels.log_mean_rows(*of_rows, n, value, std_error)
+    _kernels.log_mean_rows(log_total, variance, n_finite, n, value, std_error)
     return value, std_error
 
 
 def log_mean_weight(rows: Rows, gamma: Floats, workers: int = 1) -> tuple[Floats, Floats, Floats]:
     """Log of the mean of w^gamma, its standard error (of one draw unknown but at gamma = 0), and the ESS."""
-    found = cast("Records", np.empty(len(rows), MEAN_WEIGHT))
-    parts.over_rows(_kernels.mean_weight_rows, (rows.values, rows.n, gamma, found), (), workers)
-    value, std_error, ess = (np.ascontiguousarray(found[name]) for name in ("log_mean", "std_error", "ess"))
+    summed = cast("Records", np.empty(len(rows), SUMMED))
+    parts.over_rows(_kernels.weight_rows, (rows.values, gamma, summed), (), workers)
+    value, std_error = _log_mean(summed["log_total"], summed["variance"], summed["n_finite"], rows.n)
     if rows.chain is not None:
         with np.errstate(invalid="ignore", divide="ignore"):
             std_error = std_error / np.sqrt(weights.relative_efficiency(rows, rows.values, gamma))
     statuses.erase((rows.n == 1) & (gamma > 0.0), std_error)
-    return value, std_error, ess
-
-
-def log_moment(rows: Rows, gamma: Floats, lengths: Ints, workers: int) -> dict[str, Any]:
-    """The fields of `Divergence` for the log of the mean of w^gamma, weights as given."""
-    khat, status = rows.floats(), rows.codes()
-    found = cast("Records", np.empty(len(rows), MEAN_WEIGHT))
-    by_row = (rows.values, rows.n, lengths, gamma, khat, status, found)
-    parts.over_rows(_kernels.log_moment_rows, by_row, (rows.eps,), workers)
-    std_error, error_draws = found["std_error"].copy(), found["error_draws"]
-    if rows.chain is not None:
-        relative, _ = weights.over_largest(rows.values, gamma)
-        with np.errstate(all="ignore"):  # rows without weight
-            along = chains.along_chains(chains.centred(rows, relative), rows.chain)
-            std_error, error_draws = std_error / np.sqrt(along[0]), along[2]
-    estimate = np.where(np.isnan(gamma), np.nan, found["log_mean"])
-    unknown = np.isnan(gamma) | (found["status"] != OK)
-    statuses.erase(unknown, khat)
-    statuses.erase(unknown | np.isinf(estimate) | (rows.n == 1), std_error)
-    # Of equal weights the error is but rounding.
-    uncertain = statuses.of_error(error_draws, ~(std_error > 0.0) & ~(error_draws > 0.0))
-    uncertain = np.where(status == FLAT, status, uncertain)
-    return {
-        "estimate": estimate,
-        "std_error": std_error,
-        "khat": khat,
-        "status": statuses.first_of(status, uncertain),
-    }
+    return value, std_error, summed["ess"].copy()
 
 
 def estimates(

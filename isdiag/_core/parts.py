@@ -84,14 +84,8 @@ class Parts:
         vector = _kernels.estimating_vectors(self.fill_vector_sums)
         _kernels.averaging(self.extent_of, self.first_at, scalar, vector)(*arguments)
 
-    def mean_weight_rows(self, *arguments: Any) -> None:
-        _kernels.weighing(self.extent_of, self.fill_quartic_sums)(*arguments)
-
-    def log_moment_rows(self, *arguments: Any) -> None:
-        _kernels.weighing_tails(self.survey_row, self.fill_quartic_sums)(*arguments)
-    def divergence_rows(self, *arguments: Any) -> None:
-        average = _kernels.averaging_terms(self.fill_term_sums)
-        _kernels.diverging(self.survey_row, average)(*arguments)
+    def weight_rows(self, *arguments: Any) -> None:
+        _kernels.weighing(self.extent_of, self.power_sums)(*arguments)
 
     def path_rows(self, *arguments: Any) -> None:
         average = _kernels.averaging_terms(self.fill_term_sums)
@@ -131,12 +125,6 @@ class Parts:
             _kernels.moments_part(row, stride, first, last, shift, gamma, middle, ws.sums)
 
         self._total(add, _kernels.segments_of(row.size, stride), ws)
-
-    def fill_quartic_sums(self, row: Floats, high: float, gamma: float, ws: Any) -> None:
-        def add(first: int, last: int) -> None:
-            _kernels.quartic_sums_part(row, first, last, high, gamma, ws.sums)
-
-        self._total(add, _kernels.segments_of(row.size, 1), ws)
 
     def fill_scalar_sums(
         self, row: Floats, high: float, gamma: float, h: Any, scale: float, centre: float, ws: Any

@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any
 
 _ENTRIES = {
-    "averages": ("averaging", "log_mean_rows", "moment_rows"),
+    "averages": ("averaging", "log_mean_rows", "moment_rows", "weighing", "weight_rows"),
     "bin_sums": ("bin_body_sums", "bin_ess_search", "bin_power_sums", "store_bin_sums"),
     "bins": ("GROUPS", "POWERS", "SLOTS", "empty_slots", "fill_slots", "join_bins"),
     "caution": ("cautious_ess", "cautious_rows"),
@@ -33,15 +33,6 @@ _ENTRIES = {
     "interval": ("freedom_rows", "grade_errors", "interval_rows", "name_first"),
     "least_error": ("least_error_rows",),
     "leave_one_out": ("leave_one_out_rows", "predictive_rows"),
-    "mean_weight": (
-        "log_moment_rows",
-        "mean_weight_rows",
-        "new_quartic_scratch",
-        "quartic_sums_part",
-        "store_mean",
-        "weighing",
-        "weighing_tails",
-    ),
     "moments": ("estimating", "first_at", "scalar_sums_part", "scalar_values"),
     "paths": ("following", "path_rows"),
     "power_sums": ("body_sums_part", "moments_part", "summing"),

@@ -1,4 +1,4 @@
-"""Self-normalised estimates of rows."""
+"""Sums of the weights of rows, and self-normalised estimates."""
 
 import math
 
@@ -6,8 +6,9 @@ import numpy as np
 
 from isdiag._kernels._jit import entry
 from isdiag._kernels.moments import effective_draws, estimate, first_at
-from isdiag._kernels.power_sums import ess_of, weight_variance
+from isdiag._kernels.power_sums import ess_of, power_sums, weight_variance
 from isdiag._kernels.records import NO_WEIGHT, OK
+from isdiag._kernels.sums import BLOCK
 from isdiag._kernels.survey import extent_of
 from isdiag._kernels.vector_moments import new_vector_scratch, vector_estimates
 
@@ -24,6 +25,24 @@ def store_sums(row, extent, gamma, s1, s2, record, e):
     record.ess = ess_of(s1, s2, extent.n_finite)
     record.variance = weight_variance(row, extent, gamma, s1, record.ess, e)
     record.log_total = gamma * extent.high + math.log(s1)
+
+
+def weighing(extent_of, power_sums):
+    def weight_rows(rows, gamma, summed):
+        """A `SUMMED` for the weights w^gamma of each row."""
+        e = np.empty(BLOCK)
+        for r in range(rows.shape[0]):
+            row, g = rows[r], gamma[r]
+            extent = extent_of(row)
+            s1 = s2 = np.nan
+            if extent.presence == OK and g == g:
+                s1, s2 = power_sums(row, extent, g, e)
+            store_sums(row, extent, g, s1, s2, summed[r], e)
+
+    return weight_rows
+
+
+weight_rows = entry(weighing(extent_of, power_sums))
 
 
 @entry

@@ -36,8 +36,6 @@ SELECTION = _record("gamma gamma_psis gamma_ess khat khat_tempered ess ess_ratio
 SMOOTHED = _record("khat ess", "tail_length n", "status")
 LEFT_OUT = _record("elpd lppd error khat khat_std_error ess", "tail_length n", "status")
 SUMMED = _record("ess log_total variance", "n_finite", "status")
-# Of the mean of the weights: its log, standard error over that mean, and how many draws carry it.
-MEAN_WEIGHT = _record("log_mean std_error ess error_draws", "", "status")
 # Of w^gamma (h - estimate), for one component of h.
 COMPONENT = _record("std_error skewness ess error_draws khat_right khat_left", "", "unknown status")
 # Of w^gamma h on w^gamma over its largest, h being scale h - centre: means, sums of squares of the weights
