@@ -6,13 +6,14 @@ import numpy as np
 
 from isdiag._kernels._jit import entry
 from isdiag._kernels.divergence_terms import OF_INFLUENCE, new_term_scratch
-from isdiag._kernels.divergences import Slope, average, mean_ratio, ratio_terms
+from isdiag._kernels.divergences import mean_ratio, ratio_terms
 from isdiag._kernels.moments import effective_draws
 from isdiag._kernels.power_sums import ess_of
 from isdiag._kernels.psis import fit_tail, judged
 from isdiag._kernels.records import NO_WEIGHT, OK
 from isdiag._kernels.survey import khat_without_fit, state_of, survey_row
 from isdiag._kernels.tail import Tail, select_tail
+from isdiag._kernels.term_averages import Slope, average
 from isdiag._kernels.weights import fill, write_tempered
 from isdiag._kernels.workspace import new_workspace
 
