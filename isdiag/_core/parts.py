@@ -87,6 +87,10 @@ class Parts:
     def weight_rows(self, *arguments: Any) -> None:
         _kernels.weighing(self.extent_of, self.power_sums)(*arguments)
 
+    def divergence_rows(self, *arguments: Any) -> None:
+        average = _kernels.averaging_terms(self.fill_term_sums)
+        _kernels.diverging(self.survey_row, average)(*arguments)
+
     def path_rows(self, *arguments: Any) -> None:
         average = _kernels.averaging_terms(self.fill_term_sums)
         _kernels.following(self.survey_row, average, self.write_tempered)(*arguments)
