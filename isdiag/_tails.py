@@ -199,7 +199,7 @@ def finite_variance_test(
       reach what tells other laws from it. At level 0.05 and n from 300 to 4000 it rejects a finite variance
       in 25 to 30 % of samples of log-normal weights with s = 2, in 87 to 99 % with s = 3, and in 80 to 100 %
       where 1 in 100 of bounded weights is 30 times the others. `Status.POOR_TAIL_FIT` sees the last in 1, 39
-      and 100 % of them at n = 300, 1000 and 4000, and the former never.
+      and 100 % of them at n = 300, 1000 and 4000, and the former hardly ever.
     * Equal weights have p-value 1; where the tail is too short or cannot be fitted all is NaN.
     * Arrays, errors and warnings are those of every function, see `isdiag`.
 
