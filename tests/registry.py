@@ -290,7 +290,7 @@ HELPERS = {
         "limits=Limits(k_max=0.7, ess_min=0.8, gamma_max=1.0), level='sequence', where=None",
     },
     "isdiag.rl.presets": {
-        "adaptive": "cap=2.0, caution=3.0",
+        "adaptive": "cap=2.0, caution=4.0",
         "cispo": "high=5.0, low=0.0",
         "dapo": "low=0.2, high=0.28",
         "decoupled_ppo": "low=0.2, high=0.2, correction=None",
@@ -434,7 +434,10 @@ RESHAPES = (
     Tried((rl.Masked(), rl.Masked(0.0, 1.2)), {"low": (-0.1, np.nan), "high": (0.5, 0.1, np.nan, np.inf)}),
     Tried((rl.CISPO(0.7, 1.3), rl.CISPO()), {"low": (-0.1, np.nan), "high": _NOT_POSITIVE}),
     Tried((rl.TOPR(),)),
-    Tried((rl.Cautious(), rl.Cautious(0.8, 0.5)), {"cap": _NOT_POSITIVE, "caution": _NOT_POSITIVE}),
+    Tried(
+        (rl.Cautious(), rl.Cautious(0.8, 0.5), rl.Cautious(2.0, 4.0, 0.4)),
+        {"cap": _NOT_POSITIVE, "caution": _NOT_POSITIVE, "gamma": _NEGATIVE},
+    ),
     Tried(
         (rl.Power(0.4), rl.Power(0.0), rl.Power(2.0), rl.Power(0.4, caution=3.0)),
         {"gamma": _NEGATIVE, "caution": _NEGATIVE},

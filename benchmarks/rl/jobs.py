@@ -8,12 +8,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import bandit
+import brackets
+import cart
 import cipher
 import episodes
 import maze
 import numpy as np
+import ranking
 import slots
 import sorting
 import strings
@@ -53,8 +57,9 @@ class Plan:
         Learning rates to choose from, the same for all methods and levels.
     about : str
         A sentence for the report.
-    last : bool
-        Whether the task was made when the default was settled, to judge it.
+    kind : {"development", "seen", "last"}
+        Whether rules were chosen on the task, it was made last to judge an earlier rule, and has been looked
+        at since, or it was made when the rule was settled, to judge it.
     methods : tuple of str
     tuning, seeds : tuple of int
         Seeds to choose the learning rate and the method's constant on, and those that results are of: none
@@ -66,7 +71,7 @@ class Plan:
     task: Callable[[tuple[int, ...], int, str], Task]
     rates: tuple[float, ...]
     about: str
-    last: bool = False
+    kind: Literal["development", "seen", "last"] = "development"
     methods: tuple[str, ...] = tuple(METHODS)
     tuning: tuple[int, ...] = tuple(range(100, 103))
     seeds: tuple[int, ...] = tuple(range(6))
@@ -80,9 +85,12 @@ PLANS = {
     "strings": Plan(strings.Strings, (0.03, 0.1, 0.3), strings.ABOUT),
     "episodes": Plan(episodes.Episodes, (0.03, 0.1, 0.3), episodes.ABOUT),
     "sums": Plan(sums.Sums, (0.0125, 0.03), sums.ABOUT),
-    "maze": Plan(maze.Maze, (0.03, 0.1, 0.3), maze.ABOUT, last=True),
-    "cipher": Plan(cipher.Cipher, (0.005, 0.015, 0.05), cipher.ABOUT, last=True),
-    "sorting": Plan(sorting.Sorting, (0.002, 0.006), sorting.ABOUT, last=True),
+    "maze": Plan(maze.Maze, (0.03, 0.1, 0.3), maze.ABOUT, kind="seen"),
+    "cipher": Plan(cipher.Cipher, (0.005, 0.015, 0.05), cipher.ABOUT, kind="seen"),
+    "sorting": Plan(sorting.Sorting, (0.002, 0.006), sorting.ABOUT, kind="seen"),
+    "brackets": Plan(brackets.Brackets, (0.003, 0.01, 0.03), brackets.ABOUT, kind="last"),
+    "ranking": Plan(ranking.Ranking, (0.06, 0.2, 0.6), ranking.ABOUT, kind="last"),
+    "cart": Plan(cart.Cart, (0.03, 0.1, 0.3), cart.ABOUT, kind="last"),
 }
 
 # Takes seconds and says nothing.

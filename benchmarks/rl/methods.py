@@ -104,12 +104,21 @@ class Adaptive:
     ----------
     cap, caution, ess_min : float
         The preset's constants and the controller's.
+    centred : bool
+        Whether ratios of tokens are over their mean, where that is below 1.
     """
 
     decoupled = False
 
-    def __init__(self, runs: int, cap: float = 2.0, caution: float = 3.0, ess_min: float = 0.5):
-        self.cap, self.caution, self.ess_min = np.log(cap), caution, ess_min
+    def __init__(
+        self,
+        runs: int,
+        cap: float = 2.0,
+        caution: float = 4.0,
+        ess_min: float = 0.5,
+        centred: bool = True,
+    ):
+        self.cap, self.caution, self.ess_min, self.centred = np.log(cap), caution, ess_min, centred
         self.gamma = np.full(runs, 0.3)
 
     def __call__(self, batch: Batch) -> np.ndarray:
@@ -119,7 +128,10 @@ class Adaptive:
         gamma = self.gamma[:, None]
         mean = np.logaddexp.reduce(gamma * answers, axis=-1, keepdims=True) - np.log(answers.shape[-1])
         others = np.minimum(gamma[..., None] * (answers[..., None] - ratio) - mean[..., None], 0.0)
-        log_f = np.where(bad, self.caution * np.minimum(ratio, 0.0) + others, np.minimum(ratio, self.cap))
+        if self.centred:
+            ratio = ratio - _offset(ratio, batch.mask)
+        less = np.maximum(self.caution * gamma, 1.0)[..., None] * np.minimum(ratio, 0.0)
+        log_f = np.where(bad, less + others, np.minimum(ratio, self.cap))
         return np.exp(log_f) * batch.advantage[..., None] / answers.shape[-1] * batch.mask
 
     def _allowed(self, log_w: np.ndarray) -> np.ndarray:
@@ -131,6 +143,13 @@ class Adaptive:
             holds = ess_ratio(middle[:, None] * log_w) >= self.ess_min
             low, high = np.where(holds, middle, low), np.where(holds, high, middle)
         return np.where(all_of_it, 1.0, low)
+
+
+def _offset(log_ratio: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Log of the mean ratio of each run's tokens, where it is negative."""
+    there = np.where(mask, log_ratio, -np.inf)
+    mean = np.logaddexp.reduce(there, axis=(1, 2), keepdims=True)
+    return np.minimum(mean - np.log(mask.sum((1, 2), keepdims=True)), 0.0)
 
 
 def weighed(*reshapes: Reshape, **how) -> tuple[Maker, ...]:
@@ -175,6 +194,11 @@ VARIANTS: dict[str, tuple[Maker, ...]] = {
     f"{ADAPTIVE}, {name} {value:g}": (
         lambda runs, _updates, name=name, value=value: Adaptive(runs, **{name: value}),
     )
-    for name, values in {"ess_min": (0.3, 0.8), "caution": (1.0, 2.0, 5.0), "cap": (1.0, 5.0)}.items()
+    for name, values in {
+        "ess_min": (0.3, 0.8),
+        "caution": (2.0, 3.0, 6.0),
+        "cap": (1.0, 5.0),
+        "centred": (False,),
+    }.items()
     for value in values
 }

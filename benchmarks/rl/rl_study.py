@@ -241,11 +241,12 @@ def report(cells: list[Cell]) -> str:
     rows = rows_of(cells)
     off = [row for row in rows if row["level"] != ON_POLICY]
     headings = {
-        True: "Tasks made last",
-        False: "Tasks of development, on which the rule was chosen",
+        "last": "Tasks made last, when the rule was settled",
+        "seen": "Tasks made last for an earlier rule, and looked at before this one",
+        "development": "Tasks of development, on which rules were chosen",
     }
-    for last, heading in headings.items():
-        part = [row for row in off if PLANS[row["task"]].last is last]
+    for kind, heading in headings.items():
+        part = [row for row in off if PLANS[row["task"]].kind == kind]
         lines += frontier(part, heading) if part else []
     for task in dict.fromkeys(cell.task for cell in cells):
         own = [cell for cell in cells if cell.task == task]

@@ -8,7 +8,7 @@ A reshape alone is no method: PPO, GRPO and DAPO have one clip and differ in how
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import exp, inf, nan
+from math import exp, inf, log, nan
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -147,7 +147,10 @@ class Preset:
         Exponent gamma of the rest of an answer, >= 0, which a controller may set; None for no such factor. A
         token of negative advantage then also counts ``min(1, v**gamma / m)``, where v is the product of the
         other tokens' ratios of policy to sampler and m the mean of ``w**gamma`` over answers: a bad answer
-        that the policy no longer gives teaches little.
+        that the policy no longer gives teaches little. It is the exponent of `reshape` too, if that has one.
+    centred : bool, default False
+        Whether `reshape` is of the first ratio over its mean, where that is below 1: over tokens, or what
+        draws are at `level`. A sampler that cuts its distribution (top-p, top-k) makes all ratios smaller.
     keep : tuple of Keep, default ()
         Masks; what all of them keep is kept. They look at the second ratio where there is a `correction`,
         else at that of policy to sampler.
@@ -175,6 +178,7 @@ class Preset:
     correction: Reshape | None = None
     correction_level: Level = "token"
     rest: float | None = None
+    centred: bool = False
     keep: tuple[Keep, ...] = ()
 
     def __post_init__(self) -> None:
@@ -288,7 +292,8 @@ class Preset:
         if not tokens.row.size:
             nothing = empty_step(Draws(out, out, out > 0.0, left_out), gamma)
             return _Weighed(out, nothing, nan, nan)
-        log_f, signal = self._shaped(self.reshape, self.level, first, tokens)
+        reshape = self.reshape if self.rest is None else self.reshape.at(self.rest)
+        log_f, signal = self._shaped(reshape, self.level, first, tokens, self.centred)
         if self.correction is not None and second is not None:
             log_f = log_f + self._shaped(self.correction, self.correction_level, second, tokens)[0]
         if self.rest is not None:
@@ -315,6 +320,7 @@ class Preset:
             self.level == "token"
             and not corrected
             and self.rest is None
+            and not self.centred
             and all(each.over == "token" for each in self.keep)
         )
 
@@ -325,11 +331,12 @@ class Preset:
         return self.level == "token" or corrected or any(each.over == "token" for each in self.keep)
 
     def _shaped(
-        self, reshape: Reshape, level: Level, log_ratio: Floats, tokens: Tokens
+        self, reshape: Reshape, level: Level, log_ratio: Floats, tokens: Tokens, centred: bool = False
     ) -> tuple[Floats, Floats]:
         """Log f and signal at each token."""
         advantage = tokens.advantage if level == "token" else _one_each(tokens)
-        log_f, signal = reshape.of_draws(tokens.at(level, log_ratio), advantage)
+        ratios = tokens.at(level, log_ratio)
+        log_f, signal = reshape.of_draws(_centred(ratios) if centred else ratios, advantage)
         return tokens.spread(level, log_f), tokens.spread(level, signal)
 
     def _share(self, tokens: Tokens) -> Any:
@@ -377,6 +384,12 @@ def _rest(gamma: float, log_w: Floats, tokens: Tokens) -> Floats:
     return np.where(mean > -inf, np.minimum(reshapes.power(gamma, others) - mean, 0.0), 0.0)
 
 
+def _centred(log_ratio: Floats) -> Floats:
+    """Log-ratios less the log of their mean, if that is negative."""
+    mean = np.logaddexp.reduce(log_ratio) - log(log_ratio.size)
+    return log_ratio - mean if -inf < mean < 0.0 else log_ratio
+
+
 def _below_inf(values: Floats) -> bool:
     """Whether all are, and none is NaN."""
     return bool(values.max(initial=-inf) < inf)
@@ -399,7 +412,7 @@ def _perplexity(log_p: Floats) -> float:
 # ------------------------------------------------------------------------------------------- methods
 
 
-def adaptive(cap: float = 2.0, caution: float = 3.0) -> Preset:
+def adaptive(cap: float = 2.0, caution: float = 4.0) -> Preset:
     """The project's own: token ratios, caution about bad answers, and gamma for the rest of an answer.
 
     A token of a good answer weighs ``min(w, cap)``, one of a bad answer ``min(w, 1)**caution`` times
@@ -428,7 +441,7 @@ def adaptive(cap: float = 2.0, caution: float = 3.0) -> Preset:
     >>> adaptive().rest
     0.3
     """
-    return Preset(reshapes.Cautious(cap, caution), average="sums", rest=0.3)
+    return Preset(reshapes.Cautious(cap, caution), average="sums", rest=0.3, centred=True)
 
 
 def cispo(high: float = 5.0, low: float = 0.0) -> Preset:

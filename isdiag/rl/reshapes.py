@@ -383,29 +383,43 @@ class TOPR(Reshape):
 
 @dataclass(frozen=True)
 class Cautious(Reshape):
-    """Truncated weights that let go: min(w, cap) for what went well, and min(w, 1)**caution for the rest.
+    """Truncated weights that let go: min(w, cap) for what went well, and a power of min(w, 1) for the rest.
 
     With ratios of tokens. A token of a bad answer that has become unlikely is not pushed down further, one
-    that has become likely no harder than when it was drawn.
+    that has become likely no harder than when it was drawn. The power is `caution` times gamma, and at least
+    w itself: the less weights are to be trusted, the less is let go.
 
     Attributes
     ----------
     cap : float, default 2
         Largest weight where the advantage is zero or more, > 0.
     caution : float, default 3
-        Exponent where it is negative, > 0.
+        Exponent where it is negative, in gammas, > 0.
+    gamma : float, default 1
+        The exponent that a schedule may set, >= 0. That of a bad draw is ``caution * gamma``, but not less
+        than 1, nor, of a caution below 1, than that.
     """
 
     cap: float = 2.0
     caution: float = 3.0
+    gamma: float = 1.0
 
     def __post_init__(self) -> None:
         number("cap", self.cap, 0.0, ends="()")
         number("caution", self.caution, 0.0, ends="()")
+        number("gamma", self.gamma, 0.0, ends="[)")
 
     def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
-        let_go = self.caution * np.minimum(log_w, 0.0)
+        power_of_bad = max(self.caution * self.gamma, min(self.caution, 1.0))
+        let_go = power_of_bad * np.minimum(log_w, 0.0)
         return np.where(advantage < 0.0, let_go, np.minimum(log_w, log(self.cap)))
+
+    @property
+    def exponent(self) -> float:
+        return self.gamma
+
+    def at(self, gamma: float) -> Self:
+        return replace(self, gamma=gamma)
 
     @property
     def bound(self) -> float:

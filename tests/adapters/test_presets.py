@@ -125,7 +125,8 @@ def adaptive(pi, mu, near, a, mask):
     answers = ratio.sum(1, keepdim=True)
     mean = (0.3 * answers).exp().mean()
     others = ((0.3 * (answers - ratio)).exp() / mean).clamp(max=1.0)
-    weight = torch.where(a[:, None] < 0, ratio.exp().clamp(max=1.0) ** 3 * others, ratio.exp().clamp(max=2.0))
+    own = ratio.exp() / ratio.exp()[mask > 0].mean().clamp(max=1.0)
+    weight = torch.where(a[:, None] < 0, own.clamp(max=1.0) ** 1.2 * others, own.clamp(max=2.0))
     return -((weight * a[:, None] * pi) * mask).sum() / len(a)
 
 
