@@ -16,8 +16,8 @@ SCORED = 256
 ABOUT = (
     f"Brackets of {KINDS} kinds, {SHORTEST} to {LONGEST} of them open, to be closed in their order and then "
     f"ended, by a network of {WIDTH} units that sees the prompt and the position; eight answers a prompt. "
-    "The reward is 1 if all of the answer is right, else 0; advantages are normalised within the eight. Policies "
-    "are pretrained on a few examples."
+    "The reward is 1 if all of the answer is right, else 0; advantages are normalised within the eight. "
+    "Policies are pretrained on a few examples."
 )
 
 

@@ -11,9 +11,9 @@ FEATURES = CENTRES**2
 SCORED = 128
 ABOUT = (
     f"A cart with a wind of its own for each seed, driven by {FORCES} forces for {STEPS} steps; the policy "
-    f"is linear in {FEATURES} radial features of place and speed. Each step costs the square of the place and "
-    "a tenth of that of the speed; the reward is minus the mean cost, never positive. The score is the share "
-    "of the first policy's cost that is saved."
+    f"is linear in {FEATURES} radial features of place and speed. A step costs the square of the place and "
+    "a tenth of that of the speed; the reward is minus the mean cost, never positive. The score is what is "
+    "saved of the first policy's cost, as a share."
 )
 
 

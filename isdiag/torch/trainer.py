@@ -17,6 +17,7 @@ from isdiag._tails import pareto_khat
 from isdiag._weights import ess
 from isdiag.rl.controller import GammaController
 from isdiag.rl.layouts import Level
+from isdiag.rl.presets import Preset
 from isdiag.rl.reshapes import Defensive, Power, Reshape
 from isdiag.rl.schedules import Cosine, Diagnosed, ESSAdaptive, Fixed, Linear, Schedule, State
 from isdiag.rl.step import Normalize
@@ -61,6 +62,10 @@ class ISReshapeTrainer:
         Divide the weights by their sum, or by the number of sequences.
     level : {"sequence", "token", "geometric"}, default "sequence"
         What a draw and its log-ratio are, see `is_reshape_loss`.
+    preset : isdiag.rl.presets.Preset, optional
+        A method whole whose gamma the trainer sets, `isdiag.rl.presets.adaptive`, in the place of `reshape`,
+        `normalize` and `level`. Models must give log-probabilities of tokens. It wants ``ess_min_ratio=0.5``
+        and ``psis_k_max=inf``.
     on_bad : {"raise", "skip"}, default "raise"
         What to do about a batch with NaN or without a token; see `is_reshape_loss`.
     group : torch.distributed.ProcessGroup, optional
@@ -74,8 +79,9 @@ class ISReshapeTrainer:
     Raises
     ------
     ValueError
-        If `gamma_schedule` is unknown, an argument is out of range, both models are the same object, or
-        `use_defensive` and `reshape` are both given.
+        If `gamma_schedule` is unknown, an argument is out of range, both models are the same object, two of
+        `use_defensive`, `reshape` and `preset` are given, `preset` comes with a `normalize` or `level`, or it
+        has no gamma to set.
 
     Notes
     -----
@@ -118,6 +124,7 @@ class ISReshapeTrainer:
         reshape: Reshape | None = None,
         normalize: Normalize = "batch",
         level: Level = "sequence",
+        preset: Preset | None = None,
         on_bad: OnBad = "raise",
         group: distributed.ProcessGroup | None = None,
     ) -> None:
@@ -131,6 +138,14 @@ class ISReshapeTrainer:
         if use_defensive and reshape is not None:
             msg = f"use_defensive asks for Defensive weights and reshape for {reshape!r}: choose one"
             raise ValueError(msg)
+        if preset is not None:
+            beside = use_defensive or reshape is not None, normalize != "batch", level != "sequence"
+            if any(beside):
+                msg = "preset has weights, normalization and level of its own: leave the others out"
+                raise ValueError(msg)
+            if preset.rest is None:
+                msg = "this preset has no gamma for a trainer to set: give it to is_reshape_loss"
+                raise ValueError(msg)
         start = min(gamma_init, gamma_max)
         plain = Defensive(start, defensive_alpha) if use_defensive else Power(start)
         self.model = model
@@ -141,6 +156,7 @@ class ISReshapeTrainer:
         self.use_defensive = use_defensive
         self.alpha = defensive_alpha
         self.level: Level = level
+        self.preset = preset
         self.on_bad: OnBad = on_bad
         self.group = group
         schedule: Schedule = Fixed()
@@ -325,7 +341,8 @@ class ISReshapeTrainer:
                 rewards,
                 mask,
                 controller=self.controller,
-                level=self.level,
+                level=None if self.preset else self.level,
+                preset=self.preset,
                 on_bad=self.on_bad,
                 group=self.group,
             )

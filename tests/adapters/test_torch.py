@@ -11,6 +11,7 @@ import pytest
 
 import isdiag
 from isdiag import rl
+from isdiag.rl import presets
 from tests.helpers import optional
 from tests.registry import ONE_OF_EACH_RESHAPE
 
@@ -749,6 +750,13 @@ class Policy(torch.nn.Module):
         return self.logits.log_softmax(1)[x, y]
 
 
+class Sequences(Policy):
+    """The same of each token of a response."""
+
+    def log_prob(self, y, x):
+        return self.logits.log_softmax(1)[x[:, None], y]
+
+
 class TinyLM(torch.nn.Module):
     """A causal language model with the interface of Hugging Face's: a running mean over the tokens."""
 
@@ -1084,6 +1092,35 @@ def test_gamma_can_be_set():
     for value in (-0.1, 0.95, float("nan")):
         with pytest.raises(ValueError, match="gamma must be"):
             trainer.gamma = value
+
+
+def test_a_trainer_with_a_preset_is_the_loss_with_a_controller():
+    known = {"ess_min": 0.5, "k_max": np.inf}
+    mine = ISReshapeTrainer(
+        Sequences(0), Sequences(1), ess_min_ratio=0.5, psis_k_max=np.inf, preset=presets.adaptive()
+    )
+    controller = rl.GammaController(rl.Power(0.3), **known)
+    x, y = torch.arange(40) % 4, torch.arange(120).reshape(40, 3) % 6
+    rewards = torch.linspace(-1, 1, 40)
+    for _ in range(3):
+        loss, metrics = mine.compute_loss(x, y, rewards)
+        log_pi, log_mu = Sequences(0).log_prob(y, x), Sequences(1).log_prob(y, x)
+        expected, told = is_reshape_loss(
+            log_pi, log_mu, rewards, preset=presets.adaptive(), controller=controller
+        )
+        torch.testing.assert_close(loss, expected)
+        assert metrics == pytest.approx(told, nan_ok=True)
+    assert mine.diagnostics["gamma"] == controller.history["gamma"]
+
+
+@pytest.mark.parametrize(
+    "beside", [{"reshape": rl.Power()}, {"use_defensive": True}, {"level": "token"}, {"normalize": "count"}]
+)
+def test_a_trainer_with_a_preset_takes_nothing_beside_it(beside):
+    with pytest.raises(ValueError, match="of its own"):
+        ISReshapeTrainer(Policy(0), Policy(1), preset=presets.adaptive(), **beside)
+    with pytest.raises(ValueError, match="no gamma"):
+        ISReshapeTrainer(Policy(0), Policy(1), preset=presets.grpo())
 
 
 def test_attributes_of_the_printed_trainer():
