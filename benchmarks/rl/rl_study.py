@@ -248,6 +248,7 @@ def report(cells: list[Cell]) -> str:
     for kind, heading in headings.items():
         part = [row for row in off if PLANS[row["task"]].kind == kind]
         lines += frontier(part, heading) if part else []
+    lines += frontier(off, "All tasks") if off else []
     for task in dict.fromkeys(cell.task for cell in cells):
         own = [cell for cell in cells if cell.task == task]
         about = f"{PLANS[task].about} It starts at {own[0].start.mean():.3f}."

@@ -386,8 +386,11 @@ def _rest(gamma: float, log_w: Floats, tokens: Tokens) -> Floats:
 
 def _centred(log_ratio: Floats) -> Floats:
     """Log-ratios less the log of their mean, if that is negative."""
-    mean = np.logaddexp.reduce(log_ratio) - log(log_ratio.size)
-    return log_ratio - mean if -inf < mean < 0.0 else log_ratio
+    largest = float(log_ratio.max())
+    if largest == -inf:
+        return log_ratio
+    mean = largest + log(np.exp(log_ratio - largest).mean())
+    return log_ratio - mean if mean < 0.0 else log_ratio
 
 
 def _below_inf(values: Floats) -> bool:
