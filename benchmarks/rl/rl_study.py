@@ -249,6 +249,7 @@ def report(cells: list[Cell]) -> str:
         part = [row for row in off if PLANS[row["task"]].kind == kind]
         lines += frontier(part, heading) if part else []
     lines += frontier(off, "All tasks") if off else []
+    lines += ["```{include} figures/learning.txt", "```", ""]  # tools/make_figures.py draws it
     for task in dict.fromkeys(cell.task for cell in cells):
         own = [cell for cell in cells if cell.task == task]
         about = f"{PLANS[task].about} It starts at {own[0].start.mean():.3f}."

@@ -418,14 +418,19 @@ def _perplexity(log_p: Floats) -> float:
 def adaptive(cap: float = 2.0, caution: float = 4.0) -> Preset:
     """The project's own: token ratios, caution about bad answers, and gamma for the rest of an answer.
 
-    A token of a good answer weighs ``min(w, cap)``, one of a bad answer ``min(w, 1)**caution`` times
-    ``min(1, v**gamma / m)``, v being the ratio of the answer's other tokens and m the mean of the answers'
-    ``w**gamma``; sums over tokens, the mean over answers. It was best on the tasks that it was chosen on. On
-    others it falls behind `tis` where most answers are wrong, docs/howto/rl.md has the numbers.
+    A token of a good answer weighs ``min(w, cap)``, one of a bad answer ``min(w, 1)**max(1, caution gamma)``
+    times ``min(1, v**gamma / m)``, v being the ratio of the answer's other tokens and m the mean of the
+    answers' ``w**gamma``; w of a token is over the mean of all tokens' where that is below 1. Sums over
+    tokens, the mean over answers.
+
+    Of the final score of the best other tuned method it had 0.964 on average and 0.704 at least in the
+    study's 88 cells, the next best method 0.936 and 0.592; on the tasks made last 0.944, where `topr` had
+    0.971: it is behind where a short answer earns all or nothing. Caution of 4 and 5 came to the same on ten
+    hard cells of development (0.982, least 0.953), 3 whatever gamma to 0.941 and 0.654.
 
     Parameters
     ----------
-    cap, caution : float, defaults 2 and 3
+    cap, caution : float, defaults 2 and 4
         See `isdiag.rl.Cautious`.
 
     Returns
