@@ -42,6 +42,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "SNIS": lambda log_w, h: isdiag.snis(log_w, h).estimate,
     "truncated IS": lambda log_w, h: isdiag.snis(log_w, h, smooth="truncate").estimate,
     "PSIS": lambda log_w, h: isdiag.snis(log_w, h, smooth="psis").estimate,
+    "auto": lambda log_w, h: isdiag.snis(log_w, h, smooth="auto").estimate,
     "joint": at_gamma_of("joint"),
     "refit": at_gamma_of("refit"),
     "SLOPE": slope,

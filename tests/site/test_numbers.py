@@ -68,3 +68,24 @@ def test_what_which_rule_says_of_estimates():
         for at, group in ((0, "all"), (2, "fresh")):
             place = 1 + 2 * [each.strip() for each in groups].index(group)
             assert said[row[0]][at : at + 2] == row[place : place + 2]
+
+
+LEARNING = {
+    "`adaptive()` with its controller": "adaptive",
+    "gamma of answers, `GammaController()`": "gamma of answers",
+    "TIS, of tokens": "TIS",
+} | {name: name for name in ("CISPO", "IcePop", "TOPR", "f = 1")}
+
+
+def test_what_is_said_of_learning():
+    sections = re.split(r"^## ", (RESULTS / "rl_study.md").read_text(), flags=re.MULTILINE)[1:5]
+    found = [{row[0]: row[1:3] for row in table(section)} for section in sections]
+    rows = table((ROOT / "docs/howto/rl.md").read_text())
+    said = {row[0]: row[1:] for row in rows if row[0] in LEARNING and len(row) == 5}
+    assert set(said) == set(LEARNING)
+    for name, method in LEARNING.items():
+        for quoted, group in zip(said[name], found, strict=True):
+            assert quoted.strip("*") == ", ".join(group[method]), name
+    mean, least = found[-1]["adaptive"]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"best mean, {mean} of the best other, with {least} at its worst" in readme
