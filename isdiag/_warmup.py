@@ -42,7 +42,6 @@ def warmup() -> str | None:
     isdiag.select_gamma(long, ess_min=0.01)  # limited by the tail: that asks for one kernel more
     isdiag.snis(long, np.stack([long, long], axis=1), smooth="truncate")
     isdiag.psis(long)
-    isdiag.log_moment(long, 0.5)
     isdiag.control_variate(long, long)
     isdiag.finite_variance_test(long)
     isdiag.kl_divergence(long)

@@ -86,7 +86,9 @@ def log_mean(moments: Moments, n: Ints) -> tuple[Floats, Floats]:
 
 def _log_mean(log_total: Floats, variance: Floats, n_finite: Ints, n: Ints) -> tuple[Floats, Floats]:
     value, std_error = np.empty(n.size), np.empty(n.size)
-    _kernels.log_mean_rows(log_total, variance, n_finite, n, value, std_error)
+    # One compilation: the fields of one record are contiguous, those of several are not.
+    of_rows = map(np.ascontiguousarray, (log_total, variance, n_finite, n))
+    _kernels.log_mean_rows(*of_rows, value, std_error)
     return value, std_error
 
 

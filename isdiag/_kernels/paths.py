@@ -51,11 +51,11 @@ def store_on_path(ws, survey, tail, n, length, gamma, averaged, found, eps):
         found.status = judged(state, found.khat, sigma, ratios, largest, ws.theta)
     answer = averaged.answer
     mean, log = mean_ratio(averaged.terms, answer.mean)
-    total = n * mean
-    found.ess = ess_of(total, answer.squares + total * mean, survey.n_finite)
+    spread = math.sqrt(answer.squares) / mean  # squares of the mean may be out of range
+    found.ess = ess_of(n, n + spread * spread, survey.n_finite)
     found.log_z = gamma * survey.high + log
     alone = n == 1.0 and gamma > 0.0
-    found.log_z_std_error = np.nan if alone else math.sqrt(answer.squares) / total
+    found.log_z_std_error = np.nan if alone else spread / n
     found.error_draws = np.nan if alone else effective_draws(answer.squares, answer.fourths)
     return log + math.log(n)
 

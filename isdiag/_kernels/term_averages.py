@@ -69,7 +69,8 @@ def _unit_for(row, extent, terms, zeros, ws):
         return min(max(exponent_of(largest) + 1, -1000), 1000) if largest > 0.0 else 0
     log = max(abs(extent.low - terms.high + terms.top), abs(extent.high - terms.high + terms.top))
     exponent = exponent_of(min(log, 1.7e308)) + 2
-    return 2 * exponent if terms.kind == HALF_SQUARE else min(exponent, 1000)
+    # A square is of two factors, each in units of a power of 2 that is a normal number.
+    return 2 * min(exponent, 1022) if terms.kind == HALF_SQUARE else min(exponent, 1000)
 
 
 @inner

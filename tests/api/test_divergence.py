@@ -681,3 +681,11 @@ def test_a_divergence_is_a_number(rng):
     assert float(result) == result.estimate
     with pytest.raises(TypeError):
         float(kl_divergence(np.stack([log_w, log_w])))
+
+
+def test_logarithms_whose_square_is_out_of_range():
+    log_w = np.array([0.0, 2.0**1022])
+    for direction in ("target", "proposal"):
+        result = kl_divergence(log_w, direction=direction, estimator="k2", normalize=False)
+        assert result.estimate == np.inf
+        assert np.isnan(result.std_error)
