@@ -50,7 +50,8 @@ def relative_efficiency(x: Any, *, axis: Axis = -1) -> Any:
     >>> chains = np.zeros((4, 1000))
     >>> for t in range(1, 1000):
     ...     chains[:, t] = 0.8 * chains[:, t - 1] + noise[:, t]
-    >>> round(isdiag.relative_efficiency(chains, axis=(0, 1)), 2)  # in the limit (1 - 0.8) / (1 + 0.8)
+    >>> # in the limit (1 - 0.8) / (1 + 0.8)
+    >>> round(isdiag.relative_efficiency(chains, axis=(0, 1)), 2)
     0.11
     """
     rows = rows_of(x, axis, None, "x", "mcmc")

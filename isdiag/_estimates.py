@@ -95,7 +95,10 @@ def snis(
     >>> import isdiag
     >>> x = np.random.default_rng(1).normal(size=2000)  # proposal N(0, 1)
     >>> result = isdiag.snis(x - 0.5, x)  # target N(1, 1), whose mean is 1
-    >>> print(f"{result.estimate:.4f} +- {result.std_error:.4f}, {result.low:.4f} to {result.high:.4f}")
+    >>> print(
+    ...     f"{result.estimate:.4f} +- {result.std_error:.4f}, "
+    ...     f"{result.low:.4f} to {result.high:.4f}"
+    ... )
     1.0257 +- 0.0556, 0.9129 to 1.2863
     >>> print(f"{result.khat:.4f} {result.ess:.1f} {result.error_draws:.1f} {result.status}")
     0.2460 693.8 5.6 ERROR_UNCERTAIN

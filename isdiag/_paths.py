@@ -71,7 +71,8 @@ def geometric_path(
     --------
     >>> import numpy as np
     >>> import isdiag
-    >>> x = np.random.default_rng(1).normal(size=2000)  # mu = N(0, 1), target = N(2, 1), p_g = N(2 g, 1)
+    >>> # mu = N(0, 1), target = N(2, 1), p_g = N(2 g, 1)
+    >>> x = np.random.default_rng(1).normal(size=2000)
     >>> path = isdiag.geometric_path(-(x**2) / 2, -((x - 2) ** 2) / 2, [0.0, 0.25, 0.5, 1.0])
     >>> (np.exp(path.log_weights) @ x).round(2)
     array([-0.01,  0.5 ,  1.03,  2.09])

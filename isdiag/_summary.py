@@ -483,7 +483,10 @@ class Summary:
         >>> x = np.random.default_rng(1).normal(size=2000)  # proposal N(0, 1)
         >>> parts = zip(np.split(x - 0.5, 4), np.split(x, 4))  # target N(1, 1), whose mean is 1
         >>> result = isdiag.Summary.of_parts(parts).snis()
-        >>> print(f"{result.estimate:.4f} +- {result.std_error:.4f}, {result.low:.4f} to {result.high:.4f}")
+        >>> print(
+        ...     f"{result.estimate:.4f} +- {result.std_error:.4f}, "
+        ...     f"{result.low:.4f} to {result.high:.4f}"
+        ... )
         1.0257 +- 0.0556, 0.9129 to 1.2863
         """
         own = self._state.own

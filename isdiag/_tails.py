@@ -211,7 +211,8 @@ def finite_variance_test(
     --------
     >>> import numpy as np
     >>> import isdiag
-    >>> tail = np.random.default_rng(1).exponential(size=(2, 4000))  # log of exact Pareto weights of index 1
+    >>> # log of exact Pareto weights of index 1
+    >>> tail = np.random.default_rng(1).exponential(size=(2, 4000))
     >>> test = isdiag.finite_variance_test(tail * [[0.3], [0.8]])
     >>> print(test.k.round(2), test.p_value.round(3))
     [0.22 0.93] [0.994 0.   ]

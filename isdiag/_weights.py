@@ -325,7 +325,8 @@ def mixture_log_weights(log_target: Any, log_proposals: Any, counts: Any) -> Any
     >>> import isdiag
     >>> rng = np.random.default_rng(1)
     >>> x = np.concatenate([rng.normal(-2, 1, size=500), rng.normal(2, 1, size=1500)])
-    >>> proposals = [-((x + 2) ** 2) / 2, -((x - 2) ** 2) / 2]  # both lack the same constant, as the target
+    >>> # both lack the same constant, as the target
+    >>> proposals = [-((x + 2) ** 2) / 2, -((x - 2) ** 2) / 2]
     >>> log_w = isdiag.mixture_log_weights(-(x**2) / 2, proposals, [500, 1500])
     >>> alone = -(x**2) / 2 - np.where(np.arange(2000) < 500, *proposals)  # each by its own proposal
     >>> round(isdiag.ess(log_w)), round(isdiag.ess(alone))

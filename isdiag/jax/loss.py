@@ -160,7 +160,10 @@ def is_reshape_loss(
     >>> import numpy as np
     >>> from isdiag.jax import is_reshape_loss
     >>> from isdiag.rl import State
-    >>> log_pi, log_mu = jnp.log(jnp.array([[0.5, 0.2, 0.9], [0.1, 1.0, 0.5]])), jnp.full((2, 3), -1.0)
+    >>> log_pi, log_mu = (
+    ...     jnp.log(jnp.array([[0.5, 0.2, 0.9], [0.1, 1.0, 0.5]])),
+    ...     jnp.full((2, 3), -1.0),
+    ... )
     >>> mask, advantages = jnp.array([[1, 1, 0], [1, 1, 1]]), jnp.array([1.0, -1.0])
     >>> step = jax.jit(jax.value_and_grad(is_reshape_loss, has_aux=True))
     >>> (loss, aux), gradient = step(log_pi, log_mu, advantages, mask, state=State(0.5))

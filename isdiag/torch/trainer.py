@@ -102,7 +102,11 @@ class ISReshapeTrainer:
     ...         return self.logits.log_softmax(dim=1)[x, y]
     >>> policy = Policy()
     >>> trainer = ISReshapeTrainer(policy, Policy())
-    >>> x, y, rewards = torch.tensor([0, 1, 2, 0]), torch.tensor([4, 1, 0, 2]), torch.tensor([1.0, 0, 0, 1])
+    >>> x, y, rewards = (
+    ...     torch.tensor([0, 1, 2, 0]),
+    ...     torch.tensor([4, 1, 0, 2]),
+    ...     torch.tensor([1.0, 0, 0, 1]),
+    ... )
     >>> loss, metrics = trainer.compute_loss(x, y, rewards)
     >>> loss.backward()
     >>> round(metrics["gamma"], 3), metrics["ess_ratio"]

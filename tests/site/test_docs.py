@@ -36,6 +36,23 @@ def test_examples(page):
         sys.modules["matplotlib.pyplot"].close("all")
 
 
+WIDEST = 98  # columns of code that a page's column holds at 1280 px
+
+
+@each_page
+def test_examples_fit_their_column(page):
+    code = r"^```(?:python|pycon|bash|bibtex)\n(.*?)^```"
+    for block in re.findall(code, page.read_text(), re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            assert len(line) <= WIDEST, line
+
+
+def test_examples_of_docstrings_fit_their_column():
+    for source in (ROOT / "isdiag").glob("**/*.py"):
+        for line in re.findall(r"^ *((?:>>>|\.\.\.) .*)$", source.read_text(), re.MULTILINE):
+            assert len(line) <= WIDEST, f"{source.name}: {line}"
+
+
 @each_page
 def test_local_links(page):
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
