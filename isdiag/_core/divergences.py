@@ -114,7 +114,8 @@ def error_of(rows: Rows, found: Records) -> tuple[chains.Error, Codes, Floats]:
         return error, found["status"], found["mean_error"].copy()
     influence = np.empty(rows.values.shape)
     _kernels.divergence_influence_rows(rows.values, found, influence)
-    along = chains.along_chains(chains.centred(rows, influence), rows.chain)
+    with np.errstate(all="ignore"):  # a draw may add more than float64 holds
+        along = chains.along_chains(chains.centred(rows, influence), rows.chain)
     along[1] *= found["sign"]
     error = error.along(along[:, :, None])
     of_weights = weights.relative_efficiency(rows, rows.values, filled(len(rows), 1.0))

@@ -62,8 +62,8 @@ class Parts:
     def khat_rows(self, *arguments: Any) -> None:
         _kernels.measuring_tails(self.survey_row)(*arguments)
 
-    def variance_test_rows(self, *arguments: Any) -> None:
-        _kernels.testing_tails(self.survey_row)(*arguments)
+    def likelihood_ratio_rows(self, *arguments: Any) -> None:
+        _kernels.comparing_tails(self.survey_row)(*arguments)
 
     def psis_rows(self, *arguments: Any) -> None:
         smooth_row = _kernels.smoothing_row(self.survey_row, self.body_sums, self.write_tempered)

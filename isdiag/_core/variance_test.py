@@ -18,5 +18,5 @@ def finite_variance(rows: Rows, gamma: Floats, lengths: Ints, workers: int) -> d
 
     statistic, k, status = rows.floats(), rows.floats(), rows.codes()
     by_row = (rows.values, rows.n, lengths, gamma, statistic, k, status)
-    parts.over_rows(_kernels.variance_test_rows, by_row, (rows.eps,), workers)
+    parts.over_rows(_kernels.likelihood_ratio_rows, by_row, (rows.eps,), workers)
     return {"statistic": statistic, "p_value": np.asarray(ndtr(-statistic)), "k": k, "status": status}

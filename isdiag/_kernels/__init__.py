@@ -33,6 +33,7 @@ _ENTRIES = {
     "interval": ("freedom_rows", "grade_errors", "interval_rows", "name_first"),
     "least_error": ("least_error_rows",),
     "leave_one_out": ("leave_one_out_rows", "predictive_rows"),
+    "likelihood_ratio": ("comparing_tails", "likelihood_ratio_rows", "ratio_of_tail"),
     "moments": ("estimating", "first_at", "scalar_sums_part", "scalar_values"),
     "paths": ("following", "path_rows"),
     "power_sums": ("body_sums_part", "moments_part", "summing"),
@@ -46,7 +47,6 @@ _ENTRIES = {
     "survey": ("extent_between", "extent_part", "survey_of", "survey_part", "tail_bound"),
     "term_averages": ("averaging_terms",),
     "truncation": ("cap_rows", "truncate_rows", "truncating", "write_capped"),
-    "variance_test": ("test_tail", "testing_tails", "variance_test_rows"),
     "vector_moments": ("estimating_vectors", "vector_sums_part", "vector_values"),
     "weights": (
         "ess_rows",

@@ -689,3 +689,9 @@ def test_logarithms_whose_square_is_out_of_range():
         result = kl_divergence(log_w, direction=direction, estimator="k2", normalize=False)
         assert result.estimate == np.inf
         assert np.isnan(result.std_error)
+
+
+def test_what_a_draw_adds_may_be_out_of_range():
+    result = log_moment(np.array([-0.4, 0.2, 0.1, 0.5]), 1e300, normalize=True, draws="mcmc")
+    assert np.isfinite(result.estimate)
+    assert np.isnan(result.std_error)

@@ -94,7 +94,7 @@ def _signed_root(ws, m):
 
 
 @entry
-def test_tail(ws, row, survey, n, length, gamma, eps):
+def ratio_of_tail(ws, row, survey, n, length, gamma, eps):
     """(statistic, k, status code) of the tail of w^gamma."""
     state = state_of(survey, n, gamma, eps)
     if state == FLAT:
@@ -110,17 +110,17 @@ def test_tail(ws, row, survey, n, length, gamma, eps):
     return np.nan, np.nan, state
 
 
-def testing_tails(survey_row):
-    def variance_test_rows(rows, n, length, gamma, statistic, k, status, eps):
+def comparing_tails(survey_row):
+    def likelihood_ratio_rows(rows, n, length, gamma, statistic, k, status, eps):
         """Test each row for k <= 1/2."""
         ws = new_workspace(rows.shape[1], length)
         for r in range(rows.shape[0]):
             row = rows[r]
             survey = survey_row(ws, row, length[r])
-            found = test_tail(ws, row, survey, n[r], length[r], gamma[r], eps)
+            found = ratio_of_tail(ws, row, survey, n[r], length[r], gamma[r], eps)
             statistic[r], k[r], status[r] = found
 
-    return variance_test_rows
+    return likelihood_ratio_rows
 
 
-variance_test_rows = entry(testing_tails(survey_row))
+likelihood_ratio_rows = entry(comparing_tails(survey_row))
