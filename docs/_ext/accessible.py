@@ -16,6 +16,7 @@ _MENDED = {
     '<div class="table-wrapper': '<div tabindex="0" class="table-wrapper',
     '<div class="math equation': '<div tabindex="0" class="math equation',
     '<th class="head"><p></p></th>': "<td></td>",
+    '<th class="head"></th>': "<td></td>",
     ' role="doc-biblioentry"': "",
     '<div role="list" class="citation-list">': '<div class="citation-list">',
 }
