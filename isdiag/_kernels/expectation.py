@@ -8,12 +8,10 @@ from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.bits import KEY_TOP, LARGEST, bits_of, float_of, order_key
 from isdiag._kernels.functions import LOWEST, fast_log, rate_of
 from isdiag._kernels.moments import (
-    begin_estimate,
     block_weights,
-    fill_scalar_sums,
+    estimate_with_sums,
     first_at,
     new_scratch,
-    step_estimate,
 )
 from isdiag._kernels.psis import khat_of
 from isdiag._kernels.records import OK, TWO_VALUED_H
@@ -232,17 +230,12 @@ def component_rows(rows, n, length, gamma, h, found, eps):
         if extent.presence != OK or g != g:
             continue
         top = first_at(row, extent.high)
-        attempt = asked = begin_estimate(h[r], top)
-        while attempt.left > 0:
-            asked = attempt
-            fill_scalar_sums(row, extent.high, g, h[r], asked.scale, asked.centre, scratch)
-            attempt = step_estimate(row, extent.high, g, h[r], top, asked, scratch.totals, scratch.e)
-        answer = attempt.answer
+        answer, scale, centre = estimate_with_sums(row, extent.high, g, h[r], top, scratch)
         record.std_error, record.skewness, record.status = answer.std_error, answer.skewness, answer.status
         if not abs(answer.estimate) < np.inf:
             continue
         shift = scratch.totals[1] / scratch.totals[0] if answer.status == OK else 0.0
-        given = _Given(row, h[r], extent.high, g, asked.scale, asked.centre, shift)
+        given = _Given(row, h[r], extent.high, g, scale, centre, shift)
         bounds = _bounds(given, length[r], right, left, blocks)
         looked = _look(given, bounds[0], bounds[1], right, left, blocks)
         if _misled(looked.right, length[r]) or _misled(looked.left, length[r]):

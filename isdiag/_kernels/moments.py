@@ -284,14 +284,20 @@ def estimating(fill_scalar_sums):
 estimate = inner(estimating(fill_scalar_sums))
 
 
-@entry
-def scalar_values(row, high, gamma, h):
-    """What `estimate` ends with: (units and centre of the sums, the sums)."""
-    top = first_at(row, high)
-    ws = new_scratch(row.size)
+@inner
+def estimate_with_sums(row, high, gamma, h, top, ws):
+    """(what `estimate` ends with, the units of its last sums, their centre); ws.totals holds the sums."""
     attempt = asked = begin_estimate(h, top)
     while attempt.left > 0:
         asked = attempt
         fill_scalar_sums(row, high, gamma, h, asked.scale, asked.centre, ws)
         attempt = step_estimate(row, high, gamma, h, top, asked, ws.totals, ws.e)
-    return asked.scale, asked.centre, ws.totals
+    return attempt.answer, asked.scale, asked.centre
+
+
+@entry
+def scalar_values(row, high, gamma, h):
+    """What `estimate` ends with: (units and centre of the sums, the sums)."""
+    ws = new_scratch(row.size)
+    _, scale, centre = estimate_with_sums(row, high, gamma, h, first_at(row, high), ws)
+    return scale, centre, ws.totals

@@ -8,14 +8,12 @@ from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.bits import LARGEST, exponent_of, power_of_two
 from isdiag._kernels.functions import one_minus_exp
 from isdiag._kernels.moments import (
-    begin_estimate,
     block_weights,
     effective_draws,
-    fill_scalar_sums,
+    estimate_with_sums,
     first_at,
     new_scratch,
     skewness_of,
-    step_estimate,
 )
 from isdiag._kernels.records import CONSTANT_H, NOT_FINITE_H, OK
 from isdiag._kernels.sums import BLOCK, fourth_sums, pad, pair_sums
@@ -185,13 +183,8 @@ def regression_rows(rows, n, gamma, equal, h, found):
         if extent.presence != OK or g != g:
             continue
         top = first_at(row, extent.high)
-        attempt = asked = begin_estimate(h[r], top)
-        while attempt.left > 0:
-            asked = attempt
-            fill_scalar_sums(row, extent.high, g, h[r], asked.scale, asked.centre, ws)
-            attempt = step_estimate(row, extent.high, g, h[r], top, asked, ws.totals, ws.e)
-        record.status = attempt.answer.status
-        scale, centre = asked.scale, asked.centre
+        answer, scale, centre = estimate_with_sums(row, extent.high, g, h[r], top, ws)
+        record.status = answer.status
         if record.status == CONSTANT_H and centre != 0.0:
             unit = power_of_two(-min(max(exponent_of(centre), -1000), 1000))
             scale, centre = scale * unit, centre * unit
