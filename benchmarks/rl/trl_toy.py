@@ -13,10 +13,11 @@ import warnings
 
 import numpy as np
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from isdiag.rl.presets import adaptive, tis
 from isdiag.trl import ISDiagMixin, ISDiagReshapeMixin
-from tests.integrations.toy import GRPOTrainer, made, tempered
+from tests.integrations.toy import WORDS, GRPOTrainer, made, tempered
 
 SEEDS, STEPS, ROUNDS = 5, 40, 9
 RATES = (1e-3, 5e-3)  # of learning
@@ -71,20 +72,36 @@ def gains():
                 print(f"{rate:g}  {setting:28s} {method:20s} {np.mean(found):.3f} {ends}", flush=True)
 
 
+def gpt2(seed):
+    """A model of GPT-2's size, 86 million parameters besides the words."""
+    torch.manual_seed(seed)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=len(WORDS), n_positions=512, bos_token_id=1, eos_token_id=1))
+
+
 def cost():
-    """Seconds of the CPU a step, on one thread, with and without by turns."""
-    times = {GRPOTrainer: [], Diagnosed: []}
-    for _ in range(ROUNDS + 1):
+    """A step of training, diagnosed or not by turns: seconds of one thread, or of a GPU's clock."""
+    what, clock, rounds, settings = "of the CPU, the toy", time.process_time, ROUNDS, {"max_steps": 40}
+    if torch.cuda.is_available():
+        what = f"on one {torch.cuda.get_device_name()}, a model of GPT-2's size, 64 answers of 128 tokens"
+        clock, rounds = time.perf_counter, 3
+        settings = {
+            "max_steps": 8, "of": gpt2, "max_completion_length": 128, "per_device_train_batch_size": 64,
+            "gradient_accumulation_steps": 1, "bf16": True, "learning_rate": 1e-5,
+        }  # fmt: skip
+    times = {GRPOTrainer: [], Diagnosed: [], Reshaped: []}
+    for _ in range(rounds + 1):
         for kind, found in times.items():
             with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-                trainer = made(kind, folder, max_steps=40)
-                start = time.process_time()
+                trainer = made(kind, folder, **settings)
+                start = clock()
                 trainer.train()
-                found.append((time.process_time() - start) / 40)
-    without, with_it = (np.array(found[1:]) for found in times.values())
-    share = np.median(with_it / without) - 1.0
-    ms = [1e3 * np.median(found) for found in (without, with_it)]
-    print(f"a step takes {ms[0]:.1f} ms of the CPU, diagnosed {ms[1]:.1f}: {share:+.1%}")
+                found.append((clock() - start) / trainer.state.global_step)
+    without, *others = (np.array(found[1:]) for found in times.values())
+    print(f"a step takes {1e3 * np.median(without):.1f} ms {what}")
+    for name, found in zip(("diagnosed", "reshaped"), others, strict=True):
+        share = found / without - 1.0
+        ends = f"({min(share):+.1%} {max(share):+.1%})"
+        print(f"{name} {1e3 * np.median(found):.1f}: {np.median(share):+.1%} {ends}")
 
 
 def main():

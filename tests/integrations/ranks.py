@@ -52,6 +52,7 @@ def main():
             extra=extra,
             num_generations=2,
             max_steps=4,
+            use_cpu=True,  # two ranks want two GPUs
             optim="sgd",
             learning_rate=0.3,
             **sizes,

@@ -1,4 +1,4 @@
-"""`isdiag.trl` with TRL itself, on the CPU; run by .ci/integrations on the oldest and the newest TRL."""
+"""`isdiag.trl` with TRL itself, the oldest and the newest by .ci/integrations; on a GPU if there is one."""
 
 import json
 import math
@@ -88,7 +88,8 @@ def test_numbers_are_those_of_the_window(tmp_path, level):
         def _compute_loss(self, model, inputs):
             loss = super()._compute_loss(model, inputs)
             part = self._window[-1] if self._window else self.last
-            seen.append([each.double().numpy() for each in (part.log_pi, part.old, part.sampler, part.mask)])
+            found = part.log_pi, part.old, part.sampler, part.mask
+            seen.append([each.double().numpy(force=True) for each in found])
             return loss
 
         def _close(self):

@@ -1,4 +1,4 @@
-"""A toy for TRL on a CPU: a model of two layers and a tokenizer, made in memory, nothing downloaded."""
+"""A toy for TRL: a model of two layers and a tokenizer, made in memory, nothing downloaded."""
 
 import os
 
@@ -46,7 +46,7 @@ def tempered(temperature):
         asked, answers, logs = [], [], []
         for prompt in prompts:
             ids = trainer.processing_class(prompt)["input_ids"]
-            tokens = torch.tensor([ids])
+            tokens = torch.tensor([ids], device=trainer.model.device)
             with torch.no_grad():
                 found = []
                 for _ in range(LENGTH):
@@ -67,7 +67,8 @@ def tempered(temperature):
 def arguments(folder, trainer=GRPOTrainer, **changed):
     kind = GRPOConfig if issubclass(trainer, GRPOTrainer) else RLOOConfig
     settings = {
-        "output_dir": str(folder), "use_cpu": True, "bf16": False, "learning_rate": 3e-3, "max_steps": 6,
+        "output_dir": str(folder), "use_cpu": not torch.cuda.is_available(), "bf16": False,
+        "learning_rate": 3e-3, "max_steps": 6,
         "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "num_generations": 8,
         "max_completion_length": LENGTH, "num_iterations": 2, "logging_steps": 1, "save_strategy": "no",
         "report_to": [], "disable_tqdm": True, "seed": 7, "beta": 0.0, "lr_scheduler_type": "constant",
@@ -75,15 +76,15 @@ def arguments(folder, trainer=GRPOTrainer, **changed):
     return kind(**settings | changed)
 
 
-def made(kind, folder, *, vllm=None, extra=None, seed=0, **changed):
-    """A trainer; with `vllm`, a mode, the correction of TRL for vLLM without that."""
+def made(kind, folder, *, vllm=None, extra=None, seed=0, of=model, **changed):
+    """A trainer `of` a model; with `vllm`, a mode, the correction of TRL for vLLM without that."""
     rollout = changed.pop("rollout_func", None)
     given = dict(extra or {})
     if rollout is not None:
         given["rollout_func"] = rollout
     prompts = Dataset.from_dict({"prompt": [" ".join(WORDS[i : i + 3]) for i in range(2, 18)]})
     trainer = kind(
-        model=model(seed),
+        model=of(seed),
         reward_funcs=reward,
         args=arguments(folder, kind, **changed),
         train_dataset=prompts,
