@@ -147,7 +147,11 @@ def truncation_level(log_w):
     fitted = cutoff + sigma * ((2 * m) ** k - 1) / k  # exceeded half a time in n draws
     if fitted < ionides and np.sum(w > fitted) > 2:
         fitted = ionides
-    return np.max(log_w) + np.log(ionides**0.25 * fitted**0.75)
+    level = ionides**0.25 * fitted**0.75
+    if level < 1:  # how many draws share what is cut
+        excess = np.maximum(ordered[-m:] - level, 0)
+        level **= np.max(excess) ** 2 / np.sum(excess**2)
+    return np.max(log_w) + np.log(level)
 
 
 def influence_and_estimate(weights, h):
@@ -182,7 +186,7 @@ def least_error(log_w, h, level):
     f, estimate = influence_and_estimate(w, h)
     share = w / w.sum()
     moved, taper, rest = [], [], []
-    for gamma, order in ((0.0, 1), (0.0, 2), (0.4, 1), (0.8, 0)):
+    for gamma, order in ((0.0, 1), (0.0, 2), (0.375, 1), (0.75, 0)):
         g, step = path_step(log_w, h, gamma, order)
         d, variance = step - estimate, np.sum((g - f) ** 2)
         gain = max(np.sum(f * f) - np.sum(f * g), 0.0)

@@ -17,7 +17,7 @@ _LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # ln 
 
 
 class Standard(NamedTuple):
-    """`Rows.trailing` values less their origin and over 2**exponent, both (rows, d).
+    """`Rows.trailing` values over 2**exponent, which `standard` takes less their origin, both (rows, d).
 
     The origin is h at the largest weight, so that a constant h is 0 exactly. A power of two rounds nothing.
     """
@@ -37,13 +37,27 @@ class Standard(NamedTuple):
 
 
 def standard(rows: Rows, values: Values, gamma: Floats) -> Standard:
-    """The values about their origin; in other units only where theirs are very small or large.
+    """The values about their origin, in units of `in_units`."""
+    given = in_units(rows, values, gamma)
+    cube = _cube(given.values, len(rows), rows.values.shape[1])
+    with np.errstate(all="ignore"):
+        shifted = cube - own_origin(given)[:, None]
+    return given._replace(values=read_only(shifted.reshape(values.shape)))
+
+
+def own_origin(given: Standard) -> Floats:
+    """The origin in the units of the values."""
+    return times_power_of_two(given.origin, -given.exponent) if given.exponent.any() else given.origin
+
+
+def in_units(rows: Rows, values: Values, gamma: Floats) -> Standard:
+    """The values in other units only where theirs are very small or large.
 
     Units are those of the values at which w^gamma is something; a value elsewhere may be held at the ends of
     float64 by them.
     """
     count, draws = rows.values.shape
-    cube = values.reshape(count, draws, -1) if values.size else values.reshape(count, draws, 0)
+    cube = _cube(values, count, draws)
     top = rows.values.argmax(axis=1)
     origin = np.asarray(cube[np.arange(count), top], np.float64)
     origin = np.where(np.isfinite(origin), origin, 0.0)
@@ -57,10 +71,12 @@ def standard(rows: Rows, values: Values, gamma: Floats) -> Standard:
             exponent[odd] = np.frexp(size[odd])[1]
             own = times_power_of_two(cube, -exponent[:, None])
             own = np.where(np.isfinite(cube), np.clip(own, -_LARGEST, _LARGEST), own)
-            shifted = own - times_power_of_two(origin, -exponent)[:, None]
-        else:
-            shifted = cube - origin[:, None]
-    return Standard(read_only(shifted.reshape(values.shape)), origin, exponent)
+            values = own.reshape(values.shape)
+    return Standard(read_only(values), origin, exponent)
+
+
+def _cube(values: Values, count: int, draws: int) -> Floats:
+    return values.reshape(count, draws, -1) if values.size else values.reshape(count, draws, 0)
 
 
 def times_power_of_two(x: Any, exponent: Any) -> Floats:

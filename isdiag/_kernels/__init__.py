@@ -23,7 +23,6 @@ _ENTRIES = {
     "bins": ("GROUPS", "POWERS", "SLOTS", "empty_slots", "fill_slots", "join_bins"),
     "caution": ("cautious_ess", "cautious_rows"),
     "chains": ("covariance_rows", "halve_rows"),
-    "curve": ("curve_rows",),
     "divergence_terms": ("term_sums_part",),
     "divergences": ("divergence_influence_rows", "divergence_rows", "diverging"),
     "ess_search": ("searching_ess",),
@@ -46,7 +45,7 @@ _ENTRIES = {
     "sums": ("SEGMENT", "segments_of", "total_of"),
     "survey": ("extent_between", "extent_part", "survey_of", "survey_part", "tail_bound"),
     "term_averages": ("averaging_terms",),
-    "truncation": ("cap_rows", "truncate_rows", "truncating", "write_capped"),
+    "truncation": ("truncate_rows", "truncating", "write_capped"),
     "vector_moments": ("estimating_vectors", "vector_sums_part", "vector_values"),
     "weights": (
         "ess_rows",

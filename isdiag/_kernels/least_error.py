@@ -6,30 +6,37 @@ from typing import NamedTuple
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
+from isdiag._kernels.curve import SUMS_AT_GAMMA, add_to_curve, begin_curve, next_weights, place_on_curve
 from isdiag._kernels.functions import exp_of
-from isdiag._kernels.moments import effective_draws, finite_or_zero, first_at
-from isdiag._kernels.records import NEXT_TO_NOTHING
-from isdiag._kernels.sums import BLOCK, pad, pair_sums
-from isdiag._kernels.survey import extent_of
+from isdiag._kernels.moments import effective_draws, finite_or_zero, skewness_of
+from isdiag._kernels.psis import fit_tail, judged
+from isdiag._kernels.records import NEXT_TO_NOTHING, OK
+from isdiag._kernels.sums import copy, pad, pair_sums, product_sum, square_sums
+from isdiag._kernels.survey import khat_without_fit, state_of, survey_row
+from isdiag._kernels.tail import Tail, select_tail
+from isdiag._kernels.truncation import cap_of
+from isdiag._kernels.workspace import new_workspace
 
 # With mu(gamma) the mean of h under w^gamma, the steps of the path are Taylor polynomials of mu at gamma,
-# evaluated at 1: of order 1 and 2 at 0, of order 1 at 0.4, of order 0 (the tempered estimate) at 0.8. They
+# evaluated at 1: of order 1 and 2 at 0, of order 1 at 3/8, of order 0 (the tempered estimate) at 3/4. They
 # have little variance and an unknown bias; the truncated estimate is moved towards them as far as they do
 # not contradict it.
 _STEPS = 4
-_MIDDLE_GAMMA = 0.4
+_MIDDLE_GAMMA = 0.375
 _CONTRADICTION = 9.0  # squared standard errors of the difference from which a step is not believed
+
+
+# Fifteen blocks of so many draws fit into the first cache; a sixth less time than with `sums.BLOCK`.
+_BLOCK = 256
 
 
 class _Path(NamedTuple):
     """Sums over a row that do not need h: weights, and the log-weights' means and spread under them.
 
-    Log-weights t are relative to the row's largest. Weights are w, w capped, w^0, w^0.4 and w^0.8.
+    Log-weights t are relative to the row's largest. Weights are w, w^0, w^(3/8) and w^(3/4).
     """
 
-    cap: float  # of w relative to the largest
     s_raw: float
-    s_cap: float
     s_zero: float
     s_middle: float
     s_high: float
@@ -39,8 +46,9 @@ class _Path(NamedTuple):
 
 
 class _Means(NamedTuple):
-    """Means of h - centre under the weights of `_Path`, and its joint cumulants with t."""
+    """Means of h - origin under the weights of `_Path` and w capped, and its joint cumulants with t."""
 
+    s_cap: float
     raw: float
     cap: float
     zero: float
@@ -56,59 +64,62 @@ class _Blocks(NamedTuple):
 
     t: np.ndarray
     raw: np.ndarray  # w
+    middle: np.ndarray  # w^(3/8), whose square is w^(3/4)
     capped: np.ndarray
-    middle: np.ndarray  # w^0.4, whose square is w^0.8
-    value: np.ndarray  # h - centre
+    value: np.ndarray  # h - origin
     spare: np.ndarray
     cut: np.ndarray  # influence on the truncated estimate
-    steps: np.ndarray  # on each step
-    plain: np.ndarray  # on the plain estimate
+    off: np.ndarray  # less those on each step
+    plain: np.ndarray  # influence on the plain estimate
+    total: np.ndarray  # on that of least error
+    e: np.ndarray  # w^gamma
+    ratio: np.ndarray  # what it is multiplied by for the next gamma
 
 
 @inner
 def _new_blocks():
     return _Blocks(
-        np.empty(BLOCK),
-        np.empty(BLOCK),
-        np.empty(BLOCK),
-        np.empty(BLOCK),
-        np.empty(BLOCK),
-        np.empty(BLOCK),
-        np.empty(BLOCK),
-        np.empty((_STEPS, BLOCK)),
-        np.empty(BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty((_STEPS, _BLOCK)),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
+        np.empty(_BLOCK),
     )
 
 
-@inner
-def _path_weights(part, high, cap, t, raw, capped, middle):
-    """Fill in t, w, w capped and w^0.4; returns how many entries they have."""
+@inner(fastmath={"contract"})
+def _path_weights(part, high, t, raw, middle):
+    """Fill in t, w and w^(3/8), powers of one exponential; returns how many entries they have."""
     for i in range(part.size):
         positive = part[i] > -np.inf
         t[i] = part[i] - high if positive else 0.0
-        value = exp_of(t[i])
-        raw[i] = value if positive & (t[i] > NEXT_TO_NOTHING) else 0.0
-        capped[i] = min(raw[i], cap)
-        value = exp_of(_MIDDLE_GAMMA * t[i])
-        middle[i] = value if positive & (_MIDDLE_GAMMA * t[i] > NEXT_TO_NOTHING) else 0.0
+        root = exp_of(0.125 * t[i])
+        square = root * root
+        fourth = square * square
+        raw[i] = fourth * fourth if positive & (t[i] > NEXT_TO_NOTHING) else 0.0
+        middle[i] = square * root if positive & (_MIDDLE_GAMMA * t[i] > NEXT_TO_NOTHING) else 0.0
     pad(t, part.size)
     pad(raw, part.size)
-    pad(capped, part.size)
     return pad(middle, part.size)
 
 
 @inner
-def _path_sums(row, high, cap, n_finite, blocks):
-    s_raw = s_cap = s_middle = s_high = t_zero = t_squares = t_middle = 0.0
-    t, raw, capped, middle = blocks.t, blocks.raw, blocks.capped, blocks.middle
-    for first in range(0, row.size, BLOCK):
-        end = _path_weights(row[first : first + BLOCK], high, cap, t, raw, capped, middle)
-        a, _, _, _ = pair_sums(raw, raw, end)
-        s_raw += a
-        a, _, _, _ = pair_sums(capped, capped, end)
+def _path_sums(row, high, n_finite, blocks):
+    s_raw = s_middle = s_high = t_zero = t_squares = t_middle = 0.0
+    t, raw, middle = blocks.t, blocks.raw, blocks.middle
+    for first in range(0, row.size, _BLOCK):
+        end = _path_weights(row[first : first + _BLOCK], high, t, raw, middle)
+        a, _, _, _ = pair_sums(raw, t, end)
         b, bt, bb, _ = pair_sums(middle, t, end)
         c, _, cc, _ = pair_sums(t, t, end)
-        s_cap += a
+        s_raw += a
         s_middle += b
         s_high += bb
         t_middle += bt
@@ -116,55 +127,54 @@ def _path_sums(row, high, cap, n_finite, blocks):
         t_squares += cc
     t_zero /= n_finite
     variance = max(t_squares / n_finite - t_zero * t_zero, 0.0)
-    t_middle /= s_middle
-    return _Path(cap, s_raw, s_cap, float(n_finite), s_middle, s_high, t_zero, t_middle, variance)
+    return _Path(s_raw, float(n_finite), s_middle, s_high, t_zero, t_middle / s_middle, variance)
 
 
 @inner
-def block_values(part, h, first, j, d, centre, value):
-    """Fill value with h - centre, 0 where w = 0: h is not looked at there."""
+def _block_values(part, h, first, j, d, origin, value):
+    """Fill value with h - origin, 0 where w = 0: h is not looked at there."""
     if d == 1:  # a loop that vectorises
         near = h[first : first + part.size]
         for i in range(part.size):
-            value[i] = near[i] - centre
+            value[i] = near[i] - origin if part[i] > -np.inf else 0.0
     else:
         for i in range(part.size):
-            value[i] = h[(first + i) * d + j] - centre
-    for i in range(part.size):
-        value[i] = value[i] if part[i] > -np.inf else 0.0
+            value[i] = h[(first + i) * d + j] - origin if part[i] > -np.inf else 0.0
+    pad(value, part.size)
 
 
 @inner
-def _known_values(part, h, first, j, d, centre, raw, value):
-    """As `block_values`, and 0 too where w is next to nothing and h is not finite."""
-    block_values(part, h, first, j, d, centre, value)
+def _known_values(part, h, first, j, d, origin, raw, value):
+    """As `_block_values`, and 0 too where w is next to nothing and h is not finite."""
+    _block_values(part, h, first, j, d, origin, value)
     for i in range(part.size):
         value[i] = value[i] if (raw[i] != 0.0) | (abs(value[i]) < np.inf) else 0.0
 
 
 @inner
-def _path_means(row, high, path, h, j, d, centre, blocks):
-    m_raw = m_cap = m_zero = m_middle = m_high = zero_1 = zero_2 = middle_1 = 0.0
-    t, raw, capped, middle = blocks.t, blocks.raw, blocks.capped, blocks.middle
+def _path_means(row, high, cap, path, h, j, d, origin, blocks):
+    s_cap = m_raw = m_cap = m_zero = m_middle = m_high = zero_1 = zero_2 = middle_1 = 0.0
+    t, raw, middle, capped = blocks.t, blocks.raw, blocks.middle, blocks.capped
     value, tilted = blocks.value, blocks.spare
-    for first in range(0, row.size, BLOCK):
-        part = row[first : first + BLOCK]
-        end = _path_weights(part, high, path.cap, t, raw, capped, middle)
-        _known_values(part, h, first, j, d, centre, raw, value)
-        pad(value, part.size)
-        _, a, _, _ = pair_sums(value, raw, end)
-        m_raw += a
-        _, a, _, _ = pair_sums(value, capped, end)
-        m_cap += a
-        _, a, _, _ = pair_sums(value, middle, end)
-        m_middle += a
+    for first in range(0, row.size, _BLOCK):
+        part = row[first : first + _BLOCK]
+        end = _path_weights(part, high, t, raw, middle)
+        _known_values(part, h, first, j, d, origin, raw, value)
         for i in range(end):
+            capped[i] = min(raw[i], cap)
             tilted[i] = value[i] * middle[i]
-        _, a, _, _ = pair_sums(tilted, middle, end)
-        m_high += a
+        a, b, _, _ = pair_sums(value, capped, end)
+        m_zero += a
+        m_cap += b
+        a, b, _, _ = pair_sums(tilted, middle, end)
+        m_middle += a
+        m_high += b
+        m_raw += product_sum(value, raw, end)[0]
+        a, _, _, _ = pair_sums(capped, raw, end)
+        s_cap += a
         for i in range(end):
             tilted[i] *= t[i] - path.t_middle
-        a, _, _, _ = pair_sums(tilted, middle, end)
+        a, _, _, _ = pair_sums(tilted, t, end)
         middle_1 += a
         for i in range(end):
             t[i] -= path.t_zero
@@ -172,12 +182,11 @@ def _path_means(row, high, path, h, j, d, centre, blocks):
         a, b, _, _ = pair_sums(tilted, t, end)
         zero_1 += a
         zero_2 += b
-        a, _, _, _ = pair_sums(value, value, end)
-        m_zero += a
     m_zero /= path.s_zero
     return _Means(
+        s_cap,
         m_raw / path.s_raw,
-        m_cap / path.s_cap,
+        m_cap / s_cap,
         m_zero,
         m_middle / path.s_middle,
         m_high / path.s_high,
@@ -189,42 +198,47 @@ def _path_means(row, high, path, h, j, d, centre, blocks):
 
 @inner
 def _estimates_along(means, x):
-    """Fill x with what the steps of the path estimate, less the centre."""
+    """Fill x with what the steps of the path estimate, less the origin."""
     x[0] = means.zero + means.zero_1
     x[1] = x[0] + 0.5 * means.zero_2
     x[2] = means.middle + (1.0 - _MIDDLE_GAMMA) * means.middle_1
     x[3] = means.high
 
 
-@inner(fastmath={"contract"})
-def _influences(part, high, path, means, h, first, j, d, centre, blocks):
-    """Fill in the influence of each draw on the truncated estimate, on the steps, and on the plain estimate.
+@inner  # contracted, the difference of equal influences would be what their product rounds off
+def _influences(part, high, cap, path, means, h, first, j, d, origin, blocks):
+    """Fill in the influence of each draw on the truncated and the plain estimate, and how the steps' differ.
 
     Summed over draws influences are 0; their squares sum to the delta-method variance.
     """
-    t, raw, capped, middle, value = blocks.t, blocks.raw, blocks.capped, blocks.middle, blocks.value
-    end = _path_weights(part, high, path.cap, t, raw, capped, middle)
-    _known_values(part, h, first, j, d, centre, raw, value)
-    cut, plain, steps = blocks.cut, blocks.plain, blocks.steps
-    first_order, second_order, at_middle, at_high = steps[0], steps[1], steps[2], steps[3]
+    t, raw, middle, value = blocks.t, blocks.raw, blocks.middle, blocks.value
+    end = _path_weights(part, high, t, raw, middle)
+    _known_values(part, h, first, j, d, origin, raw, value)
+    cut, plain, off = blocks.cut, blocks.plain, blocks.off
+    first_order, second_order, at_middle, at_high = off[0], off[1], off[2], off[3]
+    by_cap, by_raw = 1.0 / means.s_cap, 1.0 / path.s_raw
     by_zero, by_middle, by_high = 1.0 / path.s_zero, 1.0 / path.s_middle, 1.0 / path.s_high
+    # A loop for each: LLVM vectorises none that writes several of so many arrays.
     for i in range(part.size):
-        positive = part[i] > -np.inf
-        cut[i] = capped[i] / path.s_cap * (value[i] - means.cap)
-        u = t[i] - path.t_zero
-        v = value[i] - means.zero
-        order_1 = (v + v * u - means.zero_1) * by_zero
-        second = v * u * u - means.zero_2 - v * path.t_variance - 2.0 * u * means.zero_1
-        order_2 = order_1 + 0.5 * second * by_zero
-        first_order[i] = order_1 if positive else 0.0
-        second_order[i] = order_2 if positive else 0.0
-        u = t[i] - path.t_middle
-        v = value[i] - means.middle
-        at_middle[i] = middle[i] * by_middle * (v + (1.0 - _MIDDLE_GAMMA) * (v * u - means.middle_1))
-        at_high[i] = middle[i] * middle[i] * by_high * (value[i] - means.high)
-        plain[i] = raw[i] / path.s_raw * (value[i] - means.raw)
+        plain[i] = raw[i] * by_raw * (value[i] - means.raw)
+    for i in range(part.size):
+        cut[i] = min(raw[i], cap) * by_cap * (value[i] - means.cap)
+    for i in range(part.size):
+        u, v = t[i] - path.t_zero, value[i] - means.zero
+        of_step = (v + v * u - means.zero_1) * by_zero
+        first_order[i] = cut[i] - (of_step if part[i] > -np.inf else 0.0)
+    for i in range(part.size):
+        u, v = t[i] - path.t_zero, value[i] - means.zero
+        of_step = v * (u * u - path.t_variance) - means.zero_2 - 2.0 * u * means.zero_1
+        second_order[i] = first_order[i] - (0.5 * of_step * by_zero if part[i] > -np.inf else 0.0)
+    for i in range(part.size):
+        u, v = t[i] - path.t_middle, value[i] - means.middle
+        of_step = v + (1.0 - _MIDDLE_GAMMA) * (v * u - means.middle_1)
+        at_middle[i] = cut[i] - middle[i] * by_middle * of_step
+    for i in range(part.size):
+        at_high[i] = cut[i] - middle[i] * middle[i] * by_high * (value[i] - means.high)
     for s in range(_STEPS):
-        pad(steps[s], part.size)
+        pad(off[s], part.size)
     pad(cut, part.size)
     pad(plain, part.size)
     return end
@@ -261,89 +275,144 @@ def _shares(means, x, gain, spread, share):
 
 
 @inner
-def _least_error(row, high, top, path, h, j, d, blocks, influence):
-    """(estimate, standard error, bias, draws behind the error) of component j of h; fills influence.
-
-    Those draws are counted for the plain estimate too, and the smaller number is returned: what truncation
-    takes away may be what matters. The standard error is a jackknife's: to leave out a draw of weight
-    share q moves a self-normalised estimate by its influence / (1 - q). The bias is that of the plain
-    estimate, and how far this one is from it: the former alone has the sign as often right, and a tenth of
-    the size.
-    """
-    centre = finite_or_zero(h[top * d + j])
-    means = _path_means(row, high, path, h, j, d, centre, blocks)
-    x, share = np.empty(_STEPS), np.empty(_STEPS)
-    gain, spread = np.zeros(_STEPS), np.zeros(_STEPS)
+def _move(row, high, cap, path, means, h, j, d, origin, blocks, share):
+    """Fill share; returns (estimate, bias of the plain estimate, draws behind the error of that)."""
+    x, gain, spread = np.empty(_STEPS), np.zeros(_STEPS), np.zeros(_STEPS)
     _estimates_along(means, x)
-    raw, capped, cut, plain, steps = blocks.raw, blocks.capped, blocks.cut, blocks.plain, blocks.steps
-    difference, squared = blocks.value, blocks.spare
+    raw, cut, off, plain, squared = blocks.raw, blocks.cut, blocks.off, blocks.plain, blocks.spare
     pull = squares = fourths = 0.0
-    for first in range(0, row.size, BLOCK):
-        part = row[first : first + BLOCK]
-        end = _influences(part, high, path, means, h, first, j, d, centre, blocks)
+    for first in range(0, row.size, _BLOCK):
+        part = row[first : first + _BLOCK]
+        end = _influences(part, high, cap, path, means, h, first, j, d, origin, blocks)
         # V - C and W as sums of products of differences: they may be millions of times smaller than V.
         for s in range(_STEPS):
-            for i in range(end):
-                difference[i] = cut[i] - steps[s, i]
-            _, df, dd, _ = pair_sums(difference, cut, end)
-            gain[s] += df
-            spread[s] += dd
-        _, fw, _, _ = pair_sums(plain, raw, end)
-        pull += fw
+            a, b = square_sums(off[s], cut, end)
+            spread[s] += a
+            gain[s] += b
+        a, b = square_sums(plain, raw, end)
+        squares += a
+        pull += b
         for i in range(end):
             squared[i] = plain[i] * plain[i]
-        a, _, aa, _ = pair_sums(squared, squared, end)
-        squares += a
-        fourths += aa
-    raw_draws = effective_draws(squares, fourths)
-    moved = _shares(means, x, gain, spread, share)
+        fourths += product_sum(squared, squared, end)[0]
+    _shares(means, x, gain, spread, share)
     estimate = means.cap
     for s in range(_STEPS):
         estimate += share[s] * (x[s] - means.cap) if share[s] > 0.0 else 0.0
-    squares = fourths = 0.0
-    for first in range(0, row.size, BLOCK):
-        part = row[first : first + BLOCK]
-        end = _influences(part, high, path, means, h, first, j, d, centre, blocks)
-        total, left_out = influence[first : first + BLOCK], squared
-        for i in range(part.size):
-            rest = 1.0 - capped[i] / path.s_cap
-            total[i] = (1.0 - moved) * cut[i]
-            left_out[i] = total[i] / rest if rest > 0.0 else total[i]
-        for s in range(_STEPS):
-            if share[s] > 0.0:
-                for i in range(part.size):
-                    total[i] += share[s] * steps[s, i]
-                    left_out[i] += share[s] * steps[s, i]
-        for i in range(part.size):
-            squared[i] = left_out[i] * left_out[i]
-        a, _, aa, _ = pair_sums(squared, squared, pad(squared, part.size))
+    return estimate, -pull / path.s_raw, effective_draws(squares, fourths)
+
+
+@inner
+def _total_influence(share, cap, means, blocks, end):
+    """Fill total, and spare with how far the estimate moves when that draw is left out.
+
+    A draw of weight share q moves a self-normalised estimate by its influence / (1 - q).
+    """
+    total, left_out, cut, off, raw = blocks.total, blocks.spare, blocks.cut, blocks.off, blocks.raw
+    for i in range(end):
+        total[i] = cut[i]
+    stay = 1.0
+    for s in range(_STEPS):
+        if share[s] > 0.0:
+            stay -= share[s]
+            for i in range(end):
+                total[i] -= share[s] * off[s, i]
+    by_cap = 1.0 / means.s_cap
+    for i in range(end):
+        q = min(raw[i], cap) * by_cap
+        left_out[i] = total[i] + (stay * cut[i] * q / (1.0 - q) if q < 1.0 else 0.0)
+
+
+@inner
+def _least_error(row, high, cap, path, h, j, d, origin, gammas, blocks, sums, found, points, influence):
+    """Fill in a record of `LEAST_ERROR`, those of `ON_CURVE` beside it, and influence if it has room.
+
+    The draws behind the error are counted for the plain estimate too, and the smaller number is told: what
+    truncation takes away may be what matters. The standard error is a jackknife's. The bias is that of the
+    plain estimate, and how far this one is from it: the former alone has the sign as often right, and a
+    tenth of the size.
+    """
+    share = np.empty(_STEPS)
+    means = _path_means(row, high, cap, path, h, j, d, origin, blocks)
+    estimate, bias, raw_draws = _move(row, high, cap, path, means, h, j, d, origin, blocks, share)
+    centre = finite_or_zero(estimate)
+    total, spare, value, e, ratio = blocks.total, blocks.spare, blocks.value, blocks.e, blocks.ratio
+    step = gammas[1] - gammas[0] if gammas.size > 1 else 0.0
+    sums[:, :] = 0.0
+    squares = fourths = variance = cubes = 0.0
+    for first in range(0, row.size, _BLOCK):
+        part = row[first : first + _BLOCK]
+        end = _influences(part, high, cap, path, means, h, first, j, d, origin, blocks)
+        _total_influence(share, cap, means, blocks, end)
+        for i in range(end):
+            spare[i] *= spare[i]
+        a, _, aa, _ = pair_sums(spare, spare, end)
         squares += a
         fourths += aa
-    draws = min(effective_draws(squares, fourths), raw_draws)
-    squares *= (path.s_zero - 1.0) / path.s_zero
-    bias = estimate - means.raw - pull / path.s_raw
-    return centre + estimate, math.sqrt(squares), bias, draws
+        for i in range(end):
+            spare[i] = total[i] * total[i]
+        _, aaa, aa, _ = pair_sums(total, spare, end)
+        variance += aa
+        cubes += aaa
+        if influence.size > 0:
+            copy(total[: part.size], influence[first:])
+        _block_values(part, h, first, j, d, origin, value)
+        for i in range(part.size):
+            value[i] -= centre
+        begin_curve(part, high, step, e, ratio)
+        for g in range(gammas.size):
+            next_weights(part, high, gammas, g, step, ratio, e)
+            add_to_curve(sums[g], e, value, total, spare, part.size)
+    found.estimate = estimate
+    found.std_error = math.sqrt(squares * (path.s_zero - 1.0) / path.s_zero)
+    found.bias = estimate - means.raw + bias
+    found.skewness = skewness_of(variance, cubes)
+    found.error_draws = min(effective_draws(squares, fourths), raw_draws)
+    for g in range(gammas.size):
+        place_on_curve(sums[g], centre, path.s_zero, estimate, variance, points[g])
+
+
+@inner
+def _clear(found, points):
+    for j in range(found.size):
+        of_h = found[j]
+        of_h.estimate = of_h.std_error = of_h.bias = of_h.skewness = of_h.error_draws = np.nan
+        for g in range(points.shape[1]):
+            point = points[j, g]
+            point.estimate = point.std_error = point.bias = point.ess = np.nan
+            point.tempering_bias = point.tempering_bias_std_error = point.mse = np.nan
 
 
 @entry
-def least_error_rows(rows, cap, h, estimate, std_error, bias, error_draws, influence):
-    """Estimates of least error of h, h[r] being (n, d) flattened; influence is (rows, d, n)."""
-    blocks = _new_blocks()
-    d = estimate.shape[1]
+def least_error_rows(rows, n, length, h, origin, truncated, found, points, influence, gammas, eps):
+    """Estimates of least error of h, and tempered ones beside them.
+
+    Those are of h - origin, h[r] being (n, d) flattened and origin its value at the largest weight. found is
+    (rows, d), points (rows, d, gammas); influence is (rows, d, n), or (rows, d, 0) where it is not asked for.
+    """
+    ws, blocks = new_workspace(rows.shape[1], length), _new_blocks()
+    sums = np.empty((gammas.size, SUMS_AT_GAMMA))
     for r in range(rows.shape[0]):
-        row = rows[r]
-        extent = extent_of(row)
-        high = extent.high
-        if cap[r] != cap[r]:
-            estimate[r, :] = np.nan
-            std_error[r, :] = np.nan
-            bias[r, :] = np.nan
-            error_draws[r, :] = np.nan
+        row, start = rows[r], truncated[r]
+        survey = survey_row(ws, row, length[r])
+        state = state_of(survey, n[r], 1.0, eps)
+        start.presence, start.status, start.khat, start.cap = survey.presence, state, np.nan, np.nan
+        if survey.presence != OK:
+            _clear(found[r], points[r])
             influence[r, :, :] = np.nan
             continue
-        path = _path_sums(row, high, math.exp(cap[r] - high), extent.n_finite, blocks)
-        top = first_at(row, high)
-        for j in range(d):
-            estimate[r, j], std_error[r, j], bias[r, j], error_draws[r, j] = _least_error(
-                row, high, top, path, h[r], j, d, blocks, influence[r, j]
-            )
+        start.khat = khat_without_fit(state)
+        tail = Tail(0, np.nan, np.nan, 0)
+        if state == OK:
+            tail = select_tail(ws, row, survey, length[r])
+            state, start.khat, sigma = fit_tail(ws, tail, length[r], 1.0)
+            ratios, largest = ws.excess[: tail.size], ws.mark_excess[2]
+            start.status = judged(state, start.khat, sigma, ratios, largest, ws.theta)
+        path = _path_sums(row, survey.high, survey.n_finite, blocks)
+        log_cap = cap_of(ws, row, survey, tail, math.log(path.s_raw), n[r], eps)
+        start.cap = survey.high + log_cap
+        for j in range(found.shape[1]):
+            _least_error(
+                row, survey.high, math.exp(log_cap), path, h[r], j, found.shape[1], origin[r, j], gammas,
+                blocks, sums, found[r, j], points[r, j], influence[r, j],
+            )  # fmt: skip

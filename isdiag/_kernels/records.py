@@ -48,4 +48,9 @@ DIVERGENCE = _record(
     "unit",
     "kind sign state status",
 )
+# What the estimate of least error starts from: the tail of w, and the log-weight at which to truncate.
+TRUNCATED = _record("khat cap", "", "presence status")
+# That estimate, of one component of h, and the tempered estimate beside it at each gamma.
+LEAST_ERROR = _record("estimate std_error bias skewness error_draws")
+ON_CURVE = _record("estimate std_error bias tempering_bias tempering_bias_std_error mse ess")
 ON_PATH = _record("ess khat log_z log_z_std_error error_draws", codes="status")

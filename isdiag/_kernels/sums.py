@@ -87,6 +87,14 @@ def _product(builder, x, y):
 _product.count = 1
 
 
+def _square_and_product(builder, x, y):
+    """x^2, x y."""
+    return [builder.fmul(x, factor, flags=["contract"]) for factor in (x, y)]
+
+
+_square_and_product.count = 2
+
+
 def _to_the_fourth(builder, x, y):
     """x, y, x^2, x y, y^2, x^3, x^2 y, x y^2, y^3, x^4, x^3 y, x^2 y^2, x y^3, y^4."""
 
@@ -116,6 +124,7 @@ ORDER = 6  # of the series that the search for an ESS goes by
 MOMENTS = 2 * (ORDER + 1)
 product_sum = _lane_sums(LANES, _product)
 pair_sums = _lane_sums(LANES, _powers_of_y(1))
+square_sums = _lane_sums(LANES, _square_and_product)
 grid_sums = _lane_sums(GRID_LANES, _powers_of_y(1))
 own_power_sums = _lane_sums(LANES, _own_powers)
 fourth_sums = _lane_sums(8, _to_the_fourth)

@@ -9,10 +9,9 @@ from isdiag._kernels.gpd import gpd_fit, with_prior
 from isdiag._kernels.power_sums import ess_of, power_sums
 from isdiag._kernels.records import NO_WEIGHT, OK
 from isdiag._kernels.sums import BLOCK
-from isdiag._kernels.survey import extent_of, state_of, survey_row
-from isdiag._kernels.tail import MIN_TAIL, quartile_rank, select_tail, sort_tail
+from isdiag._kernels.survey import extent_of
+from isdiag._kernels.tail import MIN_TAIL, quartile_rank, sort_tail
 from isdiag._kernels.weights import fill, tempered, write_tempered
-from isdiag._kernels.workspace import new_workspace
 
 # Draws this close in log-weight are one level of a lattice (ratios of counts, sums of few terms).
 _SAME_LEVEL = 1e-9
@@ -27,13 +26,15 @@ def _spread_excesses(ws, row, tail, high, tie):
     """
     m, x = tail.size, ws.x
     outside = 0
-    below = -np.inf
-    for i in range(row.size):
-        t = row[i] - high
-        outside += 1 if abs(t - x[0]) <= tie else 0
-        below = max(below, t if t < x[0] - tie else -np.inf)
-    for i in range(m):
-        outside -= 1 if abs(x[i] - x[0]) <= tie else 0
+    below = tail.cutoff
+    if below >= x[0] - tie:  # there are ties outside of the tail
+        below = -np.inf
+        for i in range(row.size):
+            t = row[i] - high
+            outside += 1 if abs(t - x[0]) <= tie else 0
+            below = max(below, t if t < x[0] - tie else -np.inf)
+        for i in range(m):
+            outside -= 1 if abs(x[i] - x[0]) <= tie else 0
     lower = math.exp(below)
     cutoff = lower
     start = 0
@@ -82,31 +83,35 @@ def _fitted_level(ws, row, tail, high, tie):
     return math.log(cutoff + sigma * growth)
 
 
-@entry
-def cap_rows(rows, n, length, cap, status, eps):
-    """The log-weight at which to truncate each row; NaN and the status code of a row without weights."""
-    ws = new_workspace(rows.shape[1], length)
-    for r in range(rows.shape[0]):
-        row = rows[r]
-        survey = survey_row(ws, row, length[r])
-        high = survey.high
-        cap[r] = np.nan
-        status[r] = survey.presence
-        if status[r] != OK:
-            continue
-        s1, _ = power_sums(row, survey, 1.0, ws.e)
-        log_ionides = math.log(s1) - 0.5 * math.log(n[r])
-        cap[r] = high + log_ionides
-        if state_of(survey, n[r], 1.0, eps) == OK:
-            tail = select_tail(ws, row, survey, length[r])
-            tie = max(_SAME_LEVEL, 8.0 * eps * max(1.0, abs(high)))
-            level = _fitted_level(ws, row, tail, high, tie)
-            above = 0
-            for i in range(tail.size):
-                above += 1 if ws.x[i] > level else 0
-            towards = _TOWARDS_FIT * (level - log_ionides)
-            if towards > 0.0 or (towards <= 0.0 and above <= _OUTLIERS):
-                cap[r] += towards
+@inner
+def _worth(ws, tail, cap):
+    """How many draws the excess over the cap is worth, by its squares: 1 if one has nearly all of it."""
+    squares = 0.0
+    for i in range(tail.size):
+        squares += max(math.exp(ws.x[i]) - cap, 0.0) ** 2
+    return squares / (1.0 - cap) ** 2
+
+
+@inner
+def cap_of(ws, row, survey, tail, log_sum, n, eps):
+    """Log of the weight, next to the largest of the row, at which to truncate it.
+
+    Where several draws share what the cap would take, as those do that tie at the top of bounded weights, it
+    is less of an accident: with m of them the cap lies at an m-th of its way down from the largest.
+    """
+    cap = log_sum - 0.5 * math.log(n)
+    if tail.size > 0:
+        tie = max(_SAME_LEVEL, 8.0 * eps * max(1.0, abs(survey.high)))
+        level = _fitted_level(ws, row, tail, survey.high, tie)
+        above = 0
+        for i in range(tail.size):
+            above += 1 if ws.x[i] > level else 0
+        towards = _TOWARDS_FIT * (level - cap)
+        if towards > 0.0 or (towards <= 0.0 and above <= _OUTLIERS):
+            cap += towards
+        if cap < 0.0:
+            cap /= _worth(ws, tail, math.exp(cap))
+    return cap
 
 
 @entry
