@@ -122,7 +122,8 @@ def select_gamma(
     * The rules "joint" and "refit" are for stability: the error of an estimate may be many times what it
       need be. docs/explanation/which_rule.md compares them.
     * The rule "mse" cuts the weights, between ``sqrt(n)`` times their mean and the level that a fit to their
-      tail exceeds half a time in n draws, and then moves the estimate towards others that have less
+      tail exceeds half a time in n draws, the less the more draws share what it takes from them, and then
+      moves the estimate towards others that have less
       variance: Taylor polynomials in gamma of the tempered mean, at 1. It moves as far as the variances
       say, less where the difference is several standard errors, and not at all beyond three.
     * `bias` of the rule "mse" is ``estimate`` less the plain self-normalised estimate, plus the bias of that.

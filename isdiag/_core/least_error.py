@@ -50,7 +50,9 @@ def _least_error(rows: Rows, values: Values, lengths: Ints, gammas: Floats, work
     of_h = given.values, units.own_origin(given)
     by_row = (rows.values, rows.n, lengths, *of_h, truncated, found, points, influence)
     threads.spread(_kernels.least_error_rows, by_row, (gammas, rows.eps), workers)
-    estimate, std_error, bias, skewness, error_draws = (found[name].copy() for name in LEAST_ERROR.names)
+    estimate, std_error, bias, skewness, error_draws = (
+        found[name].copy() for name in LEAST_ERROR.names or ()
+    )
     error = chains.Error(std_error, skewness, error_draws, rows.n)
     if rows.chain is not None:
         worth = chains.along_chains(influence.reshape(-1, draws), rows.chain)
@@ -65,7 +67,7 @@ def _least_error(rows: Rows, values: Values, lengths: Ints, gammas: Floats, work
 def mse_curve(rows: Rows, values: Values, lengths: Ints, gammas: Floats, workers: int) -> dict[str, Any]:
     """The fields of `MSECurve`, and the status of the weights."""
     least = _least_error(rows, values, lengths, gammas, workers)
-    found = {name: least.points[name].copy() for name in ON_CURVE.names if name != "ess"}
+    found = {name: least.points[name].copy() for name in ON_CURVE.names or () if name != "ess"}
     statuses.erase(least.of_h == NOT_FINITE_H, *found.values())
     errors = ("std_error", "bias", "tempering_bias_std_error", "mse")
     statuses.erase(rows.n == 1, *(found[name] for name in errors))

@@ -75,7 +75,7 @@ def in_units(rows: Rows, values: Values, gamma: Floats) -> Standard:
     return Standard(read_only(values), origin, exponent)
 
 
-def _cube(values: Values, count: int, draws: int) -> Floats:
+def _cube(values: Values, count: int, draws: int) -> Values:
     return values.reshape(count, draws, -1) if values.size else values.reshape(count, draws, 0)
 
 

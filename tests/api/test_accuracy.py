@@ -75,6 +75,21 @@ def test_rounding_noise_does_not_make_levels(rng):
     assert caps(lattice + noise)[0] == pytest.approx(caps(lattice)[0], abs=1e-6)
 
 
+@pytest.mark.parametrize("jitter", [0.0, 1e-3])
+def test_draws_that_share_the_top_are_hardly_cut(rng, jitter):
+    # Ten draws in ten thousand of a rare level: cut by sqrt(n) their weight would be a third of what it is.
+    level, n = np.log(430.0), 10_000
+    log_w = np.zeros(n)
+    log_w[:10] = level + jitter * rng.normal(size=10)
+    ionides = np.log(np.exp(log_w).mean() * np.sqrt(n))
+    assert level - ionides > 1.0
+    assert caps(log_w)[0] == pytest.approx(level - 0.1 * (level - ionides), abs=0.02)
+    rare = (log_w > 1).astype(float)
+    plain = isdiag.snis(log_w, rare).estimate
+    assert mse(log_w, rare).estimate == pytest.approx(plain, rel=0.1)
+    assert isdiag.snis(log_w, rare, smooth="truncate").estimate < 0.5 * plain
+
+
 # ------------------------------------------------------------------------------------- invariants
 
 
@@ -236,6 +251,17 @@ def test_curve_is_made_of_tempered_estimates(rng):
         np.testing.assert_allclose(curve.bias[:, i], plain.bias, rtol=1e-9, atol=1e-15)
     np.testing.assert_array_equal(curve.reference, mse(log_w, x).estimate)
     np.testing.assert_allclose(curve.tempering_bias, curve.estimate - curve.reference[:, None], rtol=1e-9)
+
+
+def test_evenly_spaced_gammas_give_what_each_gives_alone(rng):
+    x, log_w = log_normal(rng, (2, 700), 4.0)
+    log_w[0, :3] -= 900.0  # at larger gammas it is nothing
+    whole = isdiag.mse_curve(log_w, x)
+    for i, gamma in enumerate(whole.gamma):
+        alone = isdiag.mse_curve(log_w, x, [gamma])
+        for name in ("estimate", "std_error", "bias", "mse", "tempering_bias", "tempering_bias_std_error"):
+            found, expected = getattr(whole, name)[:, i], getattr(alone, name)[:, 0]
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-13, err_msg=name)
 
 
 def test_gamma_is_the_least_of_the_curve(rng):
