@@ -83,7 +83,7 @@ def control_variate(
       regression's value at the mean of all n + m weights. The squared standard error gains
       ``slope**2 var(w**gamma) / (n + m)``, with the regression's own slope.
     * For gamma = 1, `snis` is to first order this estimate with the estimate itself as coefficient: the
-      best one varies no more. Over the 1152 cells of the study its root mean squared error is 0.72 times that
+      best one varies no more. Over 1152 cells of the study its root mean squared error is 0.72 times that
       of `snis` (median), smaller in 91 % of them and 1.32 times at most.
     * The coefficient comes from the same draws. That biases the estimate by an amount of order 1/n, and the
       standard error needs more draws to hold than the plain one: for log-normal weights with s = 0.7 and

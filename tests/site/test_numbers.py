@@ -65,7 +65,7 @@ def test_what_which_rule_says_of_estimates():
     groups = re.findall(r"([\w, ]+): worst", " | ".join(studied[0]))
     said = {row[0]: row[1:] for row in table((ROOT / "docs/explanation/which_rule.md").read_text())}
     for row in studied[2:12]:
-        for at, group in ((0, "all"), (2, "fresh")):
+        for at, group in ((0, "all"), (2, "mse, last")):
             place = 1 + 2 * [each.strip() for each in groups].index(group)
             assert said[row[0]][at : at + 2] == row[place : place + 2]
 
