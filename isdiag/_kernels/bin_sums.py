@@ -42,7 +42,7 @@ def _exponential(a, p):
     p[7] += 576.0 / 256.0 * term
 
 
-@inner
+@inner(counted=True)
 def _sum_of_powers(level, key, sums, high, gamma, top):
     """Sum of exp(gamma (x - high) - top), none of which is above 1."""
     p = np.empty(POWERS)
@@ -96,7 +96,7 @@ def bin_body_sums(level, key, sums, high, gamma, top, below, tail):
     return once, twice
 
 
-@inner
+@inner(counted=True)
 def _weight_variance(level, key, sums, high, gamma, n, s1):
     """As `weight_variance` where weights are nearly equal: sum (v - mean)^2 / s1^2 by 1 - v."""
     p = np.empty(POWERS)

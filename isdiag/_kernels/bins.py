@@ -121,7 +121,7 @@ def _bin_of(level, key, high):
 _BINOMIAL = np.array([[float(math.comb(n, k)) for k in range(POWERS)] for n in range(POWERS)])
 
 
-@inner
+@inner(counted=True)
 def _add_interval(level, key, sums, high, bins_level, bins_key, bins_sums, count):
     """Add the sums over an interval to the bin it is in, the last of so many or a new one."""
     up = _bin_of(level, key, high) - level

@@ -104,7 +104,7 @@ def _sampled(size, stride):
     return whole * BLOCK + min(BLOCK, size - whole * stride * BLOCK)
 
 
-@inner
+@inner(counted=True)
 def _mean_and_spread(row, survey, stride):
     """Mean and standard deviation of the finite entries less the largest; scales, so they may overflow.
 

@@ -66,7 +66,7 @@ class _Looked(NamedTuple):
     squares: float
 
 
-@inner
+@inner(counted=True)
 def _new_blocks():
     memory = np.empty((6, BLOCK))
     return _Blocks(memory[0], memory[1], memory[2], memory[3], memory[4], memory[5])
@@ -142,7 +142,7 @@ def _look(given, bound_right, bound_left, right, left, blocks):
     return _Looked(over, under, total, leaning, squares)
 
 
-@inner
+@inner(counted=True)
 def _every(source, step):
     out = np.empty((source.size - 1) // step + 1)
     for i in range(out.size):
@@ -157,7 +157,7 @@ def _bound(side, ws, length, step):
     return max(bound_in_sample(ws.keys, side.count, length, step), _ANY)
 
 
-@inner
+@inner(counted=True)
 def _bounds(given, length, right, left, blocks):
     """As `tail_bound`, of the draws above and of those below the estimate."""
     step = sample_step(given.row.size)

@@ -76,7 +76,7 @@ class _Blocks(NamedTuple):
     ratio: np.ndarray  # what it is multiplied by for the next gamma
 
 
-@inner
+@inner(counted=True)
 def _new_blocks():
     return _Blocks(
         np.empty(_BLOCK),
@@ -244,7 +244,7 @@ def _influences(part, high, cap, path, means, h, first, j, d, origin, blocks):
     return end
 
 
-@inner
+@inner(counted=True)
 def _shares(means, x, gain, spread, share):
     """Fill share: how far to move to each step. Returns the sum of the shares.
 
@@ -274,7 +274,7 @@ def _shares(means, x, gain, spread, share):
     return total
 
 
-@inner
+@inner(counted=True)
 def _move(row, high, cap, path, means, h, j, d, origin, blocks, share):
     """Fill share; returns (estimate, bias of the plain estimate, draws behind the error of that)."""
     x, gain, spread = np.empty(_STEPS), np.zeros(_STEPS), np.zeros(_STEPS)
@@ -323,7 +323,7 @@ def _total_influence(share, cap, means, blocks, end):
         left_out[i] = total[i] + (stay * cut[i] * q / (1.0 - q) if q < 1.0 else 0.0)
 
 
-@inner
+@inner(counted=True)
 def _least_error(row, high, cap, path, h, j, d, origin, gammas, blocks, sums, found, points, influence):
     """Fill in a record of `LEAST_ERROR`, those of `ON_CURVE` beside it, and influence if it has room.
 

@@ -70,8 +70,8 @@ def _closing_in(fill_values):
     return least
 
 
-_least = inner(_closing_in(_minus_profiles))
-_least_at_half = inner(_closing_in(_minus_at_half))
+_least = inner(_closing_in(_minus_profiles), counted=True)
+_least_at_half = inner(_closing_in(_minus_at_half), counted=True)
 
 
 @inner

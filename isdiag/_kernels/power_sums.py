@@ -147,7 +147,7 @@ class Moments(NamedTuple):
     squared: np.ndarray
 
 
-@inner
+@inner(counted=True)
 def moments_in(totals):
     return Moments(totals[: ORDER + 1], totals[ORDER + 1 :])
 
@@ -161,12 +161,11 @@ def _segment_moments(row, stride, segment, shift, gamma, middle, e, u, sums):
         block = moment_sums(e, u, _weights_and_logs(part, shift, rate_of(gamma), middle * LOG2_E, e, u))
         for j in range(MOMENTS):
             sums[j] += block[j]
-    once, squared = moments_in(sums)
     factor = 1.0
     for j in range(1, ORDER + 1):
         factor *= LN_2 / j
-        once[j] *= factor
-        squared[j] *= factor
+        sums[j] *= factor
+        sums[ORDER + 1 + j] *= factor
 
 
 @inner

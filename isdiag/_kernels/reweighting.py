@@ -45,7 +45,7 @@ def _after(pair, start, value, step):
     return less(start, pair.start_high) + step * less(value, pair.high)
 
 
-@inner
+@inner(counted=True)
 def _log_excess(pair, step, log_target, e):
     """Log of the ESS after a step over its target."""
     row, start = pair.row, pair.start
@@ -149,7 +149,7 @@ def _root(pair, guess, wide, most, aim, at_0, e):
     return low
 
 
-@inner
+@inner(counted=True)
 def _some_blocks(source):
     """A copy of each of so many blocks."""
     out = np.empty(source.size // _STRIDE + BLOCK)
@@ -161,7 +161,7 @@ def _some_blocks(source):
     return out[:count]
 
 
-@inner
+@inner(counted=True)
 def _root_of_some(pair, guess, most, log_target, e):
     """The root for some blocks, whose ESS is to be the same share of them; 0 if there is none."""
     row, start = _some_blocks(pair.row), _some_blocks(pair.start)

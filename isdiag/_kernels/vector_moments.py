@@ -37,7 +37,7 @@ def new_vector_scratch(size, d):
     return VectorScratch(np.empty(d), sums, np.empty(width), new_scratch(size))
 
 
-@inner
+@inner(counted=True)
 def _components_in(sums, d):
     """First powers, squares and pulls."""
     return sums[3 : 3 + d], sums[3 + d : 3 + 2 * d], sums[3 + 2 * d :]
@@ -86,7 +86,7 @@ def fill_vector_sums(row, high, gamma, h, ws):
     total_of(ws.sums, segments, ws.totals)
 
 
-@inner
+@inner(counted=True)
 def _mark_constant(row, h, centre, squares, status):
     """Set status to CONSTANT_H where the sum of squares is 0 and h is its centre at each draw of weight."""
     d = centre.size

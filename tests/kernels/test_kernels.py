@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from llvmlite.binding import get_host_cpu_features
 from numba import njit
+from numba.core.runtime import _nrt_python, rtsys
 
 import isdiag
 from isdiag._core import steps, summary
 from isdiag._kernels import survey as survey_module
+from isdiag._warmup import warmup
 from tests import naive
 from tests.kernels import compiled as k
 
@@ -350,6 +352,27 @@ def test_hot_loops_are_vectorised(name, signature):
     wide = re.findall(r"\tv(?:add|mul|fn?m(?:add|sub)\d+)pd\t.*[yz]mm", assembly)
     integer = re.findall(r"\tvp(?:cmp|max|min|add)\w*\t.*[yz]mm", assembly)
     assert len(wide) + len(integer) >= 4
+
+
+def test_kernels_give_back_the_memory_they_take(rng):
+    # Inner kernels count no references: one that hands out an array would leak it or have it freed twice.
+    def held():
+        seen = rtsys.get_allocation_stats()
+        return seen.mi_alloc - seen.mi_free, seen.alloc - seen.free
+
+    def work():
+        warmup()
+        isdiag.next_gamma(long, log_weights=0.1 * long)  # looks at some blocks first
+
+    long = rng.normal(size=200_000)
+    work()
+    _nrt_python.memsys_enable_stats()
+    try:
+        expected = held()
+        work()
+        assert held() == expected
+    finally:
+        _nrt_python.memsys_disable_stats()
 
 
 @pytest.mark.parametrize("kind", ["normal", "pareto", "bounded"])

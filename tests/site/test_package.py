@@ -150,7 +150,7 @@ def test_kernels_are_compiled_by_the_house_rules(path):
         if isinstance(node, ast.FunctionDef):
             decorators = [ast.unparse(d) for d in node.decorator_list]
             # What reorders sums would give other bits in each copy of a function that LLVM makes.
-            known = {"entry", "inner", "inner(fastmath={'contract'})"}
+            known = {"entry", "inner", "inner(counted=True)", "inner(fastmath={'contract'})"}
             by_rule = len(decorators) == 1 and (decorators[0] in known or decorators[0].startswith("llvm("))
             assert node.name in MAKERS or by_rule or is_of_passes(node), node.name
 
