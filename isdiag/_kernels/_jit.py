@@ -11,11 +11,15 @@ from contextlib import suppress
 from functools import wraps
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
-from numba import config, njit
+from numba import config, njit, types
 from numba.core import caching
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.cpu import CPUTargetOptions
+from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
 # error_model="numpy": a division by zero is inf or nan, not a Python exception inside a loop.
@@ -76,6 +80,38 @@ if _CAN_STAMP:
                 self.flush()
 
 
+_CAN_DEFER = all(
+    hasattr(JITCodeLibrary, name)
+    for name in ("codegen", "_optimize_final_module", "_finalize_final_module", "_finalize_dynamic_globals")
+)
+
+
+class _Code(JITCodeLibrary):
+    """What an inner kernel compiles to: LLVM's code, which an entry links and optimises with its own.
+
+    Numba would optimise it, and make it machine code, by itself and again in each kernel that calls it: a
+    third of a cold start. It has no environment, as kernels that come from a cache have none for what is
+    linked into them.
+    """
+
+    codegen = SimpleNamespace(set_env=lambda *_: None)
+
+    def _optimize_final_module(self):
+        pass
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class _Compiler(Compiler):
+    def compile_extra(self, func):
+        if _CAN_DEFER:
+            self.state.library = self.state.targetctx.codegen().create_library(func.__qualname__)
+            self.state.library.__class__ = _Code
+        return super().compile_extra(func)
+
+
 def inner(function=None, *, fastmath=False, counted=False):
     """A kernel that only kernels call: no wrapper for Python, no cache, no counts of references to arrays.
 
@@ -86,7 +122,16 @@ def inner(function=None, *, fastmath=False, counted=False):
     """
     if function is None:
         return lambda f: inner(f, fastmath=fastmath, counted=counted)
-    return njit(**FLAGS, **_COUNTED[counted], fastmath=fastmath, no_cpython_wrapper=True)(function)
+    options = {"fastmath": fastmath, "no_cpython_wrapper": True, "pipeline_class": _Compiler}
+    return njit(**FLAGS, **_COUNTED[counted], **options)(function)
+
+
+class _Entry(CPUDispatcher):
+    """To a kernel that calls it an entry is an inner one: a wrapper for Python is made where Python asks."""
+
+    @property
+    def _numba_type_(self):
+        return types.Dispatcher(self.as_inner)
 
 
 def entry(function):
@@ -94,6 +139,8 @@ def entry(function):
     if config.DISABLE_JIT:
         return _plain(function)
     kernel = njit(**FLAGS, **_COUNTED[True])(function)
+    kernel.__class__ = _Entry
+    kernel.as_inner = inner(function, counted=True)
     if _CAN_STAMP and hasattr(kernel, "_cache"):
         with suppress(RuntimeError):  # there is no folder that a cache could be written to
             kernel._cache = _FolderCache(function)
