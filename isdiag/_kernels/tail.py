@@ -112,16 +112,16 @@ def select_tail(ws, row, survey, length):
     m = min(length, n_finite)
     if count <= m and count < n_finite:
         _, _, _, count = survey_part(row, 0, row.size, -LARGEST, x, index)
-    keys = ws.keys[:count]
+    keys = ws.keys
     for i in range(count):
         keys[i] = order_key(x[i])
-    cutoff = nth_largest(keys, m) if m < count else KEY_NEG_INF
-    above_cutoff, _, least = census(keys, cutoff)
+    cutoff = nth_largest(keys, count, m) if m < count else KEY_NEG_INF
+    above_cutoff, _, least = census(keys[:count], cutoff)
     if above_cutoff < m:
         least = cutoff
     quartile = least
     if m >= MIN_TAIL:
-        quartile = nth_largest(keys, m - 1 - quartile_rank(m))
+        quartile = nth_largest(keys, count, m - 1 - quartile_rank(m))
     least = from_order_key(least)
     quartile = from_order_key(quartile)
     ties = -m

@@ -45,7 +45,7 @@ def new_workspace(size, lengths):
     return Workspace(
         np.empty(size),
         np.empty(size, np.int64),
-        np.empty(size, np.int64),
+        np.empty(padded(size, LANES), np.int64),
         np.empty(3),
         np.empty(3),
         np.empty(tail),

@@ -225,11 +225,14 @@ def test_nth_largest(rng, n, ties):
         a[:: n // 3 + 1] = -np.inf
         a[1 :: n // 2 + 1] *= 1e300
         nth = int(rng.integers(0, n))
-        assert k.from_order_key(k.nth_largest(keys(a), nth)) == np.sort(a)[::-1][nth]
+        assert k.from_order_key(k.nth_largest(keys(a), n, nth)) == np.sort(a)[::-1][nth]
 
 
 def keys(a):
-    return np.array([k.order_key(x) for x in a])
+    """With room up to a multiple of LANES."""
+    found = np.empty(k.padded(a.size, k.LANES), np.int64)
+    found[: a.size] = [k.order_key(x) for x in a]
+    return found
 
 
 @pytest.mark.parametrize("kind", ["equal", "outlier", "wide"])
@@ -242,11 +245,12 @@ def test_nth_largest_takes_few_counts(kind, monkeypatch):
         a = np.concatenate([-np.logspace(-300, 300, 1500), np.logspace(-300, 300, 1500)])
     counts = []
     census = k.census
-    pure = {"order_key": k.order_key, "from_order_key": k.from_order_key}
+    pure = {name: getattr(k, name) for name in ("order_key", "from_order_key", "padded")}
+    pure["bits_of"] = lambda x: np.float64(x).view(np.int64)
     pure["census"] = lambda *given: (counts.append(1), census(*given))[1]
     for name, function in pure.items():
         monkeypatch.setattr(survey_module, name, function)
-    found = survey_module.nth_largest.py_func(keys(a), 1000)
+    found = survey_module.nth_largest.py_func(keys(a), a.size, 1000)
     assert k.from_order_key(found) == np.sort(a)[::-1][1000]
     assert len(counts) <= 3 * 64
 
