@@ -105,24 +105,43 @@ def _sampled(size, stride):
 
 
 @inner(counted=True)
-def _mean_and_spread(row, survey, stride):
-    """Mean and standard deviation of the finite entries less the largest; scales, so they may overflow.
+def _shape(row, survey, stride):
+    """Mean, standard deviation and half the skewness of the finite entries less the largest.
 
-    Of a sample, as if it held its share of them.
+    Of a sample, as if it held its share of them. They are scales to begin at, so they may overflow.
     """
-    total = 0.0
-    squares = 0.0
+    total = squares = cubes = 0.0
     d = np.empty(BLOCK)
     for first in range(0, row.size, stride * BLOCK):
         part = row[first : first + BLOCK]
         for i in range(part.size):
             d[i] = part[i] - survey.high if part[i] > -np.inf else 0.0
-        a, _, b, _ = pair_sums(d, d, pad(d, part.size))
+        a, _, b, c = pair_sums(d, d, pad(d, part.size))
         total += a
         squares += b
+        cubes += c
     count = survey.n_finite * (_sampled(row.size, stride) / row.size)
-    mean = total / count
-    return mean, math.sqrt(max(squares / count - mean * mean, 0.0))
+    mean, square = total / count, squares / count
+    spread = math.sqrt(max(square - mean * mean, 0.0))
+    third = cubes / count - mean * (3.0 * square - 2.0 * mean * mean)
+    return mean, spread, 0.5 * (third / spread) / (spread * spread)
+
+
+@inner
+def _first_guess(aim, spread, lean):
+    """Of log-weights of a gamma law of skewness 2 lean: (gamma at which log(n / ESS) is the aim, a factor).
+
+    There log(n / ESS) is log(1 + y^2 / (1 - 2 y)) / lean^2 with y = gamma spread lean, and the mean moves by
+    2 gamma spread^2 times the factor under w^(2 gamma). A normal law is the limit at 0. From where that puts
+    the answer skewed rows take more passes: for 1000 draws with log-weights .9 E, -20 E and -20 N^2, E
+    exponential and N normal, 3.2 in place of 2, 4 in place of 2.5, 5 in place of 3.
+    """
+    if not 1e-6 < abs(lean) < np.inf:
+        return math.sqrt(aim) / spread, 1.0
+    e = math.expm1(min(aim * lean * lean, 200.0))
+    root = math.sqrt(e * (e + 1.0))
+    y = e / (e + root) if lean > 0.0 else -(e + root)
+    return y / (spread * lean), 1.0 / (1.0 - 2.0 * y)
 
 
 @inner
@@ -159,7 +178,7 @@ def _end_level(task, stride, gamma, ess, centre):
 
 @entry
 def begin_ess_search(row, survey, target, gamma_max):
-    """The task, and a search that begins where log-normal weights would have the ESS."""
+    """The task, and a search that begins where log-weights of a gamma law would have the ESS."""
     half_range = 0.5 * survey.high - 0.5 * survey.low
     task = EssTask(row.size, half_range, survey.n_finite, target, min(gamma_max, LARGEST_GAMMA))
     aim = math.log(survey.n_finite) - math.log(target) - AIM
@@ -168,9 +187,9 @@ def begin_ess_search(row, survey, target, gamma_max):
     stride = 1
     while row.size // stride > _FIRST_LEVEL:
         stride *= _LEVEL
-    mean, spread = _mean_and_spread(row, survey, stride)
-    gamma = math.sqrt(aim) / spread
-    return task, _begin_level(task, stride, gamma, mean + 2.0 * gamma * spread * spread)
+    mean, spread, lean = _shape(row, survey, stride)
+    gamma, tilt = _first_guess(aim, spread, lean)
+    return task, _begin_level(task, stride, gamma, mean + 2.0 * gamma * spread * spread * tilt)
 
 
 @entry

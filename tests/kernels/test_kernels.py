@@ -11,6 +11,7 @@ import pytest
 from llvmlite.binding import get_host_cpu_features
 from numba import njit
 from numba.core.runtime import _nrt_python, rtsys
+from scipy import stats
 
 import isdiag
 from isdiag._core import steps, summary
@@ -161,10 +162,45 @@ def workspace(row, length=1):
     return k.new_workspace(row.size, np.array([length]))
 
 
-@pytest.mark.parametrize(("n", "most"), [(1000, 3), (100_000, 2), (1_000_000, 2)])
-def test_ess_search_needs_few_passes(rng, n, most):
-    # The point of the series: one or two passes over a long row, two or three over a short one.
-    row = 2 * rng.normal(size=n)
+@pytest.mark.parametrize("lean", [-3.0, -0.1, 1e-4, 0.4, 2.0])
+@pytest.mark.parametrize("aim", [1e-6, 0.1, 3.0])
+def test_first_guess_is_that_of_a_gamma_law(lean, aim):
+    spread = 2.5
+    gamma, tilt = k._first_guess(aim, spread, lean)
+    with mpmath.workdps(60):
+        t, s, b = (mpmath.mpf(float(x)) for x in (gamma, spread, lean))
+
+        def cumulant(t):  # of a law with mean 0
+            return -mpmath.log(1 - b * s * t) / b**2 - t * s / b
+
+        assert float(2 * cumulant(t) * -1 + cumulant(2 * t)) == pytest.approx(aim, rel=1e-6)
+        assert float(mpmath.diff(cumulant, 2 * t) / (2 * t * s**2)) == pytest.approx(tilt, rel=1e-6)
+
+
+@pytest.mark.parametrize("lean", [0.0, 1e-9, np.nan, np.inf])
+def test_first_guess_without_skewness_is_that_of_a_normal_law(lean):
+    assert k._first_guess(0.5, 2.0, lean) == (math.sqrt(0.5) / 2.0, 1.0)
+
+
+def test_shape_is_that_of_the_finite_entries(rng):
+    row = rng.exponential(size=3000)
+    row[::7] = -np.inf
+    finite = row[np.isfinite(row)]
+    mean, spread, lean = k._shape(row, k.extent_of(row), 1)
+    moments = [stats.moment(finite, order=p) for p in (2, 3)]
+    assert mean == pytest.approx(finite.mean() - finite.max(), rel=1e-12)
+    assert spread == pytest.approx(moments[0] ** 0.5, rel=1e-10)
+    assert lean == pytest.approx(0.5 * moments[1] / moments[0] ** 1.5, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("n", "most", "kind"),
+    [(1000, 3, "normal"), (1000, 2, "pareto"), (100_000, 2, "normal"), (1_000_000, 2, "normal")],
+)
+def test_ess_search_needs_few_passes(rng, n, most, kind):
+    # The point of the series: one or two passes over a long row, two or three over a short one. From where a
+    # normal law puts the answer a skewed row would take three to five.
+    row = draws(rng, n, kind)
     ws = workspace(row)
     seen = survey(row, ws)
     task, search = k.begin_ess_search(row, seen, 0.3 * n, 1.0)
