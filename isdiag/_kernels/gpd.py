@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
-from isdiag._kernels.bits import MANTISSA, ONE, bits_of, float_of
+from isdiag._kernels.bits import KEY_NEG_INF, MANTISSA, ONE, bits_of, float_of, from_order_key, order_key
 from isdiag._kernels.functions import LN_2, exp_of, fast_log, fast_log1p, one_minus_exp
 from isdiag._kernels.records import PRIOR_DRAWS, PRIOR_K
 from isdiag._kernels.sums import GRID_LANES, copy, grid_sums, pad, padded, pair_sums
@@ -101,8 +101,9 @@ def _profiles(ws, x, m, mean, theta, k, log_lik):
 
 @inner(fastmath={"contract"})
 def _zhang_stephens_grid(theta, size, quartile):
+    scale = 1.0 / (3.0 * quartile)
     for j in range(theta.size):
-        theta[j] = 1.0 + (1.0 - math.sqrt(size / (min(j, size - 1) + 0.5))) / (3.0 * quartile)
+        theta[j] = 1.0 + scale * (1.0 - math.sqrt(size / (min(j, size - 1) + 0.5)))
 
 
 @inner
@@ -159,10 +160,10 @@ def gpd_fit(ws, m, least, quartile, largest):
     _zhang_stephens_grid(theta, size, quartile)
     _profiles(ws, x, m, mean, theta, k, log_lik)
     log_lik[size:] = -np.inf
-    top = -np.inf
-    for j in range(size):
-        top = max(top, log_lik[j])
-    theta_hat = _posterior_mean(theta, log_lik, top)
+    top = KEY_NEG_INF
+    for j in range(width):
+        top = max(top, order_key(log_lik[j]))
+    theta_hat = _posterior_mean(theta, log_lik, from_order_key(top))
     k_hat = mean_log1p(ws, x, theta_hat, m)
     sigma = -k_hat / theta_hat if theta_hat != 0.0 else mean
     fitted = abs(k_hat) < np.inf and abs(sigma) < np.inf

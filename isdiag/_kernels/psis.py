@@ -17,7 +17,7 @@ from isdiag._kernels.records import (
     POOR_TAIL_FIT,
     TAIL_TOO_SHORT,
 )
-from isdiag._kernels.sums import NO_DRAWS
+from isdiag._kernels.sums import NO_DRAWS, pad
 from isdiag._kernels.survey import khat_without_fit, state_of, survey_row
 from isdiag._kernels.tail import MIN_TAIL, select_tail, sort_tail
 from isdiag._kernels.weights import fill, tempered, write_tempered
@@ -44,7 +44,7 @@ def fit_tail(ws, tail, length, gamma):
         if m == 1 and length >= MIN_TAIL:
             return DEGENERATE_TAIL, np.inf, np.nan
         return TAIL_TOO_SHORT, np.nan, np.nan
-    excesses(ws.x[:m], tail.cutoff, gamma, ws.excess)
+    excesses(ws.x[: pad(ws.x, m)], tail.cutoff, gamma, ws.excess)
     # w^gamma keeps the order of w, so order statistics are carried over.
     excesses(ws.marks, tail.cutoff, gamma, ws.mark_excess)
     least, quartile, largest = ws.mark_excess[0], ws.mark_excess[1], ws.mark_excess[2]

@@ -43,7 +43,7 @@ def new_workspace(size, lengths):
         tail = max(tail, min(size, length))
     grid = padded(grid_size(tail), GRID_LANES)
     return Workspace(
-        np.empty(size),
+        np.empty(padded(size, LANES)),
         np.empty(size, np.int64),
         np.empty(padded(size, LANES), np.int64),
         np.empty(3),
