@@ -84,7 +84,7 @@ def mean_ratio(terms, mean):
     """The mean of exp(order below) in the unit of the terms, and its logarithm."""
     if terms.kind == RATIO:
         return mean, math.log(mean) + terms.unit * LN_2
-    return mean + 2.0 ** (-terms.unit), math.log1p(math.ldexp(mean, terms.unit))
+    return mean + 2.0 ** (-terms.unit), math.log1p(math.ldexp(mean, int(terms.unit)))
 
 
 @entry
@@ -116,7 +116,7 @@ def terms_of_normalized(of, order, extent, n, top, spread, leibler):
     """What is averaged for a divergence of normalised weights, and the slope of its influence."""
     high = extent.high
     if of == HALF_SQUARED:
-        kl = math.ldexp(leibler.answer.mean, leibler.terms.unit)
+        kl = math.ldexp(leibler.answer.mean, int(leibler.terms.unit))
         slope = Slope(1.0, kl * math.exp(-top)) if order == 1.0 else Slope(0.0, -kl)
         return Terms(HALF_SQUARE, order, high, top, 0, OF_PAIRS, 0.0, 0.0), slope
     some_zero = order < 0.5 and extent.n_finite < n
@@ -151,7 +151,7 @@ def terms_as_given(of, order, extent, n):
 def _scaled(x, unit, log):
     """x 2^unit exp(log), which may be finite where a part of it is not."""
     half = math.exp(0.5 * log)
-    return math.ldexp(x * half, unit) * half if x != 0.0 else 0.0
+    return math.ldexp(x * half, int(unit)) * half if x != 0.0 else 0.0
 
 
 @inner
@@ -162,7 +162,7 @@ def _log1p_ratio(z):
 @inner
 def _of_generator(of, order, averaged, deviation):
     """(estimate, its error, whether these lost no digits) from the mean of the generator."""
-    unit = averaged.terms.unit
+    unit = int(averaged.terms.unit)
     amari, error = math.ldexp(averaged.answer.mean, unit), math.ldexp(deviation, unit)
     if of == CHI2:
         return 2.0 * amari, 2.0 * error, True

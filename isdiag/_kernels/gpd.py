@@ -45,7 +45,7 @@ def log_products(x, theta, mantissa, exponent):
     As mantissa and exponent, with the log being log(mantissa) + exponent log 2: one log for many factors.
     Vectorised over theta, which saves a horizontal product for each: 0.3 us against 0.8 for 94 excesses.
     """
-    group = min(_factors(theta[0]), _factors(theta[-1]))
+    group = min(_factors(theta[0]), _factors(theta[theta.size - 1]))
     several = group >= _UNROLLED
     group = group - group % _UNROLLED if several else 1
     mantissa[:] = 1.0

@@ -120,7 +120,7 @@ def smooth_tail(ws, row, survey, n, length, gamma, record, eps):
             sort_tail(ws, tail)
             x = ws.x[: tail.size]
             smoothed_tail(record.khat, sigma, tempered(tail.cutoff, gamma), x)
-            return Smoothed(tail.size, x[-1], tail.least, tail.ties)
+            return Smoothed(tail.size, x[tail.size - 1], tail.least, tail.ties)
     return Smoothed(NO_DRAWS, 0.0, np.inf, NO_DRAWS)
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,48 +12,82 @@ import pytest
 
 import isdiag
 from isdiag import _kernels, rl
-from tests.registry import rows_of
+from tests.kernels.bounded import bounded
+from tests.registry import CALLS, rows_of
 
 ROOT = Path(__file__).parents[2]
+BLOCK_AND_MORE = 1100
 
 
-def numbers():
-    """What a handful of calls returns, by call and field."""
+def all_calls():
+    """A call of every kernel, by name: of a row that is less than a block, and of a longer one."""
     rng = np.random.default_rng(3)
-    x, h = 1.5 * rng.normal(size=(2, 60)), rng.normal(size=(2, 60, 9))
+    x, h = rows(rng, 60), rng.normal(size=(2, 60, 9))
+    of_h = {
+        "mse": partial(isdiag.select_gamma, x, rule="mse", h=h),
+        "mse_curve": partial(isdiag.mse_curve, x, h[..., 0]),
+        "snis": partial(isdiag.snis, x, h[..., 0]),
+        "snis of large values": partial(isdiag.snis, x, 1e200 * h[..., 0]),
+        "snis of vectors": partial(isdiag.snis, x, h),
+        "snis of float32": partial(isdiag.snis, x, h.astype(np.float32), smooth="psis"),
+        "quantile": partial(isdiag.quantile, x, h[..., 0], [0.1, 0.5], smooth="truncate"),
+        "control variate": partial(isdiag.control_variate, x, h[..., 0]),
+        "expectation": partial(isdiag.expectation_diagnostics, x, h[..., 0]),
+        "gpd_fit of weights": partial(isdiag.gpd_fit, np.exp(x[0]), weights=np.exp(h[0, :, 0])),
+        "step": partial(rl.GammaController().step, x[1], h[1, :, 0]),
+        "relative_efficiency": partial(isdiag.relative_efficiency, h[..., 0]),
+        "refit": partial(isdiag.select_gamma, x, rule="refit", k_max=0.1),
+    }
+    long = rows(rng, BLOCK_AND_MORE)[0]
+    return of_h | calls_by_position() | {repr(call): partial(call, long) for call in CALLS}
+
+
+def calls_by_position():
+    """Calls of those kernels whose positions are computed from what is in a row."""
+    x = rows(np.random.default_rng(4), 60)
+    methods = ("systematic", "stratified", "residual", "multinomial")
+    return {
+        "pareto_khat": partial(isdiag.pareto_khat, x),
+        "summary": partial(khat_of_parts, x),
+        **{f"resample, {method}": partial(isdiag.resample, x, method=method, rng=3) for method in methods},
+    }
+
+
+def rows(rng, n):
+    x = 1.5 * rng.normal(size=(2, n))
     x[1, :5] = -np.inf
     x[1, 9] = x[1, 17]
-    results = {
-        "psis": isdiag.psis(x),
-        "joint": isdiag.select_gamma(x),
-        "refit": isdiag.select_gamma(x, rule="refit", k_max=0.1),
-        "mse": isdiag.select_gamma(x, rule="mse", h=h),
-        "snis": isdiag.snis(x, h[..., 0]),
-        "snis of large values": isdiag.snis(x, 1e200 * h[..., 0]),
-        "snis of vectors": isdiag.snis(x, h),
-        "snis of float32": isdiag.snis(x, h.astype(np.float32), smooth="psis"),
-        "temper": isdiag.temper(x, 0.3),
-        "log_moment": isdiag.log_moment(x, 0.5),
-        "variance test": isdiag.finite_variance_test(x),
-        "control variate": isdiag.control_variate(x, h[..., 0]),
-        "expectation": isdiag.expectation_diagnostics(x, h[..., 0]),
-        "ess": isdiag.ess(x),
-        "perplexity": isdiag.ess(x, kind="perplexity"),
-        "gpd_fit": isdiag.gpd_fit(np.exp(x[0])),
-        "step": rl.GammaController().step(x[1], h[1, :, 0]),
-    }
-    found = {}
-    for call, result in results.items():
-        for name, value in rows_of(result).items():
-            found[f"{call} {name}"] = np.asarray(value).tolist()
-    return found
+    return x
 
 
-@pytest.mark.parametrize("setting", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])
-def test_numbers_do_not_depend_on_how_kernels_run(setting, monkeypatch):
-    expected = numbers()
+def khat_of_parts(x):
+    return isdiag.Summary.of(x[:, ::2], n_max=60).merge(isdiag.Summary.of(x[:, 1::2], n_max=60)).pareto_khat()
+
+
+def numbers(calls):
+    """What they return, by call and field."""
+    fields = ((call, *field) for call, function in calls.items() for field in rows_of(function()).items())
+    return {f"{call} {name}": np.asarray(value).tolist() for call, name, value in fields}
+
+
+# Arrays of kernels in plain Python are bounded; those of compiled ones take positions from the end.
+PLAIN = "from tests.kernels import bounded; bounded.install()"
+
+
+@pytest.mark.parametrize(
+    ("setting", "calls", "first"),
+    [("NUMBA_DISABLE_JIT", all_calls, PLAIN), ("NUMBA_BOUNDSCHECK", calls_by_position, "")],
+    ids=["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"],
+)
+def test_numbers_do_not_depend_on_how_kernels_run(setting, calls, first, monkeypatch):
+    expected = numbers(calls())
     monkeypatch.setenv(setting, "1")
-    found = python("import json; from tests.kernels.test_plain import numbers; print(json.dumps(numbers()))")
+    found = python(f"""
+        {first}
+        import json
+        from tests.kernels.test_plain import {calls.__name__}, numbers
+        print(json.dumps(numbers({calls.__name__}())))
+        """)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         if np.asarray(value).dtype.kind == "f":
@@ -61,23 +96,44 @@ def test_numbers_do_not_depend_on_how_kernels_run(setting, monkeypatch):
             assert found[name] == value, name
 
 
-@pytest.mark.parametrize("setting", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])
-def test_an_index_out_of_bounds_is_heard(setting, monkeypatch):
+BEYOND = "total_of(np.ones((1, 2)), 2, np.empty(2))"
+BEFORE = "scalar_sums_part(np.zeros(9), -1, 0, 0.0, 1.0, np.zeros(9), 1.0, 0.0, np.empty((1, 14)))"
+
+
+@pytest.mark.parametrize(
+    ("setting", "call", "first"),
+    [
+        ("NUMBA_DISABLE_JIT", BEYOND, ""),
+        ("NUMBA_BOUNDSCHECK", BEYOND, ""),
+        ("NUMBA_DISABLE_JIT", BEFORE, PLAIN),
+    ],
+)
+def test_an_index_out_of_bounds_is_heard(setting, call, first, monkeypatch):
     # Kernels that check their indices must not be taken from the cache of those that do not.
     _kernels.total_of(np.ones((1, 2)), 1, np.empty(2))
     monkeypatch.setenv(setting, "1")
-    code = """
+    assert python(f"""
+        {first}
         import numpy as np
         from isdiag import _kernels
         try:
-            _kernels.total_of(np.ones((1, 2)), 2, np.empty(2))
+            _kernels.{call}
         except IndexError:
             print("true")
-        """
-    assert python(textwrap.dedent(code))
+        """)
+
+
+@pytest.mark.parametrize("at", [-1, 3, (0, -1), (slice(None), 2), slice(-1, None), slice(4, None)])
+def test_positions_that_numpy_would_take_from_the_end_are_heard(at):
+    array = bounded(np.zeros((3, 2)))
+    for view in (array, array[:], array[0:9]):
+        with pytest.raises(IndexError):
+            view[at]
+        with pytest.raises(IndexError):
+            view[at] = 1.0
 
 
 def python(code):
     """What the code prints, as JSON."""
-    command = [sys.executable, "-W", "error", "-c", code]
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
     return json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)

@@ -1,6 +1,7 @@
 """The package as a whole: public names, docstrings, what an import costs, and the compile cache."""
 
 import ast
+import json
 import os
 import shutil
 import subprocess
@@ -169,34 +170,59 @@ def test_flags_of_the_compiler():
     assert _jit.FLAGS == {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
+def without_caches(path):
+    """Copy the package into a folder, without caches; returns the environment that imports the copy."""
+    shutil.copytree(PACKAGE, path / "isdiag", ignore=shutil.ignore_patterns("__pycache__"))
+    return imported_from(path)
+
+
+def imported_from(path):
+    return {"PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": ""}
+
+
 @pytest.fixture
 def copy(tmp_path):
     """A copy of the package without caches, and the environment that imports it."""
-    target = tmp_path / "isdiag"
-    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__"))
-    return target, {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": ""}
+    return tmp_path / "isdiag", without_caches(tmp_path)
 
 
-KHAT = "import isdiag; print(isdiag.pareto_khat([i**2 / 40 for i in range(40)]))"
 SEGMENTS = "from isdiag._kernels.sums import segments_of; print(segments_of(ARGUMENTS))"
+KHAT = "import isdiag; print(isdiag.pareto_khat([i**2 / 40 for i in range(40)]))"
+BITS = (
+    "import isdiag, math; x = [3 * math.sin(i * i) for i in range(700)]; d = isdiag.diagnose(x, x);"
+    "print(d.to_dict(), isdiag.psis(x).log_weights.tobytes().hex(), isdiag.ess(x, kind='perplexity'));"
+)
 
 
-def test_an_upgrade_does_not_return_old_numbers(copy):
-    package, environment = copy
-    before = python(KHAT, **environment)
-    cached = sorted(package.rglob("*.nbc"))
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A folder with a copy of the package that has compiled what KHAT and BITS need, and what it printed."""
+    path = tmp_path_factory.mktemp("compiled")
+    environment = without_caches(path)
+    return path, [python(code, **environment) for code in (KHAT, BITS)]
+
+
+def test_what_is_loaded_has_the_bits_of_what_was_compiled(compiled):
+    # The first compiles and links each kernel by itself, the next loads what was cached.
+    path, printed = compiled
+    cached = sorted(path.rglob("*.nbc"))
     assert cached
-    assert python(KHAT, **environment) == before
-    assert sorted(package.rglob("*.nbc")) == cached
+    assert [python(code, **imported_from(path)) for code in (KHAT, BITS)] == printed
+    assert sorted(path.rglob("*.nbc")) == cached
+
+
+def test_an_upgrade_does_not_return_old_numbers(compiled, tmp_path):
+    path, (before, _) = compiled
+    shutil.copytree(path, tmp_path, dirs_exist_ok=True)
     # A new version of a constant that only an inner kernel of another file reads, of the same size and time.
-    kernels = package / "_kernels" / "records.py"
+    kernels = tmp_path / "isdiag" / "_kernels" / "records.py"
     stamp = kernels.stat()
     text = kernels.read_text()
     assert "\nPRIOR_K = 0.5\n" in text
     kernels.write_text(text.replace("PRIOR_K = 0.5", "PRIOR_K = 0.1"))
     os.utime(kernels, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert kernels.stat().st_size == stamp.st_size
-    after = python(KHAT, **environment)
+    after = python(KHAT, **imported_from(tmp_path))
     # 8 draws in the tail: the prior's share of khat is 10 / 18
     assert float(before) - float(after) == pytest.approx(0.4 * 10 / 18)
 
@@ -258,48 +284,55 @@ def test_without_numbas_cache_kernels_compile(copy):
     assert python(script, **environment).split() == ["1", "None"]
 
 
-def test_warmup_leaves_nothing_to_compile_and_what_is_loaded_has_the_same_bits(copy):
-    package, environment = copy
-    bits = (
-        "import isdiag, math; x = [3 * math.sin(i * i) for i in range(700)]; d = isdiag.diagnose(x, x);"
-        "print(d.to_dict(), isdiag.psis(x).log_weights.tobytes().hex(), isdiag.ess(x, kind='perplexity'));"
-    )
-    # The first compiles and links each kernel by itself, the next loads what was cached.
-    script = "import isdiag.cli; isdiag.cli.main(['warmup']);" + bits
-    *said, compiled = python(script, **environment).splitlines()
-    assert str(package / "_kernels" / "__pycache__") in "\n".join(said)
-    assert python(bits, **environment) == compiled
-    script = (
-        "import numpy as np, isdiag; from isdiag import _kernels; from isdiag._core import parts\n"
-        "from isdiag.rl import GammaController\n"
-        "x = np.random.default_rng(0).normal(size=(3, 400)); h = x[..., None]\n"
-        "isdiag.diagnose(x, x, rule='refit'); isdiag.psis(x, out=x.copy())\n"
-        "isdiag.pareto_khat(x, gamma=0.5)\n"
-        "c = GammaController(); c.step(x, x); c.step(*np.tile(x, (2, 1, 20)))\n"
-        "isdiag.snis(x, h, smooth=True); isdiag.temper(x, 0.5); isdiag.gpd_fit(np.exp(x)); isdiag.ess(x)\n"
-        "isdiag.ess(x, kind='perplexity'); isdiag.kong_owen_bias(x, h); isdiag.truncate(x)\n"
-        "isdiag.estimate(x, h); isdiag.control_variate(x, h)\n"
-        "isdiag.finite_variance_test(x); isdiag.expectation_diagnostics(x, h)\n"
-        "isdiag.chi2_divergence(x); isdiag.kl_divergence(x, axis=(0, 1), draws='mcmc')\n"
-        "isdiag.geometric_path(x, 2 * x, [0.0, 0.5])\n"
-        "for m in ('systematic', 'residual', 'multinomial'): isdiag.resample(x, 9, method=m)\n"
-        "isdiag.next_gamma(x, log_weights=x); isdiag.gpd_fit(np.exp(x), weights=np.exp(x))\n"
-        "parts.LONG = 1; isdiag.select_gamma(x, workers=2); isdiag.select_gamma(x[0], k_max=1e-3)\n"
-        "isdiag.diagnose(x, h, rule='refit'); isdiag.snis(x, x, smooth='truncate'); isdiag.psis(x)\n"
-        "isdiag.control_variate(x, x); isdiag.finite_variance_test(x)\n"
-        "isdiag.log_moment(x, 0.5); isdiag.renyi_divergence(x, 0.5); isdiag.geometric_path(x, 2 * x, [1.0])\n"
-        "s = isdiag.Summary.of(x, x, n_max=100); s.merge(s).diagnose(rule='refit', tail_length=10)\n"
-        "from isdiag._core import leave_one_out as loo, tails; from isdiag._core.boundary import rows_of\n"
-        "rows = rows_of(x, -1, None); loo.leave_one_out(rows, tails.lengths_of(rows), x.copy())\n"
-        "loo.predictive(x, x); isdiag.relative_efficiency(x); isdiag.relative_efficiency(x[:, :9])\n"
-        "from importlib import import_module as load; homes = {*_kernels._HOME.values()}\n"
-        "found = [v for home in homes for v in vars(load('isdiag._kernels.' + home)).values()]\n"
-        "entries = {v for v in found if hasattr(v, 'stats') and v.stats.cache_path}\n"
-        "print(sum(sum(e.stats.cache_misses.values()) for e in entries), len(entries))"
-    )
-    misses, kernels = python(script, **environment).split()
-    assert int(misses) == 0
-    assert int(kernels) >= 30
+CALLS = (
+    "import numpy as np, isdiag; from isdiag import _kernels; from isdiag._core import parts\n"
+    "from isdiag.rl import GammaController\n"
+    "x = np.random.default_rng(0).normal(size=(3, 400)); h = x[..., None]\n"
+    "isdiag.diagnose(x, x, rule='refit'); isdiag.psis(x, out=x.copy())\n"
+    "isdiag.pareto_khat(x, gamma=0.5)\n"
+    "c = GammaController(); c.step(x, x); c.step(*np.tile(x, (2, 1, 20)))\n"
+    "isdiag.snis(x, h, smooth=True); isdiag.temper(x, 0.5); isdiag.gpd_fit(np.exp(x)); isdiag.ess(x)\n"
+    "isdiag.ess(x, kind='perplexity'); isdiag.kong_owen_bias(x, h); isdiag.truncate(x)\n"
+    "isdiag.estimate(x, h); isdiag.control_variate(x, h)\n"
+    "isdiag.finite_variance_test(x); isdiag.expectation_diagnostics(x, h)\n"
+    "isdiag.chi2_divergence(x); isdiag.kl_divergence(x, axis=(0, 1), draws='mcmc')\n"
+    "isdiag.geometric_path(x, 2 * x, [0.0, 0.5])\n"
+    "for m in ('systematic', 'residual', 'multinomial'): isdiag.resample(x, 9, method=m)\n"
+    "isdiag.next_gamma(x, log_weights=x); isdiag.gpd_fit(np.exp(x), weights=np.exp(x))\n"
+    "parts.LONG = 1; isdiag.select_gamma(x, workers=2); isdiag.select_gamma(x[0], k_max=1e-3)\n"
+    "isdiag.diagnose(x, h, rule='refit'); isdiag.snis(x, x, smooth='truncate'); isdiag.psis(x)\n"
+    "isdiag.control_variate(x, x); isdiag.finite_variance_test(x)\n"
+    "isdiag.log_moment(x, 0.5); isdiag.renyi_divergence(x, 0.5); isdiag.geometric_path(x, 2 * x, [1.0])\n"
+    "s = isdiag.Summary.of(x, x, n_max=100); s.merge(s).diagnose(rule='refit', tail_length=10)\n"
+    "from isdiag._core import leave_one_out as loo, tails; from isdiag._core.boundary import rows_of\n"
+    "rows = rows_of(x, -1, None); loo.leave_one_out(rows, tails.lengths_of(rows), x.copy())\n"
+    "loo.predictive(x, x); isdiag.relative_efficiency(x); isdiag.relative_efficiency(x[:, :9])\n"
+)
+# The kernels, with the types, that a process has called, and how many it had to compile.
+CALLED = (
+    "\nimport json; from importlib import import_module as load; from isdiag import _kernels\n"
+    "homes = [load('isdiag._kernels.' + home) for home in {*_kernels._HOME.values()}]\n"
+    "kernels = {v for home in homes for v in vars(home).values() if hasattr(v, 'stats')}\n"
+    "names = {k: (k.py_func.__module__, k.py_func.__qualname__) for k in kernels}\n"
+    "called = [(*names[k], types) for k in kernels for types in k.stats.cache_hits]\n"
+    "print(json.dumps([sorted(map(str, called)), sum(sum(k.stats.cache_misses.values()) for k in kernels)]))"
+)
+
+
+def test_warmup_leaves_nothing_to_compile():
+    # In the package as it is: what this compiles, the other tests load.
+    from isdiag import _kernels
+
+    here = {"PYTHONPATH": str(PACKAGE.parent)}
+    said = python("import isdiag.cli; isdiag.cli.main(['warmup'])", **here)
+    assert str(_kernels.select_rows.stats.cache_path) in said
+    warm, compiled = json.loads(python("from isdiag._warmup import warmup; warmup()" + CALLED, **here))
+    assert compiled == 0
+    called, compiled = json.loads(python(CALLS + CALLED, **here))
+    assert compiled == 0
+    assert len({name.split(", (")[0] for name in called}) >= 30
+    # Others may have compiled what the warm-up does not call.
+    assert set(called) <= set(warm)
 
 
 def test_no_writable_cache_breaks_nothing(copy):
