@@ -70,7 +70,7 @@ def psis(
     * Ties that make a fit impossible: khat inf, weights unsmoothed, `Status.DEGENERATE_TAIL`.
     * A tail far from the law that was fitted to it, as of mixtures of levels: weights smoothed all the same,
       `Status.POOR_TAIL_FIT`. Kolmogorov's distance is at least 0.08 there, and times the root of the tail
-      length at least 1.5, as in less than 1 % of Pareto-like tails.
+      length at least 1.5, as in less than 1 % of Pareto-like tails (docs/results/honesty.md).
     * -inf counts in n but is never fitted. If fewer draws than the tail length have positive weight,
       the tail is all of them, over a threshold of zero weight.
     * Draws that tie keep their order of appearance.
@@ -197,9 +197,9 @@ def finite_variance_test(
     * A large p-value is no proof: a heavy tail that no draw has reached yet cannot be seen.
     * A small one is none either. The test takes the tail for a generalised Pareto one, and n draws do not
       reach what tells other laws from it. At level 0.05 and n from 300 to 4000 it rejects a finite variance
-      in 25 to 30 % of samples of log-normal weights with s = 2, in 87 to 99 % with s = 3, and in 80 to 100 %
-      where 1 in 100 of bounded weights is 30 times the others. `Status.POOR_TAIL_FIT` sees the last in 1, 39
-      and 100 % of them at n = 300, 1000 and 4000, and the former hardly ever.
+      in 26 to 32 % of samples of log-normal weights with s = 2, in 88 to 99 % with s = 3, and in 81 to 100 %
+      where 1 in 100 of bounded weights is 30 times the others. `Status.POOR_TAIL_FIT` sees the last in 3, 70
+      and 100 % of them at n = 300, 1000 and 4000, and the former hardly ever (docs/results/honesty.md).
     * Equal weights have p-value 1; where the tail is too short or cannot be fitted all is NaN.
     * Arrays, errors and warnings are those of every function, see `isdiag`.
 

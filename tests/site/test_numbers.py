@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import isdiag
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 
@@ -68,6 +70,69 @@ def test_what_which_rule_says_of_estimates():
         for at, group in ((0, "all"), (2, "mse, last")):
             place = 1 + 2 * [each.strip() for each in groups].index(group)
             assert said[row[0]][at : at + 2] == row[place : place + 2]
+
+
+def test_what_is_said_of_honesty():
+    text = (RESULTS / "honesty.md").read_text()
+    cells: dict[str, list[list[str]]] = {}
+    for name, *numbers in table(text):
+        cells.setdefault(name, []).append(numbers)
+
+    def said(text, *phrases):
+        flat = " ".join(text.replace("`", "").split())
+        for phrase in phrases:
+            assert phrase in flat, phrase
+
+    def percent(shares):
+        return [float(share.rstrip("%")) for share in shares]
+
+    smooth, with_a_middle, *_ = (max(percent(shares)) for shares in cells["the most"])
+    (psis,), (auto,) = cells["PSIS"], cells['"auto"']
+    (mse,) = cells["`mse`: its root over the true error"]
+    page = (ROOT / "docs/explanation/which_rule.md").read_text()
+    said(
+        page,
+        f"by mistake in {smooth:.1f} % of samples at most",
+        f"in up to {with_a_middle:.1f} % (at n = 300",
+        f'PSIS has up to {psis[1]} times the error of SNIS, "auto" at most {auto[1]}',
+        f"root of mse is {mse[2]} times the true error in the median",
+        f"5 % of cells are below {mse[1]}, and 5 % above {mse[3]}",
+    )
+    (few, many) = percent(cells["10%"][0])
+    said(page, f"in {many:.0f} % of samples of 20 000 draws")
+    assert few == 0.0
+    said(isdiag.snis.__doc__, f'{auto[1]} times that of plain weights at worst, and with "psis" {psis[1]}')
+    (alone,), (bias,) = cells["`std_error` over the true error"], cells["`bias` over the true one"]
+    (sign,) = cells["share of samples whose `bias` has the true sign"]
+    said(
+        isdiag.select_gamma.__doc__,
+        f"{bias[2]} of it (median over {bias[0]} cells",
+        f"right sign in {100 * float(sign[-1]):.0f} % of samples",
+        f"is {mse[2]} times the true root mean squared error (median over {mse[0]} cells",
+        f"5 % are below {mse[1]}, 5 % above {mse[3]}",
+        f"alone is {alone[2]} times (5 % below {alone[1]})",
+    )
+    (controlled,) = cells["`control_variate`: error over that of `snis`"]
+    (smaller,) = re.findall(r"smaller error in (\d+)% of cells", text)
+    said(
+        isdiag.control_variate.__doc__,
+        f"Over {controlled[0]} cells of the study its root mean squared error is {controlled[2]} times",
+        f"smaller in {smaller} % of them, {controlled[3]} times at the 95 % quantile",
+        f"quantile and {controlled[4]} times at most",
+    )
+
+    def of_sizes(name, which):  # n = 300, 1000, 4000
+        return [f"{share:.0f}" for share in percent(cells[name][which][1:4])]
+
+    poor, rejected = (of_sizes("1 in 100 is 30 times the others", i) for i in range(2))
+    spread, wide = of_sizes("log-normal, s = 2", -1), of_sizes("log-normal, s = 3", 0)
+    said(
+        isdiag.finite_variance_test.__doc__,
+        f"{spread[0]} to {spread[2]} % of samples of log-normal weights with s = 2",
+        f"in {wide[0]} to {wide[2]} % with s = 3",
+        f"in {rejected[0]} to {rejected[2]} % where 1 in 100",
+        f"in {poor[0]}, {poor[1]} and {poor[2]} % of them",
+    )
 
 
 LEARNING = {
