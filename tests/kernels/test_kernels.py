@@ -363,7 +363,7 @@ def test_excesses(rng, gamma):
         ("_segment_sums", "f8[::1], i8, f8, f8, f8[::1], f8, f8, f8[::1], f8[::1], f8[::1]"),
         ("add_draw", "f8, f8[::1], f8[::1]" + 3 * ", f8[::1]"),
         ("vector_sums_part", "f8[::1], i8, i8, f8, f8, f8[::1], f8[::1], f8[:, ::1]"),
-        ("_path_weights", "f8[::1], f8, f8" + 4 * ", f8[::1]"),
+        ("_path_weights", "f8[::1], f8" + 3 * ", f8[::1]"),
         ("_block_below", "f8[::1], f8, f8, f8[::1]"),
         ("_fill_cautious", "f8[::1], f8[::1], f8, f8, f8, f8[::1]"),
         ("_block_cautious", "f8[::1], f8[::1], f8, f8, f8, f8, f8[::1]"),
