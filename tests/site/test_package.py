@@ -136,6 +136,7 @@ MAKERS = {
     "_product",
     "_to_the_fourth",
     "_own_powers",
+    "_square_and_product",
     "_one_by_one",
 }
 
