@@ -36,6 +36,7 @@ class _Path(NamedTuple):
     Log-weights t are relative to the row's largest. Weights are w, w^0, w^(3/8) and w^(3/4).
     """
 
+    high: float
     s_raw: float
     s_zero: float
     s_middle: float
@@ -48,6 +49,7 @@ class _Path(NamedTuple):
 class _Means(NamedTuple):
     """Means of h - origin under the weights of `_Path` and w capped, and its joint cumulants with t."""
 
+    level: float  # the cap, of w next to the largest
     s_cap: float
     raw: float
     cap: float
@@ -57,6 +59,15 @@ class _Means(NamedTuple):
     zero_1: float
     zero_2: float
     middle_1: float
+
+
+class _Component(NamedTuple):
+    """One of the d components of h, which is (n, d) flattened, and its value at the largest weight."""
+
+    h: np.ndarray
+    j: int
+    d: int
+    origin: float
 
 
 class _Blocks(NamedTuple):
@@ -127,12 +138,13 @@ def _path_sums(row, high, n_finite, blocks):
         t_squares += cc
     t_zero /= n_finite
     variance = max(t_squares / n_finite - t_zero * t_zero, 0.0)
-    return _Path(s_raw, float(n_finite), s_middle, s_high, t_zero, t_middle / s_middle, variance)
+    return _Path(high, s_raw, float(n_finite), s_middle, s_high, t_zero, t_middle / s_middle, variance)
 
 
 @inner
-def _block_values(part, h, first, j, d, origin, value):
+def _block_values(part, of_h, first, value):
     """Fill value with h - origin, 0 where w = 0: h is not looked at there."""
+    h, j, d, origin = of_h
     if d == 1:  # a loop that vectorises
         near = h[first : first + part.size]
         for i in range(part.size):
@@ -144,24 +156,24 @@ def _block_values(part, h, first, j, d, origin, value):
 
 
 @inner
-def _known_values(part, h, first, j, d, origin, raw, value):
+def _known_values(part, of_h, first, raw, value):
     """As `_block_values`, and 0 too where w is next to nothing and h is not finite."""
-    _block_values(part, h, first, j, d, origin, value)
+    _block_values(part, of_h, first, value)
     for i in range(part.size):
         value[i] = value[i] if (raw[i] != 0.0) | (abs(value[i]) < np.inf) else 0.0
 
 
 @inner
-def _path_means(row, high, cap, path, h, j, d, origin, blocks):
+def _path_means(row, path, level, of_h, blocks):
     s_cap = m_raw = m_cap = m_zero = m_middle = m_high = zero_1 = zero_2 = middle_1 = 0.0
     t, raw, middle, capped = blocks.t, blocks.raw, blocks.middle, blocks.capped
     value, tilted = blocks.value, blocks.spare
     for first in range(0, row.size, _BLOCK):
         part = row[first : first + _BLOCK]
-        end = _path_weights(part, high, t, raw, middle)
-        _known_values(part, h, first, j, d, origin, raw, value)
+        end = _path_weights(part, path.high, t, raw, middle)
+        _known_values(part, of_h, first, raw, value)
         for i in range(end):
-            capped[i] = min(raw[i], cap)
+            capped[i] = min(raw[i], level)
             tilted[i] = value[i] * middle[i]
         a, b, _, _ = pair_sums(value, capped, end)
         m_zero += a
@@ -184,6 +196,7 @@ def _path_means(row, high, cap, path, h, j, d, origin, blocks):
         zero_2 += b
     m_zero /= path.s_zero
     return _Means(
+        level,
         s_cap,
         m_raw / path.s_raw,
         m_cap / s_cap,
@@ -206,14 +219,14 @@ def _estimates_along(means, x):
 
 
 @inner  # contracted, the difference of equal influences would be what their product rounds off
-def _influences(part, high, cap, path, means, h, first, j, d, origin, blocks):
+def _influences(part, path, means, of_h, first, blocks):
     """Fill in the influence of each draw on the truncated and the plain estimate, and how the steps' differ.
 
     Summed over draws influences are 0; their squares sum to the delta-method variance.
     """
     t, raw, middle, value = blocks.t, blocks.raw, blocks.middle, blocks.value
-    end = _path_weights(part, high, t, raw, middle)
-    _known_values(part, h, first, j, d, origin, raw, value)
+    end = _path_weights(part, path.high, t, raw, middle)
+    _known_values(part, of_h, first, raw, value)
     cut, plain, off = blocks.cut, blocks.plain, blocks.off
     first_order, second_order, at_middle, at_high = off[0], off[1], off[2], off[3]
     by_cap, by_raw = 1.0 / means.s_cap, 1.0 / path.s_raw
@@ -222,7 +235,7 @@ def _influences(part, high, cap, path, means, h, first, j, d, origin, blocks):
     for i in range(part.size):
         plain[i] = raw[i] * by_raw * (value[i] - means.raw)
     for i in range(part.size):
-        cut[i] = min(raw[i], cap) * by_cap * (value[i] - means.cap)
+        cut[i] = min(raw[i], means.level) * by_cap * (value[i] - means.cap)
     for i in range(part.size):
         u, v = t[i] - path.t_zero, value[i] - means.zero
         of_step = (v + v * u - means.zero_1) * by_zero
@@ -246,7 +259,7 @@ def _influences(part, high, cap, path, means, h, first, j, d, origin, blocks):
 
 @inner(counted=True)
 def _shares(means, x, gain, spread, share):
-    """Fill share: how far to move to each step. Returns the sum of the shares.
+    """Fill share: how far to move to each step.
 
     To move from an estimate of variance V to a step that differs by D, with covariance C, `gain` V - C and
     `spread` W the variance of D, is best by (V - C) / W if the step has no bias. That is tapered to 0 at
@@ -267,15 +280,12 @@ def _shares(means, x, gain, spread, share):
         share[j] *= taper[j]
         gain[j] *= share[j]
         total_weight += gain[j]
-    total = 0.0
     for j in range(_STEPS):
         share[j] = share[j] * gain[j] / total_weight if total_weight > 0.0 else 0.0
-        total += share[j]
-    return total
 
 
 @inner(counted=True)
-def _move(row, high, cap, path, means, h, j, d, origin, blocks, share):
+def _move(row, path, means, of_h, blocks, share):
     """Fill share; returns (estimate, bias of the plain estimate, draws behind the error of that)."""
     x, gain, spread = np.empty(_STEPS), np.zeros(_STEPS), np.zeros(_STEPS)
     _estimates_along(means, x)
@@ -283,7 +293,7 @@ def _move(row, high, cap, path, means, h, j, d, origin, blocks, share):
     pull = squares = fourths = 0.0
     for first in range(0, row.size, _BLOCK):
         part = row[first : first + _BLOCK]
-        end = _influences(part, high, cap, path, means, h, first, j, d, origin, blocks)
+        end = _influences(part, path, means, of_h, first, blocks)
         # V - C and W as sums of products of differences: they may be millions of times smaller than V.
         for s in range(_STEPS):
             a, b = square_sums(off[s], cut, end)
@@ -303,7 +313,7 @@ def _move(row, high, cap, path, means, h, j, d, origin, blocks, share):
 
 
 @inner
-def _total_influence(share, cap, means, blocks, end):
+def _total_influence(share, means, blocks, end):
     """Fill total, and spare with how far the estimate moves when that draw is left out.
 
     A draw of weight share q moves a self-normalised estimate by its influence / (1 - q).
@@ -319,12 +329,12 @@ def _total_influence(share, cap, means, blocks, end):
                 total[i] -= share[s] * off[s, i]
     by_cap = 1.0 / means.s_cap
     for i in range(end):
-        q = min(raw[i], cap) * by_cap
+        q = min(raw[i], means.level) * by_cap
         left_out[i] = total[i] + (stay * cut[i] * q / (1.0 - q) if q < 1.0 else 0.0)
 
 
 @inner(counted=True)
-def _least_error(row, high, cap, path, h, j, d, origin, gammas, blocks, sums, found, points, influence):
+def _least_error(row, path, level, of_h, gammas, blocks, sums, found, points, influence):
     """Fill in a record of `LEAST_ERROR`, those of `ON_CURVE` beside it, and influence if it has room.
 
     The draws behind the error are counted for the plain estimate too, and the smaller number is told: what
@@ -333,8 +343,8 @@ def _least_error(row, high, cap, path, h, j, d, origin, gammas, blocks, sums, fo
     tenth of the size.
     """
     share = np.empty(_STEPS)
-    means = _path_means(row, high, cap, path, h, j, d, origin, blocks)
-    estimate, bias, raw_draws = _move(row, high, cap, path, means, h, j, d, origin, blocks, share)
+    means = _path_means(row, path, level, of_h, blocks)
+    estimate, bias, raw_draws = _move(row, path, means, of_h, blocks, share)
     centre = finite_or_zero(estimate)
     total, spare, value, e, ratio = blocks.total, blocks.spare, blocks.value, blocks.e, blocks.ratio
     step = gammas[1] - gammas[0] if gammas.size > 1 else 0.0
@@ -342,8 +352,8 @@ def _least_error(row, high, cap, path, h, j, d, origin, gammas, blocks, sums, fo
     squares = fourths = variance = cubes = 0.0
     for first in range(0, row.size, _BLOCK):
         part = row[first : first + _BLOCK]
-        end = _influences(part, high, cap, path, means, h, first, j, d, origin, blocks)
-        _total_influence(share, cap, means, blocks, end)
+        end = _influences(part, path, means, of_h, first, blocks)
+        _total_influence(share, means, blocks, end)
         for i in range(end):
             spare[i] *= spare[i]
         a, _, aa, _ = pair_sums(spare, spare, end)
@@ -356,12 +366,12 @@ def _least_error(row, high, cap, path, h, j, d, origin, gammas, blocks, sums, fo
         cubes += aaa
         if influence.size > 0:
             copy(total[: part.size], influence[first:])
-        _block_values(part, h, first, j, d, origin, value)
+        _block_values(part, of_h, first, value)
         for i in range(part.size):
             value[i] -= centre
-        begin_curve(part, high, step, e, ratio)
+        begin_curve(part, path.high, step, e, ratio)
         for g in range(gammas.size):
-            next_weights(part, high, gammas, g, step, ratio, e)
+            next_weights(part, path.high, gammas, g, step, ratio, e)
             add_to_curve(sums[g], e, value, total, spare, part.size)
     found.estimate = estimate
     found.std_error = math.sqrt(squares * (path.s_zero - 1.0) / path.s_zero)
@@ -411,8 +421,7 @@ def least_error_rows(rows, n, length, h, origin, truncated, found, points, influ
         path = _path_sums(row, survey.high, survey.n_finite, blocks)
         log_cap = cap_of(ws, row, survey, tail, math.log(path.s_raw), n[r], eps)
         start.cap = survey.high + log_cap
-        for j in range(found.shape[1]):
-            _least_error(
-                row, survey.high, math.exp(log_cap), path, h[r], j, found.shape[1], origin[r, j], gammas,
-                blocks, sums, found[r, j], points[r, j], influence[r, j],
-            )  # fmt: skip
+        level, d = math.exp(log_cap), found.shape[1]
+        for j in range(d):
+            of_h, into = _Component(h[r], j, d, origin[r, j]), influence[r, j]
+            _least_error(row, path, level, of_h, gammas, blocks, sums, found[r, j], points[r, j], into)
