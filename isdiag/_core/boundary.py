@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import inf, prod
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
@@ -25,11 +26,12 @@ _DLPACK_CPU = 1
 _AXES = [tuple(range(ndim)) for ndim in range(65)]  # NumPy's arrays have at most 64 axes
 
 # NumPy does not know bfloat16; integers are exact, so float64 sets their rounding.
-_EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23}
 EPS_FLOAT64 = 2.0**-52
+_EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23, "float64": EPS_FLOAT64}
 
 # NumPy has one object for it; asking a dtype for its name costs more than a kernel on a short row.
 _FLOAT64 = np.dtype(np.float64)
+INT64, INT8 = np.dtype(np.int64), np.dtype(np.int8)
 
 
 def _is_torch(x: object) -> bool:
@@ -158,7 +160,7 @@ def exponents(gammas: Any) -> Floats:
 
 
 def _write_numpy(a: NDArray[Any], dtype: str | None) -> Any:
-    if dtype is None:
+    if dtype is None or (dtype == "float64" and a.dtype is _FLOAT64):
         return a
     with np.errstate(over="ignore"):  # a float16 log-weight below -65504 is -inf
         return a.astype(dtype, copy=False)
@@ -195,15 +197,24 @@ def like_scalar(a: Any) -> Any:
 def read_only(a: NDArray[Any]) -> NDArray[Any]:
     # Numba compiles read-only and writable arrays apart: handing over only the former halves that.
     view = a.view()
-    view.flags.writeable = False
+    view.setflags(False)
     return view
 
 
-def filled(count: int, value: float, dtype: Any = np.float64) -> NDArray[Any]:
+def filled(count: int, value: float, dtype: Any = _FLOAT64) -> NDArray[Any]:
     """`numpy.full`, without half a microsecond of Python."""
     array: NDArray[Any] = np.empty(count, dtype)
     array.fill(value)
     return array
+
+
+class Layout(NamedTuple):
+    """Where the rows are in the caller's array."""
+
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]  # those of the batch, then those of the draws
+    batch_shape: tuple[int, ...]
+    sample_shape: tuple[int, ...]
 
 
 @dataclass(eq=False, slots=True)
@@ -218,12 +229,12 @@ class Rows:
         How many draws count in each row.
     eps : float
         Unit roundoff of the caller's dtype.
-    batch_shape : tuple of int
-        Shape of the axes that are not sample axes.
-    copies : int
-        How often each of the caller's rows stands in a result, see `along`.
+    layout : Layout
+        Where they were.
     kept : ndarray of bool, shape (rows, draws), or None
         Which entries count; None where all do.
+    copies : int
+        How often each of the caller's rows stands in a result, see `along`.
     chain : int or None
         Of draws of Markov chains how many make a chain, one after the other; None where all are independent.
     beyond : str
@@ -233,30 +244,22 @@ class Rows:
     values: Floats
     n: Ints
     eps: float
-    batch_shape: tuple[int, ...]
-    kept: Mask | None
-    _shape: tuple[int, ...]
-    _axes: tuple[int, ...]
-    _sample_shape: tuple[int, ...]
+    layout: Layout
     _dtype: str
     _write: Callable[[NDArray[Any], str | None], Any]
-    copies: int = 1
+    kept: Mask | None = None
     labels: Labels | None = None
     chain: int | None = None
+    copies: int = 1
     beyond: str = GAMMAS
 
     def __len__(self) -> int:
         return self.values.shape[0]
 
     @property
-    def full_shape(self) -> tuple[int, ...]:
-        """Shape of the caller's array."""
-        return self._shape
-
-    @property
-    def uniform(self) -> bool:
-        """Whether every row counts all its draws."""
-        return self.kept is None
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the axes that are not sample axes."""
+        return self.layout.batch_shape
 
     def floats(self) -> Floats:
         """An uninitialised float64 for each row."""
@@ -264,11 +267,11 @@ class Rows:
 
     def counts(self) -> Ints:
         """An uninitialised int64 for each row."""
-        return np.empty(len(self), np.int64)
+        return np.empty(len(self), INT64)
 
     def codes(self) -> Codes:
         """An uninitialised status code for each row."""
-        return np.empty(len(self), np.int8)
+        return np.empty(len(self), INT8)
 
     def numpy(self) -> Rows:
         """The same rows, whose results are NumPy arrays."""
@@ -281,22 +284,20 @@ class Rows:
 
         It stands for the rows as often, one round of all of them after the other.
         """
-        axes = (0, *(axis + 1 for axis in self._axes))
+        shape, axes, batch_shape, sample_shape = self.layout
+        axes = (0, *(axis + 1 for axis in axes))
         return replace(
             self,
-            batch_shape=(count, *self.batch_shape),
+            layout=Layout((count, *shape), axes, (count, *batch_shape), sample_shape),
             kept=None if self.kept is None else np.tile(self.kept, (count, 1)),
-            _shape=(count, *self._shape),
-            _axes=axes,
             copies=count,
             labels=None if self.labels is None else self.labels.with_gammas(),
         )
 
     def holding(self, values: Floats) -> Rows:
         """Rows of the same layout that hold other log-weights."""
-        layout = (self.batch_shape, self.kept, self._shape, self._axes, self._sample_shape)
-        way_back = (self._dtype, self._write, self.copies, self.labels, self.chain)
-        return Rows(read_only(values), self.n, self.eps, *layout, *way_back)
+        way_back = (self._dtype, self._write, self.kept, self.labels, self.chain, self.copies)
+        return Rows(read_only(values), self.n, self.eps, self.layout, *way_back)
 
     def naming(self, beyond: str) -> Rows:
         """These rows, whose results have such axes after h's own."""
@@ -333,12 +334,12 @@ class Rows:
     @property
     def batch_axes(self) -> tuple[int, ...]:
         """Positions of the batch axes in the caller's array."""
-        return self._axes[: len(self.batch_shape)]
+        return self.layout.axes[: len(self.layout.batch_shape)]
 
     @property
     def sample_axes(self) -> tuple[int, ...]:
         """Positions of the sample axes."""
-        return self._axes[-len(self._sample_shape) :]
+        return self.layout.axes[-len(self.layout.sample_shape) :]
 
     def trailing(self, h: Any, name: str = "h") -> tuple[Values, tuple[int, ...]]:
         """Values at the draws as (rows, draws * d) float64 or float32, and the shape that d stands for.
@@ -351,7 +352,7 @@ class Rows:
         array, _ = _to_numpy(h, name)
         if array.dtype != np.bool_:  # h may be an indicator
             array, _ = real_array(h, name)
-        axes, shape = self._axes, self._shape
+        shape, axes, _, _ = self.layout
         if array.shape[: len(axes)] != shape:
             msg = f"{name} must have log_w's shape {shape}, or that and axes of its own; got {array.shape}"
             raise ValueError(msg)
@@ -360,7 +361,7 @@ class Rows:
             array = array.transpose(*axes, *range(len(axes), array.ndim))
         kind = np.float32 if array.dtype == np.float32 else np.float64
         flat = np.ascontiguousarray(array, kind).reshape(len(self), self.values.shape[1] * prod(own))
-        flat.flags.writeable = False  # a view of its own, see `read_only`
+        flat.setflags(False)  # a view of its own, see `read_only`
         return flat, OwnAxes.of(own, labels, dims) if labels is not None and own else own
 
     def components(self, values: Values) -> Iterator[Values]:
@@ -382,10 +383,11 @@ class Rows:
         if self.labels is not None:
             x, _, _ = self.labels.draws(x, name, self.sample_axes)
         array, dtype = real_array(x, name)
-        if array.shape != self._shape:
-            msg = f"{first} and {name} must have one shape, got {self._shape} and {array.shape}"
+        shape, axes, _, _ = self.layout
+        if array.shape != shape:
+            msg = f"{first} and {name} must have one shape, got {shape} and {array.shape}"
             raise ValueError(msg)
-        flat = np.ascontiguousarray(array.transpose(self._axes), np.float64).reshape(self.values.shape)
+        flat = np.ascontiguousarray(array.transpose(axes), np.float64).reshape(self.values.shape)
         return flat, _EPS.get(dtype, EPS_FLOAT64)
 
     def groups(self, x: Any, name: str) -> Ints:
@@ -399,10 +401,11 @@ class Rows:
         if self.labels is not None:
             x, _, _ = self.labels.draws(x, name, self.sample_axes)
         array, _ = _to_numpy(x, name)
-        if array.shape == self._shape:
-            array = array.transpose(self._axes)
-        elif array.shape != self._sample_shape:
-            msg = f"{name} must have log_w's shape {self._shape} or that of its draws, got {array.shape}"
+        shape, axes, _, sample_shape = self.layout
+        if array.shape == shape:
+            array = array.transpose(axes)
+        elif array.shape != sample_shape:
+            msg = f"{name} must have log_w's shape {shape} or that of its draws, got {array.shape}"
             raise ValueError(msg)
         rows = array.reshape(-1, self.values.shape[1])
         try:
@@ -465,18 +468,19 @@ class Rows:
             If `out` is read-only or not of the shape and dtype that `weights` returns.
         """
         if out is None:
-            return np.empty_like(self.values)
+            return np.empty(self.values.shape)
         if isinstance(out, np.ma.MaskedArray) or not isinstance(out, np.ndarray):
             msg = "out must be a NumPy array without a mask"
             raise TypeError(msg)
         given = cast("NDArray[Any]", out)
-        if given.shape != self._shape or given.dtype.name != self._dtype or not given.flags.writeable:
+        shape, axes, _, _ = self.layout
+        if given.shape != shape or given.dtype.name != self._dtype or not given.flags.writeable:
             found = (
                 f"{'' if given.flags.writeable else 'read-only '}{given.dtype.name} of shape {given.shape}"
             )
-            msg = f"out must be writable {self._dtype} of shape {self._shape}, got {found}"
+            msg = f"out must be writable {self._dtype} of shape {shape}, got {found}"
             raise ValueError(msg)
-        direct = given.dtype == np.float64 and given.flags.c_contiguous and self._axes == _AXES[given.ndim]
+        direct = given.dtype == np.float64 and given.flags.c_contiguous and axes == _AXES[given.ndim]
         if direct and given.ctypes.data != self.values.ctypes.data:
             direct = not np.may_share_memory(given, self.values)  # rows shifted against each other
         return given.reshape(self.values.shape) if direct else np.empty_like(self.values)
@@ -486,9 +490,10 @@ class Rows:
         if self.kept is not None:
             a[~self.kept] = -np.inf
         rows = a
-        a = a.reshape(self.batch_shape + self._sample_shape)
-        if self._axes != _AXES[a.ndim]:
-            a = a.transpose(np.argsort(self._axes))
+        _, axes, batch_shape, sample_shape = self.layout
+        a = a.reshape(batch_shape + sample_shape)
+        if axes != _AXES[len(axes)]:
+            a = a.transpose(np.argsort(axes))
         if out is None:
             written = self._write(a, self._dtype)
             return written if self.labels is None else self.labels.around(written, range(a.ndim), ())
@@ -502,18 +507,19 @@ def layout_of(n: Ints, eps: float, batch_shape: tuple[int, ...]) -> Rows:
     """Rows of so many draws that are not there, for results and arguments to be laid out by."""
     shape = (*batch_shape, int(n.max(initial=0)))
     values: Floats = np.broadcast_to(np.float64(-inf), (n.size, shape[-1]))
-    return Rows(
-        values=values,
-        n=n,
-        eps=eps,
-        batch_shape=batch_shape,
-        kept=np.broadcast_to(np.True_, values.shape),
-        _shape=shape,
-        _axes=_AXES[len(shape)],
-        _sample_shape=shape[-1:],
-        _dtype="float64",
-        _write=_write_numpy,
-    )
+    layout = Layout(shape, _AXES[len(shape)], batch_shape, shape[-1:])
+    kept = np.broadcast_to(np.True_, values.shape)
+    return Rows(values, n, eps, layout, "float64", _write_numpy, kept)
+
+
+@lru_cache
+def _laid_out(shape: tuple[int, ...], axis: Any) -> tuple[Layout, int, int]:
+    # A program asks for the same shape again and again.
+    sample = _positions(axis, len(shape))
+    axes = tuple(i for i in range(len(shape)) if i not in sample) + sample
+    moved = tuple(shape[i] for i in axes)
+    batch_shape, sample_shape = moved[: -len(sample)], moved[-len(sample) :]
+    return Layout(shape, axes, batch_shape, sample_shape), prod(batch_shape), prod(sample_shape)
 
 
 def _check_positions(axis: Any, name: str) -> None:
@@ -548,7 +554,7 @@ def rows_of(
     """
     rows = part_of(log_w, axis, where, name, dependence)
     if rows.values.shape[1] == 0:
-        msg = f"{name} has no draws: axis {axis} of shape {rows.full_shape} is empty"
+        msg = f"{name} has no draws: axis {axis} of shape {rows.layout.shape} is empty"
         raise ValueError(msg)
     return rows
 
@@ -575,52 +581,35 @@ def part_of(
         raise ValueError(msg)
     if labels is not None:
         axis = labels.axes(axis)
-    if not isinstance(axis, (int, np.integer)):
+    if type(axis) is not int:
         _check_positions(axis, name)
-    full_shape = array.shape
-    if axis == -1:
-        sample_axes, axes, shape = 1, _AXES[array.ndim], full_shape
-    else:
-        sample = _positions(axis, array.ndim)
-        sample_axes = len(sample)
-        axes = tuple(i for i in range(array.ndim) if i not in sample) + sample
-        shape = tuple(full_shape[i] for i in axes)
-    batch_shape, sample_shape = shape[:-sample_axes], shape[-sample_axes:]
-    draws = prod(sample_shape)
-    count = prod(batch_shape)
-    if axes != _AXES[array.ndim]:
+    layout, count, draws = _laid_out(array.shape, axis)
+    shape, axes, _, sample_shape = layout
+    if axes != _AXES[len(axes)]:
         array = array.transpose(axes)
-    values = np.ascontiguousarray(array, np.float64).reshape(count, draws)
+    values = np.ascontiguousarray(array, _FLOAT64).reshape(count, draws)
     kept = None
-    n = filled(count, draws, np.int64)
+    n = filled(count, draws, INT64)
     if where is not None:
         if labels is not None:
-            where = labels.mask(where, axes[-sample_axes:])
+            where = labels.mask(where, axes[-len(sample_shape) :])
         mask = _to_numpy(where, "where")[0]
         if mask.dtype.kind == "f":
             msg = f"where must be boolean or hold ints 0 and 1, got dtype {mask.dtype}"
             raise TypeError(msg)
         mask = mask_array(mask, "where")
         try:
-            mask = np.broadcast_to(mask, full_shape)
+            mask = np.broadcast_to(mask, shape)
         except ValueError:
-            msg = f"where of shape {mask.shape} does not broadcast to {name}'s {full_shape}"
+            msg = f"where of shape {mask.shape} does not broadcast to {name}'s {shape}"
             raise ValueError(msg) from None
         kept = np.ascontiguousarray(mask.transpose(axes)).reshape(count, draws)
         values = np.where(kept, values, -np.inf)
         n = kept.sum(axis=1)
-    values.flags.writeable = False  # a view of its own, see `read_only`
-    return Rows(
-        values=values,
-        n=n,
-        eps=_EPS.get(dtype, EPS_FLOAT64),
-        batch_shape=batch_shape,
-        kept=kept,
-        _shape=full_shape,
-        _axes=axes,
-        _sample_shape=sample_shape,
-        _dtype=dtype if dtype in _EPS or array.dtype.kind == "f" else "float64",
-        _write=_write_numpy if labels is not None else writer(log_w),
-        labels=labels,
-        chain=sample_shape[-1] if dependence == "mcmc" else None,
-    )
+    values.setflags(False)  # a view of its own, see `read_only`
+    eps = _EPS.get(dtype, EPS_FLOAT64)
+    if dtype not in _EPS and array.dtype.kind != "f":
+        dtype = "float64"
+    write = _write_numpy if labels is not None else writer(log_w)
+    chain = sample_shape[-1] if dependence == "mcmc" else None
+    return Rows(values, n, eps, layout, dtype, write, kept, labels, chain)

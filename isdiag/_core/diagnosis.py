@@ -14,7 +14,7 @@ import numpy as np
 
 from isdiag._core import bands, least_error, markup, moments, selection, statuses, weights
 from isdiag._core.bands import Constraints
-from isdiag._core.boundary import Rows, like_scalar
+from isdiag._core.boundary import Rows, filled, like_scalar
 from isdiag._core.result import (
     SNIS,
     AccurateSelection,
@@ -51,7 +51,7 @@ def diagnose(
         chosen: Any = least_error.select_accurate(rows, h, lengths, limits.gamma_max, workers)
     else:
         chosen = selection.select(rows, lengths, limits, cast("StabilityRule", rule), workers)
-    raw = np.ones(len(rows))
+    raw = filled(len(rows), 1.0)
     estimate = tempered = None
     if h is not None:
         gamma = np.ascontiguousarray(chosen["gamma"])
@@ -118,7 +118,7 @@ class Diagnosis(Drawn, Tail, Result):
         if isinstance(chosen, dict):
             parts: dict[str, Any] = {"selection": AccurateSelection.part(rows, own, arrays["selection"])}
         else:
-            parts = {"selection": GammaSelection.part_of_records(rows, chosen)}
+            parts = {"selection": GammaSelection.part_of_records(rows, chosen, {})}
         for name in ("estimate", "estimate_tempered"):
             parts[name] = arrays[name] and SNIS.part(rows, own, arrays[name])
         return super().part(rows, own, arrays | parts)

@@ -48,7 +48,7 @@ def sets_of(log_w: Any, gammas: Any, where: Any) -> tuple[Rows, Floats]:
 
 def by_path(rows: Rows) -> Rows:
     """The layout of results that hold a number for each path of sets."""
-    return replace(rows, batch_shape=rows.batch_shape[:-1])
+    return replace(rows, layout=rows.layout._replace(batch_shape=rows.batch_shape[:-1]))
 
 
 def geometric_path(rows: Rows, gammas: Floats, lengths: Ints, workers: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from isdiag import _kernels
 from isdiag._core import bands, parts, weights
-from isdiag._core.boundary import Rows, filled
+from isdiag._core.boundary import INT64, Rows, filled
 from isdiag._core.check import whole
 from isdiag._core.typing import Codes, Floats, Ints, Records
 from isdiag._kernels.records import SMOOTHED
@@ -29,9 +29,9 @@ def lengths_of(rows: Rows, r_eff: Any = 1.0, tail_length: Any = None) -> Ints:
     if tail_length is None:
         if r_eff is None:
             r_eff = 1.0 if rows.chain is None else _efficiency_of_weights(rows)
-        if rows.uniform and type(r_eff) is float and 0.0 < r_eff < np.inf:
-            length = _uniform_length(rows.values.shape[1], r_eff)
-            return filled(len(rows), length, np.int64)
+        if rows.kept is None and type(r_eff) is float and 0.0 < r_eff < np.inf:
+            count, draws = rows.values.shape
+            return filled(count, _uniform_length(draws, r_eff), INT64)
         efficiency = rows.per_row("r_eff", r_eff, 0.0, "()")
         lengths = bands.tail_length(np.maximum(rows.n, 1), efficiency).astype(np.int64)
         return np.where(rows.n > 0, lengths, 0)
