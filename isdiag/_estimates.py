@@ -117,7 +117,7 @@ def snis(
         normalize=flag("normalize", normalize),
         workers=workers,
     )
-    return SNIS.of(rows, own, **found)
+    return SNIS.of_records(rows, *found, own=own)
 
 
 def kong_owen_bias(

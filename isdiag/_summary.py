@@ -494,7 +494,7 @@ class Summary:
             msg = "snis needs h: give it to Summary.of"
             raise ValueError(msg)
         lengths = summary.lengths_of(self._state, r_eff, tail_length)
-        return SNIS.of(self._state.layout, own, **summary.estimates(self._state, lengths))
+        return SNIS.of_records(self._state.layout, *summary.estimates(self._state, lengths), own=own)
 
     def psis(
         self,

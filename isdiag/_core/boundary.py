@@ -30,7 +30,7 @@ EPS_FLOAT64 = 2.0**-52
 _EPS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23, "float64": EPS_FLOAT64}
 
 # NumPy has one object for it; asking a dtype for its name costs more than a kernel on a short row.
-_FLOAT64 = np.dtype(np.float64)
+_FLOAT64, _FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
 INT64, INT8 = np.dtype(np.int64), np.dtype(np.int8)
 
 
@@ -197,7 +197,7 @@ def like_scalar(a: Any) -> Any:
 def read_only(a: NDArray[Any]) -> NDArray[Any]:
     # Numba compiles read-only and writable arrays apart: handing over only the former halves that.
     view = a.view()
-    view.setflags(False)
+    view.setflags(write=False)
     return view
 
 
@@ -350,7 +350,7 @@ class Rows:
         if self.labels is not None:
             h, labels, dims = self.labels.draws(h, name, self.sample_axes)
         array, _ = _to_numpy(h, name)
-        if array.dtype != np.bool_:  # h may be an indicator
+        if array.dtype is not _FLOAT64 and array.dtype != np.bool_:  # h may be an indicator
             array, _ = real_array(h, name)
         shape, axes, _, _ = self.layout
         if array.shape[: len(axes)] != shape:
@@ -359,9 +359,9 @@ class Rows:
         own = array.shape[len(axes) :]
         if axes != _AXES[len(axes)]:
             array = array.transpose(*axes, *range(len(axes), array.ndim))
-        kind = np.float32 if array.dtype == np.float32 else np.float64
+        kind = _FLOAT32 if array.dtype == _FLOAT32 else _FLOAT64
         flat = np.ascontiguousarray(array, kind).reshape(len(self), self.values.shape[1] * prod(own))
-        flat.setflags(False)  # a view of its own, see `read_only`
+        flat.setflags(write=False)  # a view of its own, see `read_only`
         return flat, OwnAxes.of(own, labels, dims) if labels is not None and own else own
 
     def components(self, values: Values) -> Iterator[Values]:
@@ -606,7 +606,7 @@ def part_of(
         kept = np.ascontiguousarray(mask.transpose(axes)).reshape(count, draws)
         values = np.where(kept, values, -np.inf)
         n = kept.sum(axis=1)
-    values.setflags(False)  # a view of its own, see `read_only`
+    values.setflags(write=False)  # a view of its own, see `read_only`
     eps = _EPS.get(dtype, EPS_FLOAT64)
     if dtype not in _EPS and array.dtype.kind != "f":
         dtype = "float64"

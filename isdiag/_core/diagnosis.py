@@ -67,7 +67,7 @@ def diagnose(
         "selection": chosen,
         "estimate": estimate,
         "estimate_tempered": tempered,
-        "status": chosen["status"] if estimate is None else estimate["status"],
+        "status": chosen["status"] if estimate is None else estimate[0]["status"],
     }
 
 
@@ -118,9 +118,9 @@ class Diagnosis(Drawn, Tail, Result):
         if isinstance(chosen, dict):
             parts: dict[str, Any] = {"selection": AccurateSelection.part(rows, own, arrays["selection"])}
         else:
-            parts = {"selection": GammaSelection.part_of_records(rows, chosen, {})}
+            parts = {"selection": GammaSelection.part_of_records(rows, (), (chosen,), {})}
         for name in ("estimate", "estimate_tempered"):
-            parts[name] = arrays[name] and SNIS.part(rows, own, arrays[name])
+            parts[name] = arrays[name] and SNIS.part_of_records(rows, own, arrays[name], {})
         return super().part(rows, own, arrays | parts)
 
     @property

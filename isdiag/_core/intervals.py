@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 
 from isdiag import _kernels
@@ -13,17 +16,22 @@ LEVEL = 0.95
 
 def freedom(error_draws: Floats, n: Floats | Ints) -> Floats:
     """Degrees of freedom of a variance that so many of n draws carry; n (rows,) or (rows, d)."""
-    found = np.empty_like(error_draws)
+    found = np.empty(error_draws.shape)
     draws = n.astype(np.float64)
     _kernels.freedom_rows(error_draws, draws if n.ndim > 1 else draws[:, None], found)
     return found
 
 
-def quantile(freedom: Floats, level: float) -> Floats:
-    """Half the width of an interval of Student's t around 0, in standard errors."""
+@cache
+def _quantile_of_student() -> Any:
     from scipy.special import stdtrit  # noqa: PLC0415 -- scipy is not imported before it is used
 
-    return np.asarray(stdtrit(freedom, 0.5 + 0.5 * level), np.float64)
+    return stdtrit
+
+
+def quantile(freedom: Floats, level: float) -> Floats:
+    """Half the width of an interval of Student's t around 0, in standard errors."""
+    return _quantile_of_student()(freedom, 0.5 + 0.5 * level)
 
 
 def interval(

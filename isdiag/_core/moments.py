@@ -7,18 +7,19 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import chains, parts, statuses, tails, units, weights
-from isdiag._core.boundary import Rows, read_only
-from isdiag._core.intervals import interval
+from isdiag._core import chains, intervals, parts, statuses, tails, units, weights
+from isdiag._core.boundary import INT8, Rows, filled, read_only
 from isdiag._core.typing import Codes, Floats, Ints, Records, Smoothing, Values
 from isdiag._kernels.records import (
     CONSTANT_H,
     DEGENERATE_TAIL,
+    ESTIMATED,
     NOT_FINITE_H,
     OK,
     POOR_TAIL_FIT,
     SUMMED,
     TAIL_TOO_SHORT,
+    WEIGHED,
 )
 
 # Of tails that no law was fitted to, or one that they do not look like.
@@ -27,7 +28,7 @@ _LARGE, _LARGEST = 1e300, float(np.finfo(np.float64).max)
 
 
 class Moments(NamedTuple):
-    """What a pass over weights and h gives: (rows, d), then a number for each row."""
+    """What a pass over weights and h gives, (rows, d), and what it gives of the weights."""
 
     estimate: Floats
     std_error: Floats
@@ -35,25 +36,27 @@ class Moments(NamedTuple):
     skewness: Floats  # of the estimate; 0, for nothing known, of a component of several
     error_draws: Floats
     status_h: Codes  # OK, CONSTANT_H or NOT_FINITE_H where there are weights
-    ess: Floats
-    log_total: Floats
-    variance: Floats  # of the mean of the positive weights, over the square of that mean
-    n_finite: Ints
-    presence: Codes
+    summed: Records  # a `SUMMED` for each row
+
+    @property
+    def ess(self) -> Floats:
+        """Of each row."""
+        return self.summed["ess"]
 
 
-OF_ROW = ("ess", "log_total", "variance", "n_finite", "status")  # the last fields, as `SUMMED` has them
+def no_moments(count: int, d: int) -> Moments:
+    """Uninitialised ones, of d components for each row."""
+    estimate, std_error, bias, skewness, error_draws = np.empty((5, count, d))
+    of_h, summed = np.empty((count, d), INT8), np.empty(count, SUMMED)
+    return Moments(estimate, std_error, bias, skewness, error_draws, of_h, summed)
 
 
 def moments_of(log_weights: Floats, gamma: Floats, h: Values, workers: int = 1) -> Moments:
     """Moments of `Rows.trailing` values under w^gamma."""
     rows, draws = log_weights.shape
-    shape = (rows, h.shape[1] // draws)
-    estimate, std_error, bias, skewness, error_draws = (np.empty(shape) for _ in range(5))
-    numbers = estimate, std_error, bias, skewness, error_draws, np.empty(shape, np.int8)
-    summed = cast("Records", np.empty(rows, SUMMED))
-    parts.over_rows(_kernels.moment_rows, (log_weights, gamma, h, *numbers, summed), (), workers)
-    return Moments(*numbers, *(summed[name] for name in OF_ROW))
+    found = no_moments(rows, h.shape[1] // draws)
+    parts.over_rows(_kernels.moment_rows, (log_weights, gamma, h, *found), (), workers)
+    return found
 
 
 def mean(rows: Rows, values: Values) -> Floats:
@@ -81,14 +84,14 @@ def mean_variance(ess: Any, n: Any) -> Any:
 
 def log_mean(moments: Moments, n: Ints) -> tuple[Floats, Floats]:
     """Log of the mean of n weights, and its delta-method standard error."""
-    return _log_mean(moments.log_total, moments.variance, moments.n_finite, n)
+    return _log_mean(moments.summed, n)
 
 
-def _log_mean(log_total: Floats, variance: Floats, n_finite: Ints, n: Ints) -> tuple[Floats, Floats]:
+def _log_mean(summed: Records, n: Ints) -> tuple[Floats, Floats]:
     value, std_error = np.empty(n.size), np.empty(n.size)
     # One compilation: the fields of one record are contiguous, those of several are not.
-    of_rows = map(np.ascontiguousarray, (log_total, variance, n_finite, n))
-    _kernels.log_mean_rows(*of_rows, value, std_error)
+    of_rows = (summed["log_total"], summed["variance"], summed["n_finite"], n)
+    _kernels.log_mean_rows(*map(np.ascontiguousarray, of_rows), value, std_error)
     return value, std_error
 
 
@@ -96,7 +99,7 @@ def log_mean_weight(rows: Rows, gamma: Floats, workers: int = 1) -> tuple[Floats
     """Log of the mean of w^gamma, its standard error (of one draw unknown but at gamma = 0), and the ESS."""
     summed = cast("Records", np.empty(len(rows), SUMMED))
     parts.over_rows(_kernels.weight_rows, (rows.values, gamma, summed), (), workers)
-    value, std_error = _log_mean(summed["log_total"], summed["variance"], summed["n_finite"], rows.n)
+    value, std_error = _log_mean(summed, rows.n)
     if rows.chain is not None:
         with np.errstate(invalid="ignore", divide="ignore"):
             std_error = std_error / np.sqrt(weights.relative_efficiency(rows, rows.values, gamma))
@@ -113,57 +116,58 @@ def estimates(
     smooth: Smoothing = False,
     normalize: bool = True,
     workers: int = 1,
-) -> dict[str, Any]:
-    """The fields of `SNIS`."""
+) -> tuple[Records, Records]:
+    """What `SNIS` is made of: records of `ESTIMATED`, (rows, d), and of `WEIGHED`, (rows,)."""
     log_weights, used, origin, khat, status = weights_to_use(rows, gamma, lengths, smooth, workers)
     moments = moments_of(log_weights, used, h, workers)
-    log_z, log_z_std_error = log_mean(moments, rows.n)
-    log_z, ess = log_z + origin, moments.ess
+    worth = filled(len(rows), 1.0)
     if rows.chain is not None:
-        of_weights = weights.relative_efficiency(rows, log_weights, used)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ess, log_z_std_error = ess * of_weights, log_z_std_error / np.sqrt(of_weights)
+        worth = weights.relative_efficiency(rows, log_weights, used)
     if not normalize:
-        moments = _not_normalized(rows, log_weights, used, origin, h, moments)
-        mean_weight = statuses.of_mean_weight(log_z, log_z_std_error, moments.ess)
+        log_z, log_z_std_error = log_mean(moments, rows.n)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean_weight = statuses.of_mean_weight(
+                log_z + origin, log_z_std_error / np.sqrt(worth), moments.ess
+            )
         status = statuses.first_of(status, np.where(gamma == 1.0, mean_weight, OK))
+        moments = _not_normalized(rows, log_weights, used, origin, h, moments)
     error = chains.Error(moments.std_error, moments.skewness, moments.error_draws, rows.n)
     if rows.chain is not None:
         with np.errstate(all="ignore"):  # rows without weight
             error = error.along(influence_along(rows, log_weights, used, h, normalize=normalize))
-    of_weights = ess, log_z, log_z_std_error
-    return fields_of(moments, error, rows.n, of_weights, khat, status, normalized=normalize)
+    return records_of(moments, error, rows.n, (origin, worth, khat, status), normalized=normalize)
 
 
-def fields_of(
+def records_of(
     moments: Moments,
     error: chains.Error,
     n: Ints,
-    of_weights: tuple[Floats, Floats, Floats],
-    khat: Floats,
-    status: Codes,
+    of_rows: tuple[Floats, Floats, Floats, Codes],
     *,
     normalized: bool = True,
-) -> dict[str, Any]:
-    """The fields of `SNIS`, given the ESS and the log of the mean weight with its standard error."""
-    ess, log_z, log_z_std_error = of_weights
-    statuses.erase(n == 1, error.std_error, moments.bias, error.error_draws, log_z_std_error)
-    estimate, error_draws = moments.estimate, error.error_draws
-    low, high = interval(estimate, error, khat, log_z_std_error if normalized else None)
-    uncertain = statuses.of_error(error_draws, moments.status_h == CONSTANT_H)
-    return {
-        "estimate": estimate,
-        "std_error": error.std_error,
-        "bias": moments.bias,
-        "ess": ess,
-        "khat": khat,
-        "status": statuses.first_of(status, moments.status_h, uncertain),
-        "low": low,
-        "high": high,
-        "log_z": log_z,
-        "log_z_std_error": log_z_std_error,
-        "error_draws": error_draws[:, 0] if error_draws.shape[1] else np.full(n.size, np.nan),
-    }
+) -> tuple[Records, Records]:
+    """As `estimates`; of rows an origin, the efficiency of the weights, khat and the tail's status."""
+    freedom = intervals.freedom(error.error_draws, error.n)
+    of_h = np.empty(moments.estimate.shape, ESTIMATED)
+    of_weights = np.empty(n.size, WEIGHED)
+    _kernels.estimate_rows(
+        moments.estimate,
+        error.std_error,
+        moments.bias,
+        error.skewness,
+        error.error_draws,
+        moments.status_h,
+        freedom,
+        intervals.quantile(freedom, intervals.LEVEL),
+        moments.summed,
+        n,
+        *of_rows,
+        statuses.RANKS,
+        normalized,
+        of_h,
+        of_weights,
+    )
+    return of_h, of_weights
 
 
 def influence_along(
@@ -212,7 +216,8 @@ def weights_to_use(
         unfit = np.isin(found["status"], _UNFIT)
         if unfit.any():
             log_weights[unfit] = weights.truncate(rows, gamma, False, workers)[0][unfit]
-    return read_only(log_weights), applied, origin, found["khat"], found["status"]
+    khat, status = np.ascontiguousarray(found["khat"]), np.ascontiguousarray(found["status"])
+    return read_only(log_weights), applied, origin, khat, status
 
 
 def _not_normalized(
@@ -277,4 +282,4 @@ def kong_owen_bias(rows: Rows, h: Values, gamma: Floats, *, of_proposal: bool) -
         moments = moments_of(rows.values, gamma, h)
         bias = moments.bias
     statuses.erase(rows.n == 1, bias)
-    return bias, statuses.first_of(moments.presence, moments.status_h)
+    return bias, statuses.first_of(moments.summed["status"], moments.status_h)

@@ -174,10 +174,13 @@ class Result:
         return cls.part(rows, own, arrays)
 
     @classmethod
-    def of_records(cls, rows: Rows, records: Records, **given: Any) -> Self:
-        """The result whose fields are those of the records, but for those given as they are to be."""
-        warn_not_finite(records["status"], depth=4)
-        return cls.part_of_records(rows, records, given)
+    def of_records(cls, rows: Rows, *records: Records, own: tuple[int, ...] = (), **given: Any) -> Self:
+        """The result whose fields are those of the records, but for those given as they are to be.
+
+        Records are (rows,) or (rows, d), d for the own axes of h; the first have the status.
+        """
+        warn_not_finite(records[0]["status"], depth=4)
+        return cls.part_of_records(rows, own, records, given)
 
     @classmethod
     def part(cls, rows: Rows, own: tuple[int, ...], arrays: dict[str, Any]) -> Self:
@@ -185,13 +188,18 @@ class Result:
         return cls._filled({name: way(rows, arrays[name], own) for name, way in _ways_out(cls)})
 
     @classmethod
-    def part_of_records(cls, rows: Rows, records: Records, given: dict[str, Any]) -> Self:
+    def part_of_records(
+        cls, rows: Rows, own: tuple[int, ...], records: tuple[Records, ...], given: dict[str, Any]
+    ) -> Self:
         """As `of_records`, for a part of another result, which has warned."""
-        names = records.dtype.names or ()
-        if rows.batch_shape:
-            return cls.part(rows, (), {name: np.ascontiguousarray(records[name]) for name in names} | given)
-        values: dict[str, Any] = dict(zip(names, records.item()))  # noqa: B905 -- strict costs a quarter
-        values.update(given)
+        values = given
+        if rows.batch_shape or own:
+            for table in records:
+                for name in table.dtype.names or ():
+                    values[name] = np.ascontiguousarray(table[name])
+            return cls.part(rows, own, values)
+        for table in records:
+            values.update(zip(table.dtype.names or (), table.item()))  # noqa: B905 -- strict costs a third
         values["status"] = _STATUSES[values["status"]]
         if "limited_by" in values:
             values["limited_by"] = LIMITS[values["limited_by"]]

@@ -31,7 +31,7 @@ ORDER = (
     Status.OK,
 )
 _ALL_OK = bytes([Status.OK])
-_RANKS = np.argsort(np.array(ORDER, np.int8))
+RANKS = np.argsort(np.array(ORDER, np.int8))  # positions in it, by code
 _OK, _NOT_NORMALIZED = np.int8(Status.OK), np.int8(Status.NOT_NORMALIZED)
 
 # A log of a mean weight beyond so many of its standard errors is not 0; below, rounding could explain it.
@@ -50,13 +50,13 @@ def first_of(*codes: Codes) -> Codes:
     named.fill(Status.OK)
     of_rows = named.reshape(len(named), -1)
     for code in codes:
-        _kernels.name_first(np.ascontiguousarray(code).reshape(len(code), -1), _RANKS, of_rows)
+        _kernels.name_first(np.ascontiguousarray(code).reshape(len(code), -1), RANKS, of_rows)
     return named
 
 
 def rank(codes: Codes) -> Ints:
     """Positions of codes in `ORDER`."""
-    return _RANKS[codes]
+    return RANKS[codes]
 
 
 def of_h(rows: Rows, values: Values, gamma: Floats, estimate: Floats, std_error: Floats) -> Codes:

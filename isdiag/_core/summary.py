@@ -19,13 +19,13 @@ import numpy as np
 from isdiag import _kernels
 from isdiag._core import bands, moments, tails, value_sums
 from isdiag._core.bands import Constraints
-from isdiag._core.boundary import Rows, layout_of, read_only
+from isdiag._core.boundary import Rows, filled, layout_of, read_only
 from isdiag._core.chains import Error
 from isdiag._core.check import number
 from isdiag._core.threads import resolve_workers
 from isdiag._core.typing import Codes, Floats, Ints, Records, StabilityRule, Values
 from isdiag._core.value_sums import ValueSums
-from isdiag._kernels.records import FITTED, NO_WEIGHT, OK, SELECTION, SMOOTHED, SUMMED
+from isdiag._kernels.records import FITTED, NO_WEIGHT, OK, SELECTION, SMOOTHED
 
 # A row is read so many draws at a time, whoever reads them, so that workers do not change a bit.
 PIECE = 2**20
@@ -399,26 +399,24 @@ def select(state: Summed, lengths: Ints, limits: Constraints, rule: StabilityRul
     return found
 
 
-def estimates(state: Summed, lengths: Ints) -> dict[str, Any]:
-    """The fields of `SNIS`, of the values that were summed."""
-    gamma = np.full(len(state.rows), state.gamma)
-    tail_index, status = khat(state, lengths, gamma)
+def estimates(state: Summed, lengths: Ints) -> tuple[Records, Records]:
+    """As `moments.estimates`, of the values that were summed."""
+    count = len(state.rows)
+    tail = khat(state, lengths, filled(count, state.gamma))
     found = _moments_of(state)
     error = Error(found.std_error, found.skewness, found.error_draws, state.n)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        log_z = moments.log_mean(found, state.n)
-    return moments.fields_of(found, error, state.n, (found.ess, *log_z), tail_index, status)
+    return moments.records_of(found, error, state.n, (np.zeros(count), filled(count, 1.0), *tail))
 
 
 def _moments_of(state: Summed) -> moments.Moments:
-    summed_up = cast("Records", np.empty(len(state.rows), SUMMED))
-    of_h: list[Any] = []
-    for row, record in zip(state.rows, summed_up, strict=True):
+    found = moments.no_moments(len(state.rows), prod(state.own or ()))
+    for r, row in enumerate(state.rows):
         extent = row.extent
-        _kernels.store_bin_sums(*row.bins, extent, state.gamma, record)
-        of_h.append(value_sums.moments_of(cast("ValueSums", row.values), state.gamma, extent))
-    numbers = (np.array(column) for column in zip(*of_h, strict=True))
-    return moments.Moments(*numbers, *(summed_up[name] for name in moments.OF_ROW))
+        _kernels.store_bin_sums(*row.bins, extent, state.gamma, found.summed[r])
+        of_h = value_sums.moments_of(cast("ValueSums", row.values), state.gamma, extent)
+        for numbers, of_row in zip(found, of_h, strict=False):
+            numbers[r] = of_row
+    return found
 
 
 def diagnose(state: Summed, lengths: Ints, limits: Constraints, rule: StabilityRule) -> dict[str, Any]:
@@ -435,7 +433,7 @@ def diagnose(state: Summed, lengths: Ints, limits: Constraints, rule: StabilityR
         "selection": chosen,
         "estimate": estimate,
         "estimate_tempered": None,
-        "status": chosen["status"] if estimate is None else estimate["status"],
+        "status": chosen["status"] if estimate is None else estimate[0]["status"],
     }
 
 

@@ -26,6 +26,7 @@ _ENTRIES = {
     "divergence_terms": ("term_sums_part",),
     "divergences": ("divergence_influence_rows", "divergence_rows", "diverging"),
     "ess_search": ("searching_ess",),
+    "estimates": ("estimate_rows",),
     "expectation": ("component_rows",),
     "gpd": ("gpd_fit_rows", "weighted_gpd_row"),
     "influence": ("influence_rows", "power_sum_rows", "relative_rows"),

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from isdiag._kernels._jit import entry
+from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.moments import effective_draws, estimate, first_at
 from isdiag._kernels.power_sums import ess_of, power_sums, weight_variance
 from isdiag._kernels.records import NO_WEIGHT, OK
@@ -45,13 +45,18 @@ def weighing(extent_of, power_sums):
 weight_rows = entry(weighing(extent_of, power_sums))
 
 
+@inner
+def log_mean_of(log_total, variance, n_finite, n):
+    """Log of the mean of n weights, zeros among them, and its delta-method standard error."""
+    zeros = (n - n_finite) / (n_finite * float(n))
+    return log_total - math.log(n), math.sqrt(variance + zeros)
+
+
 @entry
 def log_mean_rows(log_total, variance, n_finite, n, log_mean, std_error):
-    """Log of the mean of n[r] weights, zeros among them, and its delta-method standard error."""
+    """`log_mean_of` of each row."""
     for r in range(n.size):
-        log_mean[r] = log_total[r] - math.log(n[r])
-        zeros = (n[r] - n_finite[r]) / (n_finite[r] * float(n[r]))
-        std_error[r] = math.sqrt(variance[r] + zeros)
+        log_mean[r], std_error[r] = log_mean_of(log_total[r], variance[r], n_finite[r], n[r])
 
 
 def averaging(extent_of, first_at, estimate, vector_estimates):

@@ -30,12 +30,22 @@ def freedom_rows(error_draws, n, freedom):
             freedom[r, j] = max(2.0 / variance, 1.0) if draws > 1.0 else np.nan
 
 
+@inner
+def graded(error_draws, constant):
+    """Code of an error by how many draws carry it: OK of many, and of what is constant."""
+    poor = ERROR_ROUGH if error_draws >= FEW_ERROR_DRAWS else ERROR_UNCERTAIN
+    return OK if error_draws >= ROUGH_ERROR_DRAWS or constant else poor
+
+
 @entry
 def grade_errors(error_draws, constant, grade):
-    """Codes of errors by how many draws carry them: OK of many, and of what is constant."""
     for i in range(grade.size):
-        poor = ERROR_ROUGH if error_draws[i] >= FEW_ERROR_DRAWS else ERROR_UNCERTAIN
-        grade[i] = OK if error_draws[i] >= ROUGH_ERROR_DRAWS or constant[i] else poor
+        grade[i] = graded(error_draws[i], constant[i])
+
+
+@inner
+def first_named(code, other, ranks):
+    return code if ranks[code] < ranks[other] else other
 
 
 @entry
@@ -44,8 +54,7 @@ def name_first(codes, ranks, named):
     columns = codes.shape[1]
     for r in range(named.shape[0]):
         for j in range(named.shape[1]):
-            code = codes[r, j if columns > 1 else 0]
-            named[r, j] = code if ranks[code] < ranks[named[r, j]] else named[r, j]
+            named[r, j] = first_named(codes[r, j if columns > 1 else 0], named[r, j], ranks)
 
 
 @inner
@@ -58,7 +67,7 @@ def _unskewed(x, skewness):
 
 
 @inner
-def _spread(khat, mean_error):
+def widening(khat, mean_error):
     """How much wider an interval is for what the weights are: 1 where they are harmless, inf beyond use.
 
     A khat above 1/2 says that draws are missing which the error does not know of: 1 / (2 (1 - khat)) does not
@@ -73,20 +82,25 @@ def _spread(khat, mean_error):
     return wider / math.sqrt(room) if room > 0.0 else np.inf
 
 
+@inner
+def ends_of(estimate, std_error, skewness, freedom, quantile, wider):
+    """Ends of an interval; from -inf to inf where no draw carries an error."""
+    if std_error == 0.0 or (wider == np.inf and std_error == std_error):
+        return -np.inf, np.inf
+    x = quantile * (1.0 + _CAUTION / freedom)
+    below, above = std_error * _unskewed(x, skewness), std_error * _unskewed(-x, skewness)
+    return estimate - wider * below, estimate - wider * above
+
+
 @entry
 def interval_rows(estimate, std_error, skewness, freedom, quantile, khat, mean_error, low, high):
-    """Ends of the intervals, each (rows, d); from -inf to inf where no draw carries an error.
+    """Ends of the intervals, each (rows, d).
 
     quantile is that of Student's t of so many degrees of freedom. For each row mean_error is the standard
     error of the mean weight, over that mean, where an estimate is divided by it, else 0.
     """
     for r in range(estimate.shape[0]):
-        wider = _spread(khat[r], mean_error[r])
+        wider = widening(khat[r], mean_error[r])
         for j in range(estimate.shape[1]):
-            error, g = std_error[r, j], skewness[r, j]
-            if error == 0.0 or (wider == np.inf and error == error):
-                low[r, j], high[r, j] = -np.inf, np.inf
-            else:
-                x = quantile[r, j] * (1.0 + _CAUTION / freedom[r, j])
-                low[r, j] = estimate[r, j] - wider * (error * _unskewed(x, g))
-                high[r, j] = estimate[r, j] - wider * (error * _unskewed(-x, g))
+            of_error = std_error[r, j], skewness[r, j], freedom[r, j], quantile[r, j]
+            low[r, j], high[r, j] = ends_of(estimate[r, j], *of_error, wider)

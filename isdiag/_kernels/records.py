@@ -36,6 +36,9 @@ SELECTION = _record("gamma gamma_psis gamma_ess khat khat_tempered ess ess_ratio
 SMOOTHED = _record("khat ess", "tail_length n", "status")
 LEFT_OUT = _record("elpd lppd error khat khat_std_error ess", "tail_length n", "status")
 SUMMED = _record("ess log_total variance", "n_finite", "status")
+# Of the mean of one component of h, and of the weights.
+ESTIMATED = _record("estimate std_error bias low high", codes="status")
+WEIGHED = _record("ess khat log_z log_z_std_error error_draws")
 # Of w^gamma (h - estimate), for one component of h.
 COMPONENT = _record("std_error skewness ess error_draws khat_right khat_left", "", "unknown status")
 # Of w^gamma h on w^gamma over its largest, h being scale h - centre: means, sums of squares of the weights
