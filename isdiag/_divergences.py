@@ -79,7 +79,7 @@ def log_moment(
     found = divergences.log_moment(
         rows, rows.gamma(gamma), lengths, normalize=flag("normalize", normalize), workers=workers
     )
-    return Divergence.of(rows, **found)
+    return Divergence.of_records(rows, found)
 
 
 def renyi_divergence(
@@ -156,9 +156,9 @@ def renyi_divergence(
     """
     rows = rows_of(log_w, axis, where, dependence=draws)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
-    return Divergence.of(
+    return Divergence.of_records(
         rows,
-        **divergences.renyi(rows, alpha, lengths, normalize=flag("normalize", normalize), workers=workers),
+        divergences.renyi(rows, alpha, lengths, normalize=flag("normalize", normalize), workers=workers),
     )
 
 
@@ -236,9 +236,9 @@ def alpha_divergence(
     rows = rows_of(log_w, axis, where, dependence=draws)
     order = rows.per_row("alpha", alpha, 0.0, unknown=True)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
-    return Divergence.of(
+    return Divergence.of_records(
         rows,
-        **divergences.amari(rows, order, lengths, normalize=flag("normalize", normalize), workers=workers),
+        divergences.amari(rows, order, lengths, normalize=flag("normalize", normalize), workers=workers),
     )
 
 
@@ -331,7 +331,7 @@ def kl_divergence(
     found = divergences.kullback_leibler(
         rows, direction, estimator, lengths, normalize=flag("normalize", normalize), workers=workers
     )
-    return Divergence.of(rows, **found)
+    return Divergence.of_records(rows, found)
 
 
 def chi2_divergence(
@@ -396,6 +396,6 @@ def chi2_divergence(
     """
     rows = rows_of(log_w, axis, where, dependence=draws)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
-    return Divergence.of(
-        rows, **divergences.chi2(rows, lengths, normalize=flag("normalize", normalize), workers=workers)
+    return Divergence.of_records(
+        rows, divergences.chi2(rows, lengths, normalize=flag("normalize", normalize), workers=workers)
     )

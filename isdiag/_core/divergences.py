@@ -7,14 +7,14 @@ from typing import Any, cast
 import numpy as np
 
 from isdiag import _kernels
-from isdiag._core import chains, parts, statuses, weights
+from isdiag._core import chains, intervals, parts, statuses, weights
 from isdiag._core.bands import settled_khat
 from isdiag._core.boundary import Rows, filled
-from isdiag._core.intervals import LEVEL, interval
 from isdiag._core.typing import Codes, Direction, Estimator, Floats, Ints, Records
 from isdiag._kernels.records import (
     AMARI,
     CHI2,
+    DIVERGED,
     DIVERGENCE,
     ERROR_ROUGH,
     FLAT,
@@ -29,60 +29,49 @@ from isdiag._kernels.records import (
 _OF_ESTIMATOR: dict[Estimator, int] = {"k1": AMARI, "k2": HALF_SQUARED, "k3": GENERATED}
 
 
-def log_moment(rows: Rows, gamma: Floats, lengths: Ints, *, normalize: bool, workers: int) -> dict[str, Any]:
-    """Log of the mean of w^gamma."""
+def log_moment(rows: Rows, gamma: Floats, lengths: Ints, *, normalize: bool, workers: int) -> Records:
+    """Log of the mean of w^gamma: a record of `DIVERGED` for each row, as of what follows."""
     found = _found(rows, MOMENT, gamma, lengths, normalize, workers)
     if not normalize:
         found["estimate"][found["status"] == NO_WEIGHT] = -np.inf
     return found
 
 
-def renyi(rows: Rows, alpha: Any, lengths: Ints, *, normalize: bool, workers: int) -> dict[str, Any]:
+def renyi(rows: Rows, alpha: Any, lengths: Ints, *, normalize: bool, workers: int) -> Records:
     """Renyi's divergence, the order inf included."""
     order = rows.per_row("alpha", alpha, 0.0, "[]", unknown=True)
     return _found(rows, RENYI, order, lengths, normalize, workers)
 
 
-def amari(rows: Rows, alpha: Floats, lengths: Ints, *, normalize: bool, workers: int) -> dict[str, Any]:
+def amari(rows: Rows, alpha: Floats, lengths: Ints, *, normalize: bool, workers: int) -> Records:
     """Amari's divergence."""
     return _found(rows, AMARI, alpha, lengths, normalize, workers)
 
 
 def kullback_leibler(
     rows: Rows, direction: Direction, estimator: Estimator, lengths: Ints, *, normalize: bool, workers: int
-) -> dict[str, Any]:
+) -> Records:
     """Kullback and Leibler's divergence in either direction."""
     order = filled(len(rows), 1.0 if direction == "target" else 0.0)
     return _found(rows, _OF_ESTIMATOR[estimator], order, lengths, normalize, workers)
 
 
-def chi2(rows: Rows, lengths: Ints, *, normalize: bool, workers: int) -> dict[str, Any]:
+def chi2(rows: Rows, lengths: Ints, *, normalize: bool, workers: int) -> Records:
     """The chi-squared divergence, twice Amari's of order 2."""
     return _found(rows, CHI2, filled(len(rows), 2.0), lengths, normalize, workers)
 
 
-def _found(
-    rows: Rows, of: int, order: Floats, lengths: Ints, normalize: bool, workers: int
-) -> dict[str, Any]:
-    """The fields of `Divergence` for what is called `of`."""
+def _found(rows: Rows, of: int, order: Floats, lengths: Ints, normalize: bool, workers: int) -> Records:
+    """A record of `DIVERGED` for each row, for what is called `of`."""
     found = averages(rows, of, order, lengths, normalize, workers)
-    error, status, mean_error = error_of(rows, found)
-    low, high = interval(
-        column(found, "estimate"), error, column(found, "khat")[:, 0], mean_error if normalize else None
-    )
-    if of != MOMENT:
-        low = np.maximum(low, 0.0)  # as no divergence is less
+    n = rows.n if rows.chain is None else _along_chains(rows, found)
+    freedom = intervals.freedom(found["error_draws"].copy()[:, None], n)
+    quantile = intervals.quantile(freedom, intervals.LEVEL)
+    given = cast("Records", np.empty(len(rows), DIVERGED))
+    _kernels.bounded_rows(found, freedom, quantile, normalize, of != MOMENT, given)
     if not normalize and of != MOMENT:
-        status = statuses.first_of(status, _off_one(rows, found, mean_error))
-    return {
-        "estimate": found["estimate"],
-        "std_error": error.std_error[:, 0],
-        "khat": found["khat"],
-        "low": low[:, 0],
-        "high": high[:, 0],
-        "error_draws": error.error_draws[:, 0],
-        "status": status,
-    }
+        given["status"] = statuses.first_of(given["status"], _off_one(rows, found))
+    return given
 
 
 def averages(rows: Rows, of: int, order: Floats, lengths: Ints, normalize: bool, workers: int = 1) -> Records:
@@ -98,36 +87,29 @@ def averages(rows: Rows, of: int, order: Floats, lengths: Ints, normalize: bool,
 
 def _settled(lengths: Ints) -> Floats:
     """The khat of each row above which its tail index may be 1/2."""
-    return np.array([settled_khat(length, LEVEL) for length in lengths.tolist()], np.float64)
+    return np.array([settled_khat(length, intervals.LEVEL) for length in lengths.tolist()], np.float64)
 
 
-def column(found: Records, name: str) -> Floats:
-    """A number of each record, (rows, 1)."""
-    return found[name].copy()[:, None]
-
-
-def error_of(rows: Rows, found: Records) -> tuple[chains.Error, Codes, Floats]:
-    """What is known of the errors, the statuses, and the relative errors of the mean weights."""
-    of_error = column(found, "std_error"), column(found, "skewness"), column(found, "error_draws")
-    error = chains.Error(*of_error, rows.n)
-    if rows.chain is None:
-        return error, found["status"], found["mean_error"].copy()
+def _along_chains(rows: Rows, found: Records) -> Floats:
+    """Put the errors along chains into the records; returns how many draws the rows are worth, (rows, 1)."""
     influence = np.empty(rows.values.shape)
     _kernels.divergence_influence_rows(rows.values, found, influence)
     with np.errstate(all="ignore"):  # a draw may add more than float64 holds
-        along = chains.along_chains(chains.centred(rows, influence), rows.chain)
-    along[1] *= found["sign"]
-    error = error.along(along[:, :, None])
+        efficiency, skewness, error_draws = chains.along_chains(chains.centred(rows, influence), rows.chain)
+    found["std_error"] /= np.sqrt(efficiency)
+    found["skewness"], found["error_draws"] = skewness * found["sign"], error_draws
     of_weights = weights.relative_efficiency(rows, rows.values, filled(len(rows), 1.0))
+    found["mean_error"] /= np.sqrt(of_weights)
     state, rough = found["state"], found["status"] == ERROR_ROUGH
-    std_error, error_draws = error.std_error[:, 0], error.error_draws[:, 0]
-    constant = (state == FLAT) | (~(std_error > 0.0) & ~(error_draws > 0.0))
+    constant = (state == FLAT) | (~(found["std_error"] > 0.0) & ~(error_draws > 0.0))
     grade = statuses.of_error(error_draws, constant)
     grade = np.where(rough & (grade == OK), np.int8(ERROR_ROUGH), grade)
-    return error, statuses.first_of(state, grade), found["mean_error"] / np.sqrt(of_weights)
+    found["status"] = statuses.first_of(state, grade)
+    return (rows.n * efficiency)[:, None]
 
 
-def _off_one(rows: Rows, found: Records, mean_error: Floats) -> Codes:
+def _off_one(rows: Rows, found: Records) -> Codes:
     """NOT_NORMALIZED where weights that are used as they are have not the mean 1."""
-    ess = 1.0 / (found["mean_error"] ** 2 + 1.0 / np.maximum(rows.n, 1))
+    mean_error = found["mean_error"]
+    ess = 1.0 / (mean_error**2 + 1.0 / np.maximum(rows.n, 1))
     return statuses.of_mean_weight(found["log_mean"], mean_error, ess)

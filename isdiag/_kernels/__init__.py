@@ -30,7 +30,7 @@ _ENTRIES = {
     "expectation": ("component_rows",),
     "gpd": ("gpd_fit_rows", "weighted_gpd_row"),
     "influence": ("influence_rows", "power_sum_rows", "relative_rows"),
-    "interval": ("freedom_rows", "grade_errors", "interval_rows", "name_first"),
+    "interval": ("bounded_rows", "freedom_rows", "grade_errors", "interval_rows", "name_first"),
     "least_error": ("least_error_rows",),
     "leave_one_out": ("leave_one_out_rows", "predictive_rows"),
     "likelihood_ratio": ("comparing_tails", "likelihood_ratio_rows", "ratio_of_tail"),

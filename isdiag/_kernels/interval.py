@@ -104,3 +104,19 @@ def interval_rows(estimate, std_error, skewness, freedom, quantile, khat, mean_e
         for j in range(estimate.shape[1]):
             of_error = std_error[r, j], skewness[r, j], freedom[r, j], quantile[r, j]
             low[r, j], high[r, j] = ends_of(estimate[r, j], *of_error, wider)
+
+
+@entry
+def bounded_rows(found, freedom, quantile, normalized, positive, given):
+    """A record of `DIVERGED` for each of `DIVERGENCE`, with its interval; freedom and quantile are (rows, 1).
+
+    No end of what is positive is below 0.
+    """
+    for r in range(found.size):
+        f, g = found[r], given[r]
+        wider = widening(f.khat, f.mean_error if normalized else 0.0)
+        low, high = ends_of(f.estimate, f.std_error, f.skewness, freedom[r, 0], quantile[r, 0], wider)
+        g.estimate, g.std_error = f.estimate, f.std_error
+        g.khat, g.error_draws, g.status = f.khat, f.error_draws, f.status
+        g.low = 0.0 if positive and low < 0.0 else low
+        g.high = high

@@ -51,6 +51,7 @@ DIVERGENCE = _record(
     "unit",
     "kind sign state status",
 )
+DIVERGED = _record("estimate std_error khat low high error_draws", codes="status")
 # What the estimate of least error starts from: the tail of w, and the log-weight at which to truncate.
 TRUNCATED = _record("khat cap", "", "presence status")
 # That estimate, of one component of h, and the tempered estimate beside it at each gamma.

@@ -130,6 +130,13 @@ def test_units_and_origin_of_h_cost_no_digits(rng, unit, origin):
     assert_close(got, expected, 1e-10 if abs(origin) < 1e6 else 1e-7)
 
 
+@pytest.mark.parametrize("own", [(), (2,)])
+def test_a_batch_of_no_rows_has_estimates_of_none(own):
+    nothing = isdiag.Summary.of(np.empty((0, 10)), np.empty((0, 10, *own))).snis()
+    assert nothing.estimate.shape == (0, *own)
+    assert nothing.ess.shape == (0,)
+
+
 def test_values_with_axes_of_their_own(rng):
     x, h = rng.normal(size=(2, 600)), rng.normal(size=(2, 600, 3, 2)).astype(np.float32)
     h[:, :, 0, 0] = 1.5

@@ -14,7 +14,8 @@ from numba.core.runtime import _nrt_python, rtsys
 from scipy import stats
 
 import isdiag
-from isdiag._core import steps, summary
+from isdiag._core import intervals, statuses, steps, summary
+from isdiag._core.chains import Error
 from isdiag._kernels import survey as survey_module
 from isdiag._warmup import warmup
 from tests import naive
@@ -529,6 +530,62 @@ def test_regression_looks_at_values_of_weight_only():
         assert found["status"] == status
     k.regression_rows(*given, np.array([[3.0, np.nan, 3.0, 1.0]]), found)
     assert found["status"] == k.NOT_FINITE_H
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_records_of_estimates_are_made_of_their_parts(rng, normalized):
+    # Rows that are flat, of one draw, fitted, poorly fitted.
+    shape, n = (4, 3), np.array([50, 1, 60, 70])
+    status = np.array([k.FLAT, k.ONE_DRAW, k.OK, k.POOR_TAIL_FIT], np.int8)
+    khat, worth, origin = np.array([-np.inf, 0.3, 0.8, 1.2]), np.array([1.0, 1.0, 0.5, 2.0]), np.arange(4.0)
+    estimate, bias, skewness = rng.normal(size=(3, *shape))
+    std_error, error_draws = rng.uniform(0.1, 1.0, size=shape), rng.uniform(2.0, 40.0, size=shape)
+    status_h = np.full(shape, k.OK, np.int8)
+    status_h[0, 0], status_h[2, 1], std_error[0, 0] = k.CONSTANT_H, k.NOT_FINITE_H, 0.0
+    summed = np.empty(4, k.SUMMED)
+    summed["ess"], summed["log_total"], summed["variance"], summed["n_finite"] = 0.5 * n, 1.0, 0.001, n
+    freedom = intervals.freedom(error_draws, n)
+    quantile = intervals.quantile(freedom, 0.95)
+    found, of_weights = np.empty(shape, k.ESTIMATED), np.empty(4, k.WEIGHED)
+    moments = estimate, std_error, bias, skewness, error_draws, status_h
+    of_rows = summed, n, origin, worth, khat, status, statuses.RANKS
+    k.estimate_rows(*moments, freedom, quantile, *of_rows, normalized, found, of_weights)
+
+    log_mean, error = np.empty(4), np.empty(4)
+    of_sums = (np.ascontiguousarray(summed[name]) for name in ("log_total", "variance", "n_finite"))
+    k.log_mean_rows(*of_sums, n, log_mean, error)
+    error /= np.sqrt(worth)
+    for array in (error, std_error, bias, error_draws):
+        array[n == 1] = np.nan
+    low, high = np.empty(shape), np.empty(shape)
+    by_error = std_error, skewness, freedom, quantile
+    k.interval_rows(estimate, *by_error, khat, error if normalized else np.zeros(4), low, high)
+    graded = statuses.of_error(error_draws, status_h == k.CONSTANT_H)
+    of_h = estimate, std_error, bias, low, high, statuses.first_of(status, status_h, graded)
+    for name, expected in zip(k.ESTIMATED.names, of_h, strict=True):
+        np.testing.assert_array_equal(found[name], expected)
+    weights = 0.5 * n * worth, khat, log_mean + origin, error, error_draws[:, 0]
+    for name, expected in zip(k.WEIGHED.names, weights, strict=True):
+        np.testing.assert_array_equal(of_weights[name], expected)
+
+
+def test_bounded_intervals_are_those_of_any_mean(rng):
+    found, n = np.zeros(3, k.DIVERGENCE), np.array([50, 60, 70])
+    found["estimate"], found["std_error"] = [0.1, 2.0, np.inf], [0.2, 0.3, np.nan]
+    found["skewness"], found["error_draws"] = rng.normal(size=3), rng.uniform(2.0, 40.0, size=3)
+    found["khat"], found["mean_error"] = [0.3, 0.8, -np.inf], [0.1, 0.2, 0.6]
+    freedom = intervals.freedom(found["error_draws"].copy()[:, None], n)
+    given, of = np.empty(3, k.DIVERGED), {name: found[name].copy()[:, None] for name in found.dtype.names}
+    for normalized in (True, False):
+        for positive in (True, False):
+            k.bounded_rows(found, freedom, intervals.quantile(freedom, 0.95), normalized, positive, given)
+            error = Error(of["std_error"], of["skewness"], of["error_draws"], n)
+            mean_error = of["mean_error"][:, 0] if normalized else None
+            low, high = intervals.interval(of["estimate"], error, of["khat"][:, 0], mean_error)
+            np.testing.assert_array_equal(given["low"], (np.maximum(low, 0.0) if positive else low)[:, 0])
+            np.testing.assert_array_equal(given["high"], high[:, 0])
+            for name in ("estimate", "std_error", "khat", "error_draws", "status"):
+                np.testing.assert_array_equal(given[name], found[name])
 
 
 @pytest.mark.parametrize("scale", [1e-9, 0.05, 2.0])
