@@ -363,7 +363,8 @@ def quantile(
     Notes
     -----
     * The estimate is the smallest value up to which the draws have a share q of the weight, one of the draws:
-      `numpy.quantile` with ``method="inverted_cdf"`` and `weights`. All q take one sort.
+      `numpy.quantile` with ``method="inverted_cdf"`` and `weights`. It is found by sums over bins of h, in
+      memory that does not grow with n; only the draws of the bin that it lies in are sorted.
     * The interval is that of the shares of the weight up to x which are compatible with q, read as values. It
       does not need the density of h. Where no draw bounds the quantile its end is infinite: an extreme q asks
       for draws beyond it.

@@ -80,10 +80,10 @@ def geometric_path(
     array([2000. , 1542.5,  693.8,   49.8])
     """
     path = exponents(gammas)
-    rows = paths.difference(log_mu, log_target, axis, where)
+    rows, log_weights = paths.difference(log_mu, log_target, axis, where, path.size)
     along = rows.along(path.size)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
-    found = paths.geometric_path(rows, path, lengths, workers)
+    found = paths.geometric_path(rows, log_weights, path, lengths, workers)
     return GeometricPath.of(along, **found | {"log_weights": along.weights(found["log_weights"])})
 
 

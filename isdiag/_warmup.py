@@ -18,6 +18,7 @@ def warmup() -> str | None:
     isdiag.snis(log_w, log_w, smooth=True)
     isdiag.select_gamma(log_w, rule="mse", h=log_w)
     isdiag.estimate(log_w, log_w)
+    isdiag.quantile(log_w, log_w, 0.5)
     isdiag.control_variate(log_w, log_w)
     isdiag.log_moment(log_w, 0.5)
     isdiag.finite_variance_test(log_w)

@@ -206,3 +206,33 @@ def least_error(log_w, h, level):
         left_out += p * g
     n = h.size
     return estimate, np.sqrt((n - 1) / n * np.sum(left_out**2)), estimate + bias
+
+
+def quantile(h, w, q):
+    """The least h up to which the weights have a share q, and how many draws carry that share's error."""
+    x, below, squares, fourths = _shares(h, w)
+    at = min(np.searchsorted(below, q - 1e-15), x.size - 1)
+    seconds = (1 - q) ** 2 * squares[at] + q**2 * (squares[-1] - squares[at])
+    return x[at], seconds**2 / ((1 - q) ** 4 * fourths[at] + q**4 * (fourths[-1] - fourths[at]))
+
+
+def quantile_ends(h, w, q, times):
+    """The values between which the share of the weight is within so many of its standard errors of q."""
+    x, below, squares, _ = _shares(h, w)
+    f, seen = np.append(0.0, below), np.append(0.0, squares)
+    each = np.diff(seen)
+    left = seen + np.append(each[0], each)
+    right = seen[-1] - seen + np.append(each, each[-1])
+    near = np.flatnonzero(np.abs(f - q) <= times * np.sqrt((1 - q) ** 2 * left + q**2 * right) + 1e-15)
+    if not near.size:
+        return (x[np.searchsorted(below, q)],) * 2
+    ends = np.concatenate([[-np.inf], x, [np.inf]])
+    return ends[near[0]], ends[near[-1] + 1]
+
+
+def _shares(h, w):
+    x, group = np.unique(h[w > 0], return_inverse=True)
+    w = w[w > 0]
+    below, squares, fourths = (np.bincount(group, w**p).cumsum() / w.sum() ** p for p in (1, 2, 4))
+    below[-1] = 1.0
+    return x, below, squares, fourths

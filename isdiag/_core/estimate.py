@@ -10,7 +10,7 @@ import numpy as np
 
 from isdiag import _kernels
 from isdiag._core import chains, moments, statuses, units, weights
-from isdiag._core.boundary import Rows
+from isdiag._core.boundary import Rows, read_only
 from isdiag._core.intervals import interval
 from isdiag._core.result import Result, warn_not_finite
 from isdiag._core.typing import Codes, Floats, Ints, Mask, PerRow, Smoothing, Statuses, Values
@@ -224,18 +224,22 @@ def estimate(
     log_weights, used, origin, khat, status = moments.weights_to_use(rows, gamma, lengths, smooth, workers)
     found = moments.moments_of(log_weights, used, h, workers)
     count, draws = rows.values.shape
-    given = units.standard(rows, h, gamma)
-    kept = np.ones((count, 1, draws), bool) if rows.kept is None else rows.kept[:, None, :]
+    kept = np.ones((count, 1, 1), bool) if rows.kept is None else rows.kept[:, None, :]
     n = rows.n[:, None, None]
     with np.errstate(all="ignore"):  # rows without weight, h of any kind
-        relative, top = weights.over_largest(log_weights, used)
         if normalize:
             influence = np.empty((count, found.estimate.shape[1], draws))
-            _kernels.influence_rows(relative, given.values, influence)
+            alone = influence[:, 0] if influence.shape[1] == 1 else None
+            relative, _ = weights.over_largest(log_weights, used, alone)
+            given = units.in_units(rows, h, gamma)
+            values = read_only(np.asarray(given.values, np.float64))
+            _kernels.influence_rows(relative, values, units.own_origin(given), influence)
             influence = given.spread(influence)
             value = found.estimate
             mean_error = moments.log_mean(found, rows.n)[1]
         else:
+            given = units.standard(rows, h, gamma)
+            relative, top = weights.over_largest(log_weights, used)
             log_mean, log_error = moments.log_mean(found, rows.n)
             mean_error = np.zeros(count)
             mean_weight = statuses.of_mean_weight(log_mean + origin, log_error, found.ess)

@@ -274,9 +274,10 @@ def kong_owen_bias(rows: Rows, h: Values, gamma: Floats, *, of_proposal: bool) -
     """Bias of self-normalising, by the covariance of w and h under the target or the proposal."""
     if of_proposal:
         given = units.standard(rows, h, gamma)
-        moments = moments_of(rows.values, gamma, given.values)
+        values = given.values
+        moments = moments_of(rows.values, gamma, values)
         with np.errstate(all="ignore"):  # h may hold anything
-            shift = mean(rows, given.values) - moments.estimate
+            shift = mean(rows, values) - moments.estimate
             bias = given.spread(shift / np.maximum(rows.n, 1)[:, None])
     else:
         moments = moments_of(rows.values, gamma, h)

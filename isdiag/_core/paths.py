@@ -21,15 +21,20 @@ from isdiag.status import Status
 _APART = 2.0
 
 
-def difference(log_mu: Any, log_target: Any, axis: Axis, where: Any) -> Rows:
-    """Rows of log target - log mu, laid out as the latter is."""
+def difference(log_mu: Any, log_target: Any, axis: Axis, where: Any, places: int) -> tuple[Rows, Floats]:
+    """Rows of log target - log mu, laid out as the latter is, and room for weights, (places, rows, n).
+
+    The rows lie in the last of these: `geometric_path` writes it when it has read them for the last time.
+    """
     rows = rows_of(log_mu, axis, where, "log_mu")
     above, eps = rows.beside(log_target, "log_target", "log_mu")
+    log_weights = np.empty((places, *rows.values.shape))
+    log_w = log_weights[-1]
     with np.errstate(invalid="ignore", over="ignore"):  # infinities: the row's status tells
-        log_w = above - rows.values
+        np.subtract(above, rows.values, out=log_w)
     if rows.kept is not None:
         log_w[~rows.kept] = -np.inf
-    return replace(rows, values=read_only(log_w), eps=max(eps, rows.eps))
+    return replace(rows, values=read_only(log_w), eps=max(eps, rows.eps)), log_weights
 
 
 def sets_of(log_w: Any, gammas: Any, where: Any) -> tuple[Rows, Floats]:
@@ -51,11 +56,12 @@ def by_path(rows: Rows) -> Rows:
     return replace(rows, layout=rows.layout._replace(batch_shape=rows.batch_shape[:-1]))
 
 
-def geometric_path(rows: Rows, gammas: Floats, lengths: Ints, workers: int) -> dict[str, Any]:
-    """The fields of `GeometricPath`, gamma by gamma."""
+def geometric_path(
+    rows: Rows, log_weights: Floats, gammas: Floats, lengths: Ints, workers: int
+) -> dict[str, Any]:
+    """The fields of `GeometricPath`, gamma by gamma, of what `difference` gives."""
     count, draws = rows.values.shape
     found = cast("Records", np.empty((count, gammas.size), ON_PATH))
-    log_weights = np.empty((gammas.size, count, draws))
     place: Ints = np.arange(count, dtype=np.int64)
     by_row = rows.values, rows.n, lengths, place, found
     parts.over_rows(_kernels.path_rows, by_row, (log_weights, gammas, rows.eps), workers)

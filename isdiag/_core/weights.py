@@ -11,9 +11,9 @@ from isdiag._core.typing import Codes, Floats, Kind, Mask
 from isdiag._kernels.records import NO_WEIGHT, NOT_FINITE, OK
 
 
-def over_largest(log_w: Floats, gamma: Floats) -> tuple[Floats, Floats]:
-    """Rows of w^gamma over the largest of the row, and that one's logarithm, (rows, 1)."""
-    relative, top = np.empty(log_w.shape), np.empty(len(log_w))
+def over_largest(log_w: Floats, gamma: Floats, out: Floats | None = None) -> tuple[Floats, Floats]:
+    """Rows of w^gamma over the largest of the row, in `out` if given, and that one's log, (rows, 1)."""
+    relative, top = np.empty(log_w.shape) if out is None else out, np.empty(len(log_w))
     _kernels.relative_rows(log_w, gamma, relative, top)
     return relative, top[:, None]
 

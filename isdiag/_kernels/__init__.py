@@ -38,6 +38,7 @@ _ENTRIES = {
     "paths": ("following", "path_rows"),
     "power_sums": ("body_sums_part", "moments_part", "summing"),
     "psis": ("khat_rows", "measuring_tails", "psis_rows", "smoothing", "smoothing_row"),
+    "quantiles": ("quantile_end_rows", "quantile_rows"),
     "regression": ("regression_rows",),
     "resampling": ("multinomial_rows", "residual_rows", "strata_rows"),
     "reweighting": ("longest_step_rows",),

@@ -40,8 +40,8 @@ def _gather(h, first, stride, count, u):
 
 
 @inner
-def _weighted_mean(w, h, j, d, e, u):
-    """The sum of w, and the mean under it of component j of d; where w is 0 that may be anything."""
+def _weighted_mean(w, h, origin, j, d, e, u):
+    """The sum of w, and the mean under it of h, component j of d, from an origin; anything where w is 0."""
     total = once = 0.0
     for start in range(0, w.size, SEGMENT):
         of_segment = of_values = 0.0
@@ -50,7 +50,7 @@ def _weighted_mean(w, h, j, d, e, u):
             _gather(h, at * d + j, d, part.size, u)
             for i in range(part.size):
                 e[i] = part[i]
-                u[i] = u[i] if part[i] > 0.0 else 0.0
+                u[i] = u[i] - origin if part[i] > 0.0 else 0.0
             pad(u, part.size)
             a, b, _, _ = pair_sums(e, u, pad(e, part.size))
             of_segment += a
@@ -61,23 +61,25 @@ def _weighted_mean(w, h, j, d, e, u):
 
 
 @entry
-def influence_rows(relative, h, influence):
+def influence_rows(relative, h, origin, influence):
     """Fill in wbar (h - mean), (rows, d, n), wbar being the weights over their sum, h[r] (n, d) flattened.
 
-    The mean is that of h under the weights. A draw of zero weight is not looked at, and has no influence.
+    The mean is that of h under the weights, found from origin[r, j]. A draw of zero weight is not looked at,
+    and has no influence. Of one component the influence may be written over the weights.
     """
     e, u = np.empty(BLOCK), np.empty(BLOCK)
     d = influence.shape[1]
     for r in range(relative.shape[0]):
         w = relative[r]
         for j in range(d):
-            total, mean = _weighted_mean(w, h[r], j, d, e, u)
+            start = origin[r, j]
+            total, mean = _weighted_mean(w, h[r], start, j, d, e, u)
             share = 1.0 / total
             for at in range(0, w.size, BLOCK):
                 part, out = w[at : at + BLOCK], influence[r, j, at : at + BLOCK]
                 _gather(h[r], at * d + j, d, part.size, u)
                 for i in range(part.size):
-                    value = part[i] * share * (u[i] - mean)
+                    value = part[i] * share * (u[i] - start - mean)
                     out[i] = value if part[i] > 0.0 else 0.0
 
 

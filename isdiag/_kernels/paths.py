@@ -62,7 +62,10 @@ def store_on_path(ws, survey, tail, n, length, gamma, averaged, found, eps):
 
 def following(survey_row, average, write_tempered):
     def path_rows(rows, n, length, place, found, log_weights, gammas, eps):
-        """Fill records of `ON_PATH`, (rows, gammas), and log_weights[:, place[r]], (gammas, rows, n)."""
+        """Fill records of `ON_PATH`, (rows, gammas), and log_weights[:, place[r]], (gammas, rows, n).
+
+        The row may lie where the last of its weights are written: by then it has been read.
+        """
         ws, sums = new_workspace(rows.shape[1], length), new_term_scratch(rows.shape[1])
         for r in range(rows.shape[0]):
             row, draws = rows[r], float(n[r])

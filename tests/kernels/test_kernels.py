@@ -413,6 +413,7 @@ def test_kernels_give_back_the_memory_they_take(rng):
     def work():
         warmup()
         isdiag.next_gamma(long, log_weights=0.1 * long)  # looks at some blocks first
+        isdiag.quantile(long, long, 0.5)  # in bins
 
     long = rng.normal(size=200_000)
     work()
@@ -883,7 +884,11 @@ def test_influence_is_the_share_times_the_distance_from_the_mean(rng, n, d):
     flat = h.reshape(2, n * d)
     flat.flags.writeable = False
     found = np.empty((2, d, n))
-    k.influence_rows(w, flat, found)
+    k.influence_rows(w, flat, rng.normal(size=(2, d)), found)
+    if d == 1:
+        in_place = w.copy()
+        k.influence_rows(in_place, flat, np.zeros((2, 1)), in_place[:, None])
+        np.testing.assert_allclose(in_place, found[:, 0], rtol=1e-9, atol=1e-15)
     h, share = np.nan_to_num(h), w / w.sum(axis=1, keepdims=True)
     mean = (share[:, :, None] * h).sum(axis=1)
     expected = (share[:, :, None] * (h - mean[:, None])).transpose(0, 2, 1)

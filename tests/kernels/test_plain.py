@@ -31,6 +31,7 @@ def all_calls():
         "snis of vectors": partial(isdiag.snis, x, h),
         "snis of float32": partial(isdiag.snis, x, h.astype(np.float32), smooth="psis"),
         "quantile": partial(isdiag.quantile, x, h[..., 0], [0.1, 0.5], smooth="truncate"),
+        "quantile of many": partial(isdiag.quantile, *many_in_one_place(rng), [0.02, 0.5]),
         "control variate": partial(isdiag.control_variate, x, h[..., 0]),
         "expectation": partial(isdiag.expectation_diagnostics, x, h[..., 0]),
         "gpd_fit of weights": partial(isdiag.gpd_fit, np.exp(x[0]), weights=np.exp(h[0, :, 0])),
@@ -58,6 +59,12 @@ def rows(rng, n):
     x[1, :5] = -np.inf
     x[1, 9] = x[1, 17]
     return x
+
+
+def many_in_one_place(rng):
+    """Log-weights, and values of which more than are sorted at once are near their median."""
+    x = rng.normal(size=12_000)
+    return x, np.where(x < 1.5, 1e-9, 1.0) * rng.normal(size=x.size)
 
 
 def khat_of_parts(x):

@@ -294,7 +294,7 @@ CALLS = (
     "c = GammaController(); c.step(x, x); c.step(*np.tile(x, (2, 1, 20)))\n"
     "isdiag.snis(x, h, smooth=True); isdiag.temper(x, 0.5); isdiag.gpd_fit(np.exp(x)); isdiag.ess(x)\n"
     "isdiag.ess(x, kind='perplexity'); isdiag.kong_owen_bias(x, h); isdiag.truncate(x)\n"
-    "isdiag.estimate(x, h); isdiag.control_variate(x, h)\n"
+    "isdiag.estimate(x, h); isdiag.control_variate(x, h); isdiag.quantile(x, h, [0.1, 0.5])\n"
     "isdiag.finite_variance_test(x); isdiag.expectation_diagnostics(x, h)\n"
     "isdiag.chi2_divergence(x); isdiag.kl_divergence(x, axis=(0, 1), draws='mcmc')\n"
     "isdiag.geometric_path(x, 2 * x, [0.0, 0.5])\n"
