@@ -127,10 +127,10 @@ def select_gamma(
       variance: Taylor polynomials in gamma of the tempered mean, at 1. It moves as far as the variances
       say, less where the difference is several standard errors, and not at all beyond three.
     * `bias` of the rule "mse" is ``estimate`` less the plain self-normalised estimate, plus the bias of that.
-      It has the noise of the plain estimate and the true size on average: 0.73 of it (median over 335 cells
-      where it shows), with the right sign in 86 % of samples. ``sqrt(mse)``, its squares averaged, is 1.03
-      times the true root mean squared error (median over 624 cells, khat below and above 0.7; 5 % are below
-      0.85, 5 % above 1.81); the standard error alone is 0.91 times (5 % below 0.39). See
+      It has the noise of the plain estimate and the true size on average: 0.76 of it (median over 467 cells
+      where it shows), with the right sign in 87 % of samples. ``sqrt(mse)``, its squares averaged, is 1.02
+      times the true root mean squared error (median over 876 cells, khat below and above 0.7; 5 % are below
+      0.84, 5 % above 1.72); the standard error alone is 0.91 times (5 % below 0.41). See
       docs/results/honesty.md.
     * `std_error`, `bias` and `status` of the rule "mse" are about `estimate`; `Status.ERROR_ROUGH`
       and `Status.ERROR_UNCERTAIN` say that few draws carry the standard error. gamma is chosen as of

@@ -220,13 +220,14 @@ def cell_of(data: list[tuple[np.ndarray, np.ndarray]], truth: float) -> Cell:
     controlled = np.concatenate([found.estimate for found in regressions]) - truth
     alarms = [found.status == Status.NOT_NORMALIZED for found in regressions]
     shown = abs(error.mean()) > 2 * error.std() / np.sqrt(error.size)
-    size, spread = np.sqrt(np.mean(error**2)), np.sqrt(np.mean(plain**2))
+    size, spread, regressed = (np.sqrt(np.mean(each**2)) for each in (error, plain, controlled))
     return Cell(
         said=ratio(np.sqrt(np.mean(mse)), size),
         error_alone=ratio(np.sqrt(np.mean(std_error**2)), size),
         bias=ratio(bias.mean(), error.mean()) if shown else np.nan,
         sign=float(np.mean(np.sign(bias) == np.sign(error.mean()))) if shown else np.nan,
-        controlled=ratio(np.sqrt(np.mean(controlled**2)), spread),
+        # Of an h that is the same wherever there is weight the plain estimate has no error but rounding.
+        controlled=ratio(regressed, spread if spread > 1e-9 * regressed else 0.0),
         alarm=float(np.mean(np.concatenate(alarms))),
     )
 
