@@ -213,7 +213,6 @@ def mse_curve(
     * The bias of tempering does not vanish with n, the other two do: with more draws the best gamma tends
       to 1. ESS and khat cannot see it.
     * It is known no better than the reference is: see `tempering_bias_std_error`.
-    * Memory: one float64 a draw and component of h.
     * Arrays, errors and warnings are those of every function, see `isdiag`.
 
     References
