@@ -228,7 +228,7 @@ def mse_curve(
     >>> curve.tempering_bias.round(2)
     array([-1.32, -0.85, -0.33,  0.17])
     >>> curve.mse.round(2)
-    array([1.73, 0.73, 0.13, 0.07])
+    array([1.74, 0.73, 0.14, 0.07])
     """
     rows = rows_of(log_w, axis, where)
     path = np.linspace(0.0, 1.0, 11) if gammas is None else exponents(gammas)
