@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from isdiag import _kernels
 from isdiag._core.boundary import Rows, read_only
 from isdiag._core.typing import Floats, Ints, Values
 from isdiag._core.weights import looked_at
@@ -58,7 +59,8 @@ def in_units(rows: Rows, values: Values, gamma: Floats) -> Standard:
     """
     count, draws = rows.values.shape
     cube = _cube(values, count, draws)
-    top = rows.values.argmax(axis=1)
+    top = rows.counts()
+    _kernels.top_rows(rows.values, top)  # `argmax` would copy a read-only array
     origin = np.asarray(cube[np.arange(count), top], np.float64)
     origin = np.where(np.isfinite(origin), origin, 0.0)
     exponent = np.zeros(origin.shape, np.int64)

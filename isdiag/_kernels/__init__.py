@@ -34,7 +34,7 @@ _ENTRIES = {
     "least_error": ("least_error_rows",),
     "leave_one_out": ("leave_one_out_rows", "predictive_rows"),
     "likelihood_ratio": ("comparing_tails", "likelihood_ratio_rows", "ratio_of_tail"),
-    "moments": ("estimating", "first_at", "scalar_sums_part", "scalar_values"),
+    "moments": ("estimating", "first_at", "scalar_sums_part", "scalar_values", "top_rows"),
     "paths": ("following", "path_rows"),
     "power_sums": ("body_sums_part", "moments_part", "summing"),
     "psis": ("khat_rows", "measuring_tails", "psis_rows", "smoothing", "smoothing_row"),

@@ -18,6 +18,7 @@ from isdiag._kernels.sums import (
     segments_of,
     total_of,
 )
+from isdiag._kernels.survey import extent_of
 
 
 @entry
@@ -32,6 +33,14 @@ def first_at(row, value):
         if row[i] >= value:
             return i
     return row.size
+
+
+@entry
+def top_rows(rows, top):
+    """Where each row has its largest entry first; somewhere in it if NaN is among them."""
+    for r in range(rows.shape[0]):
+        place = first_at(rows[r], extent_of(rows[r]).high)
+        top[r] = min(place, rows.shape[1] - 1)
 
 
 @inner

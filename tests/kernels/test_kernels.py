@@ -994,3 +994,15 @@ def test_search_for_an_ess_by_bins(rng, kind, ess_min):
     assert ess == pytest.approx(naive.ess(x, gamma), rel=1e-11)
     assert target <= ess
     assert gamma == 50.0 or ess <= target * (1 + 4e-11)
+
+
+@pytest.mark.parametrize("n", [1, 5, 64, 65, 1000])
+def test_top_rows_are_those_of_argmax(rng, n):
+    rows = np.round(rng.normal(size=(20, n)), 1)  # with ties: the first counts
+    rows[3] = -np.inf
+    top = np.empty(20, np.int64)
+    k.top_rows(rows, top)
+    np.testing.assert_array_equal(top, rows.argmax(axis=1))
+    rows[5, n // 2] = np.nan
+    k.top_rows(rows, top)
+    assert 0 <= top[5] < n
