@@ -318,7 +318,7 @@ COMPARISONS: Mapping[str, Mapping[str, Contestant]] = {
         "weights @ h": Contestant("floor", _weighted_sum, remark="normalised weights given; BLAS threads"),
     },
     "select_gamma, mse": {
-        "isdiag": Contestant("isdiag", _accurate, remark="13 passes; gamma, estimate, error"),
+        "isdiag": Contestant("isdiag", _accurate, remark="7 passes; gamma, estimate, error"),
         "np.exp(out=).sum()": Contestant("floor", _exp_sum),
     },
     "gpd_fit": {
