@@ -17,10 +17,7 @@ from isdiag._kernels.divergence_terms import (
     write_terms,
 )
 from isdiag._kernels.functions import LN_2, LOG2_E
-from isdiag._kernels.moments import (
-    effective_draws,
-    skewness_of,
-)
+from isdiag._kernels.moments import effective_draws, skewness_of
 from isdiag._kernels.psis import khat_of
 from isdiag._kernels.records import (
     AMARI,
@@ -196,7 +193,7 @@ def _of_ratio(of, order, averaged, deviation, shift):
 
 @entry
 def store_divergence(of, order, extent, n, top, averaged, found):
-    """Fill in the estimate and its error; whether they lost no digits. top is None..."""
+    """Fill in the estimate and its error; returns whether they lost no digits."""
     terms, answer = averaged.terms, averaged.answer
     deviation = math.sqrt(answer.squares) / n
     known = True

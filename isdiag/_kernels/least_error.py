@@ -9,7 +9,7 @@ from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.curve import SUMS_AT_GAMMA, add_to_curve, begin_curve, next_weights, place_on_curve
 from isdiag._kernels.functions import exp_of
 from isdiag._kernels.moments import effective_draws, finite_or_zero, skewness_of
-from isdiag._kernels.psis import fit_tail, judged
+from isdiag._kernels.psis import judge_tail
 from isdiag._kernels.records import NEXT_TO_NOTHING, OK
 from isdiag._kernels.sums import copy, pad, pair_sums, product_sum, square_sums
 from isdiag._kernels.survey import khat_without_fit, state_of, survey_row
@@ -415,9 +415,7 @@ def least_error_rows(rows, n, length, h, origin, truncated, found, points, influ
         tail = Tail(0, np.nan, np.nan, 0)
         if state == OK:
             tail = select_tail(ws, row, survey, length[r])
-            state, start.khat, sigma = fit_tail(ws, tail, length[r], 1.0)
-            ratios, largest = ws.excess[: tail.size], ws.mark_excess[2]
-            start.status = judged(state, start.khat, sigma, ratios, largest, ws.theta)
+            start.status, start.khat, _ = judge_tail(ws, tail, length[r], 1.0)
         path = _path_sums(row, survey.high, survey.n_finite, blocks)
         log_cap = cap_of(ws, row, survey, tail, math.log(path.s_raw), n[r], eps)
         start.cap = survey.high + log_cap

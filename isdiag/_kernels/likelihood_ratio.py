@@ -7,7 +7,7 @@ import numpy as np
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.functions import LN_2, fast_log
 from isdiag._kernels.gpd import log_products, mean_log1p
-from isdiag._kernels.psis import fit_tail, judged
+from isdiag._kernels.psis import judge_tail
 from isdiag._kernels.records import FITTED, FLAT, OK
 from isdiag._kernels.sums import pad, pair_sums
 from isdiag._kernels.survey import state_of, survey_row
@@ -101,9 +101,7 @@ def ratio_of_tail(ws, row, survey, n, length, gamma, eps):
         return -np.inf, -np.inf, state
     if state == OK and gamma == gamma:
         tail = select_tail(ws, row, survey, length)
-        state, khat, sigma = fit_tail(ws, tail, length, gamma)
-        ratios, largest = ws.excess[: tail.size], ws.mark_excess[2]
-        state = judged(state, khat, sigma, ratios, largest, ws.theta)
+        state, _, _ = judge_tail(ws, tail, length, gamma)
         if state in FITTED:
             statistic, k = _signed_root(ws, tail.size)
             return statistic, k, state

@@ -9,7 +9,7 @@ from isdiag._kernels.divergence_terms import OF_INFLUENCE, new_term_scratch
 from isdiag._kernels.divergences import mean_ratio, ratio_terms
 from isdiag._kernels.moments import effective_draws
 from isdiag._kernels.power_sums import ess_of
-from isdiag._kernels.psis import fit_tail, judged
+from isdiag._kernels.psis import judge_tail
 from isdiag._kernels.records import NO_WEIGHT, OK
 from isdiag._kernels.survey import khat_without_fit, state_of, survey_row
 from isdiag._kernels.tail import Tail, select_tail
@@ -46,9 +46,7 @@ def store_on_path(ws, survey, tail, n, length, gamma, averaged, found, eps):
     found.status = state_of(survey, n, gamma, eps)
     found.khat = khat_without_fit(found.status)
     if found.status == OK:
-        state, found.khat, sigma = fit_tail(ws, tail, length, gamma)
-        ratios, largest = ws.excess[: tail.size], ws.mark_excess[2]
-        found.status = judged(state, found.khat, sigma, ratios, largest, ws.theta)
+        found.status, found.khat, _ = judge_tail(ws, tail, length, gamma)
     answer = averaged.answer
     mean, log = mean_ratio(averaged.terms, answer.mean)
     spread = math.sqrt(answer.squares) / mean  # squares of the mean may be out of range

@@ -55,14 +55,14 @@ def fit_tail(ws, tail, length, gamma):
 
 
 @inner
-def judged(status, khat, sigma, ratios, largest, spare):
-    """The status of `fit_tail`, POOR_TAIL_FIT if the tail does not look like the law that was fitted to it.
-
-    The fit leaves ratios of the excesses to the largest. No workspace is passed: that costs as much as this.
-    """
-    if status == OK and fits_poorly(ratios, without_prior(khat, ratios.size), sigma / largest, spare):
-        return POOR_TAIL_FIT
-    return status
+def judge_tail(ws, tail, length, gamma):
+    """As `fit_tail`, with POOR_TAIL_FIT where the tail does not look like the law that was fitted to it."""
+    status, khat, sigma = fit_tail(ws, tail, length, gamma)
+    if status == OK:
+        ratios = ws.excess[: tail.size]  # the fit leaves those of the excesses to the largest
+        if fits_poorly(ratios, without_prior(khat, tail.size), sigma / ws.mark_excess[2], ws.theta):
+            status = POOR_TAIL_FIT
+    return status, khat, sigma
 
 
 @entry
@@ -72,8 +72,8 @@ def khat_of(ws, row, survey, n, length, gamma, eps):
     if state != OK or gamma != gamma:
         return khat_without_fit(state), state
     tail = select_tail(ws, row, survey, length)
-    state, khat, sigma = fit_tail(ws, tail, length, gamma)
-    return khat, judged(state, khat, sigma, ws.excess[: tail.size], ws.mark_excess[2], ws.theta)
+    state, khat, _ = judge_tail(ws, tail, length, gamma)
+    return khat, state
 
 
 def measuring_tails(survey_row):
@@ -113,9 +113,7 @@ def smooth_tail(ws, row, survey, n, length, gamma, record, eps):
     record.ess = np.nan
     if state == OK and gamma == gamma:
         tail = select_tail(ws, row, survey, length)
-        state, record.khat, sigma = fit_tail(ws, tail, length, gamma)
-        ratios, largest = ws.excess[: tail.size], ws.mark_excess[2]
-        record.status = judged(state, record.khat, sigma, ratios, largest, ws.theta)
+        record.status, record.khat, sigma = judge_tail(ws, tail, length, gamma)
         if record.status in FITTED:
             sort_tail(ws, tail)
             x = ws.x[: tail.size]

@@ -5,7 +5,7 @@ import numpy as np
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.ess_search import LARGEST_GAMMA, search_ess
 from isdiag._kernels.power_sums import ess_of, power_sums
-from isdiag._kernels.psis import fit_tail, judged
+from isdiag._kernels.psis import fit_tail, judge_tail
 from isdiag._kernels.records import BY_ESS, BY_MAX, BY_NONE, BY_PSIS, FLAT, INFEASIBLE, OK
 from isdiag._kernels.refit import refit_psis
 from isdiag._kernels.survey import khat_without_fit, state_of, survey_row
@@ -44,8 +44,7 @@ def select_row(ws, row, survey, gamma_ess, ess, length, k_max, found, n, ess_min
     tail = Tail(0, np.nan, np.nan, 0)
     if state == OK:
         tail = select_tail(ws, row, survey, length)
-        state, found.khat, sigma = fit_tail(ws, tail, length, 1.0)
-        state = judged(state, found.khat, sigma, ws.excess[: tail.size], ws.mark_excess[2], ws.theta)
+        state, found.khat, _ = judge_tail(ws, tail, length, 1.0)
     if n_finite / n < ess_min:
         state, gamma_ess, ess = INFEASIBLE, 0.0, float(n_finite)
     elif state == FLAT or n_finite == 1:
