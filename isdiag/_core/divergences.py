@@ -90,14 +90,19 @@ def _settled(lengths: Ints) -> Floats:
     return np.array([settled_khat(length, intervals.LEVEL) for length in lengths.tolist()], np.float64)
 
 
-def _along_chains(rows: Rows, found: Records) -> Floats:
+def _along_chains(rows: Rows, found: Records) -> Floats | Ints:
     """Put the errors along chains into the records; returns how many draws the rows are worth, (rows, 1)."""
     influence = np.empty(rows.values.shape)
     _kernels.divergence_influence_rows(rows.values, found, influence)
     with np.errstate(all="ignore"):  # a draw may add more than float64 holds
-        efficiency, skewness, error_draws = chains.along_chains(chains.centred(rows, influence), rows.chain)
-    found["std_error"] /= np.sqrt(efficiency)
-    found["skewness"], found["error_draws"] = skewness * found["sign"], error_draws
+        along = chains.along_chains(chains.centred(rows, influence), rows.chain)
+        std_error, skewness, draws = (
+            found[name][:, None] for name in ("std_error", "skewness", "error_draws")
+        )
+        error = chains.Error(std_error, skewness, draws, rows.n).along(along[:, :, None])
+    error_draws = error.error_draws[:, 0]
+    found["std_error"], found["error_draws"] = error.std_error[:, 0], error_draws
+    found["skewness"] = found["sign"] * error.skewness[:, 0]
     of_weights = weights.relative_efficiency(rows, rows.values, filled(len(rows), 1.0))
     found["mean_error"] /= np.sqrt(of_weights)
     state, rough = found["state"], found["status"] == ERROR_ROUGH
@@ -105,7 +110,7 @@ def _along_chains(rows: Rows, found: Records) -> Floats:
     grade = statuses.of_error(error_draws, constant)
     grade = np.where(rough & (grade == OK), np.int8(ERROR_ROUGH), grade)
     found["status"] = statuses.first_of(state, grade)
-    return (rows.n * efficiency)[:, None]
+    return error.n
 
 
 def _off_one(rows: Rows, found: Records) -> Codes:

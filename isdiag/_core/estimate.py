@@ -279,8 +279,7 @@ def estimate(
 
 def _by_component(h: Values, count: int, draws: int) -> Floats:
     """`Rows.trailing` values as (rows, d, draws)."""
-    d = h.shape[1] // draws
-    return h.reshape(count, draws, d).transpose(0, 2, 1).astype(np.float64, copy=False)
+    return units.cube_of(h, count, draws).transpose(0, 2, 1).astype(np.float64, copy=False)
 
 
 def _by_cluster(

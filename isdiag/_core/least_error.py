@@ -8,7 +8,7 @@ import numpy as np
 
 from isdiag import _kernels
 from isdiag._core import chains, statuses, tails, threads, units
-from isdiag._core.boundary import Rows
+from isdiag._core.boundary import Rows, filled
 from isdiag._core.intervals import interval
 from isdiag._core.typing import Codes, Floats, Ints, Records, Values
 from isdiag._kernels.records import (
@@ -40,15 +40,15 @@ class _LeastError(NamedTuple):
 
 def _least_error(rows: Rows, values: Values, lengths: Ints, gammas: Floats, workers: int) -> _LeastError:
     """Truncate, and shrink along the path of tempering (see `isdiag.select_gamma`, rule "mse")."""
-    one = np.ones(len(rows))
+    one = filled(len(rows), 1.0)
     given = units.in_units(rows, values, one)
     draws = rows.values.shape[1]
     shape = (len(rows), values.shape[1] // draws)
     truncated = np.empty(len(rows), TRUNCATED)
     found, points = np.empty(shape, LEAST_ERROR), np.empty((*shape, gammas.size), ON_CURVE)
     influence = np.empty((*shape, draws if rows.chain is not None else 0))
-    of_h = given.values, units.own_origin(given)
-    by_row = (rows.values, rows.n, lengths, *of_h, truncated, found, points, influence)
+    h, origin = given.values, units.own_origin(given)
+    by_row = (rows.values, rows.n, lengths, h, origin, truncated, found, points, influence)
     threads.spread(_kernels.least_error_rows, by_row, (gammas, rows.eps), workers)
     estimate, std_error, bias, skewness, error_draws = (
         found[name].copy() for name in LEAST_ERROR.names or ()
@@ -104,8 +104,7 @@ def select_accurate(
     gamma = np.where(known, gammas[last], np.nan)
     limit = np.where(known, np.where(last == gammas.size - 1, BY_MAX, BY_MSE), BY_NONE)
     khat_tempered, _ = tails.khat(rows, lengths, gamma, workers)
-    ess = rows.floats()
-    ess.fill(np.nan)
+    ess = filled(len(rows), np.nan)
     ess[known] = least.points["ess"][known, 0, last[known]]
     khat, status = (np.ascontiguousarray(least.truncated[name]) for name in ("khat", "status"))
     with np.errstate(over="ignore"):

@@ -62,7 +62,7 @@ def moments_of(log_weights: Floats, gamma: Floats, h: Values, workers: int = 1) 
 def mean(rows: Rows, values: Values) -> Floats:
     """Mean of `Rows.trailing` values over the draws that count: (rows, d)."""
     count, draws = rows.values.shape
-    cube = values.reshape(count, draws, values.shape[1] // draws)
+    cube = units.cube_of(values, count, draws)
     kept = True if rows.kept is None else rows.kept[:, :, None]
     with np.errstate(all="ignore"):  # h may hold anything
         total = np.add.reduce(cube, axis=1, where=kept, dtype=np.float64)
@@ -176,7 +176,7 @@ def influence_along(
     """`chains.along_chains` of the influence of each draw on each estimate: (3, rows, d)."""
     count, draws = log_weights.shape
     given = units.standard(rows, h, gamma)
-    cube = given.values.reshape(count, draws, -1) if h.size else given.values.reshape(count, draws, 0)
+    cube = units.cube_of(given.values, count, draws)
     found = np.empty((3, count, cube.shape[2]))
     with np.errstate(all="ignore"):  # rows without weight, h of any kind
         relative, _ = weights.over_largest(log_weights, gamma)
@@ -226,7 +226,7 @@ def _not_normalized(
     """The moments with mean(w h) and its error in place of the self-normalised ones."""
     count, draws = log_weights.shape
     given = units.standard(rows, h, gamma)
-    cube = given.values.reshape(count, draws, -1) if h.size else given.values.reshape(count, draws, 0)
+    cube = units.cube_of(given.values, count, draws)
     estimate, std_error, skewness, error_draws = (np.empty_like(moments.estimate) for _ in range(4))
     n = rows.n.astype(np.float64)
     with np.errstate(all="ignore"):  # rows without weight, h of any kind

@@ -40,7 +40,7 @@ class Standard(NamedTuple):
 def standard(rows: Rows, values: Values, gamma: Floats) -> Standard:
     """The values about their origin, in units of `in_units`."""
     given = in_units(rows, values, gamma)
-    cube = _cube(given.values, len(rows), rows.values.shape[1])
+    cube = cube_of(given.values, len(rows), rows.values.shape[1])
     with np.errstate(all="ignore"):
         shifted = cube - own_origin(given)[:, None]
     return given._replace(values=read_only(shifted.reshape(values.shape)))
@@ -58,7 +58,7 @@ def in_units(rows: Rows, values: Values, gamma: Floats) -> Standard:
     float64 by them.
     """
     count, draws = rows.values.shape
-    cube = _cube(values, count, draws)
+    cube = cube_of(values, count, draws)
     top = rows.counts()
     _kernels.top_rows(rows.values, top)  # `argmax` would copy a read-only array
     origin = np.asarray(cube[np.arange(count), top], np.float64)
@@ -77,8 +77,9 @@ def in_units(rows: Rows, values: Values, gamma: Floats) -> Standard:
     return Standard(read_only(values), origin, exponent)
 
 
-def _cube(values: Values, count: int, draws: int) -> Values:
-    return values.reshape(count, draws, -1) if values.size else values.reshape(count, draws, 0)
+def cube_of(values: Values, count: int, draws: int) -> Values:
+    """`Rows.trailing` values as (rows, draws, d)."""
+    return values.reshape(count, draws, values.shape[1] // draws)
 
 
 def times_power_of_two(x: Any, exponent: Any) -> Floats:
