@@ -377,7 +377,7 @@ class _Weighed(NamedTuple):
 def _rest(gamma: float, log_w: Floats, tokens: Tokens) -> Floats:
     """Log of ``min(1, v**gamma / m)`` at each token, v of the answer's other tokens."""
     answers = tokens.over("sum", log_w)
-    mean = np.logaddexp.reduce(reshapes.power(gamma, answers)) - np.log(answers.size)
+    mean = _log_mean(reshapes.power(gamma, answers))
     others = np.where(
         log_w > -inf, answers[tokens.row] - log_w, 0.0
     )  # a token of zero weight has none anyway
@@ -386,11 +386,14 @@ def _rest(gamma: float, log_w: Floats, tokens: Tokens) -> Floats:
 
 def _centred(log_ratio: Floats) -> Floats:
     """Log-ratios less the log of their mean, if that is negative."""
-    largest = float(log_ratio.max())
-    if largest == -inf:
-        return log_ratio
-    mean = largest + log(np.exp(log_ratio - largest).mean())
-    return log_ratio - mean if mean < 0.0 else log_ratio
+    mean = _log_mean(log_ratio)
+    return log_ratio - mean if -inf < mean < 0.0 else log_ratio
+
+
+def _log_mean(log_w: Floats) -> float:
+    """Log of the mean of exp(log_w), -inf where all are."""
+    largest = float(log_w.max())
+    return largest + log(np.exp(log_w - largest).mean()) if largest > -inf else -inf
 
 
 def _below_inf(values: Floats) -> bool:
