@@ -53,8 +53,6 @@ def _check_on_cpu(x: Any, name: str) -> None:
 def _to_numpy(x: Any, name: str) -> tuple[NDArray[Any], str]:
     """The array in CPU memory, and the name of its dtype before any widening to one NumPy has."""
     if type(x) is np.ndarray:
-        if x.dtype is _FLOAT64:
-            return x, "float64"
         dtype = x.dtype.name  # bfloat16 is that of ml_dtypes
         return (x.astype(np.float32) if dtype == "bfloat16" else x), dtype
     if isinstance(x, np.ma.MaskedArray):
@@ -86,8 +84,10 @@ def real_array(x: Any, name: str) -> tuple[NDArray[Any], str]:
     TypeError
         If the dtype is not integer or real floating, or the array is not in CPU memory.
     """
+    if type(x) is np.ndarray and x.dtype is _FLOAT64:
+        return x, "float64"
     array, dtype = _to_numpy(x, name)
-    if dtype != "float64" and array.dtype.kind not in "fiu":
+    if array.dtype.kind not in "fiu":
         msg = f"{name} must hold real numbers, got dtype {dtype}"
         raise TypeError(msg)
     return array, dtype
@@ -263,15 +263,15 @@ class Rows:
 
     def floats(self) -> Floats:
         """An uninitialised float64 for each row."""
-        return np.empty(len(self))
+        return np.empty(self.n.size)
 
     def counts(self) -> Ints:
         """An uninitialised int64 for each row."""
-        return np.empty(len(self), INT64)
+        return np.empty(self.n.size, INT64)
 
     def codes(self) -> Codes:
         """An uninitialised status code for each row."""
-        return np.empty(len(self), INT8)
+        return np.empty(self.n.size, INT8)
 
     def numpy(self) -> Rows:
         """The same rows, whose results are NumPy arrays."""
@@ -306,7 +306,7 @@ class Rows:
     def gamma(self, value: Any) -> Floats:
         """An exponent for each row; NaN passes: a row that cannot be diagnosed has gamma NaN."""
         if isinstance(value, float) and value != value:
-            return filled(len(self), value)
+            return filled(self.n.size, value)
         return self.per_row("gamma", value, 0.0, unknown=True)
 
     def per_row(
@@ -314,7 +314,7 @@ class Rows:
     ) -> Floats:
         """A scalar or an array of the batch shape as one float for each row, each at least `low`."""
         if type(value) is float and low < value < inf:
-            return filled(len(self), value)
+            return filled(self.n.size, value)
         if self.labels is not None:
             value = self.labels.per_row(value, name, self.batch_axes)
         array = real_array(value, name)[0].astype(np.float64)
@@ -349,7 +349,7 @@ class Rows:
         labels, dims = None, ()
         if self.labels is not None:
             h, labels, dims = self.labels.draws(h, name, self.sample_axes)
-        array, _ = _to_numpy(h, name)
+        array = h if type(h) is np.ndarray else _to_numpy(h, name)[0]
         if array.dtype is not _FLOAT64 and array.dtype != np.bool_:  # h may be an indicator
             array, _ = real_array(h, name)
         shape, axes, _, _ = self.layout
@@ -360,7 +360,8 @@ class Rows:
         if axes != _AXES[len(axes)]:
             array = array.transpose(*axes, *range(len(axes), array.ndim))
         kind = _FLOAT32 if array.dtype == _FLOAT32 else _FLOAT64
-        flat = np.ascontiguousarray(array, kind).reshape(len(self), self.values.shape[1] * prod(own))
+        count, draws = self.values.shape
+        flat = np.ascontiguousarray(array, kind).reshape(count, draws * prod(own))
         flat.setflags(write=False)  # a view of its own, see `read_only`
         return flat, OwnAxes.of(own, labels, dims) if labels is not None and own else own
 
@@ -574,7 +575,10 @@ def part_of(
     """
     if dependence != "independent":
         one_of("draws", dependence, Dependence)
-    labels = None if type(log_w) is np.ndarray else labels_of(log_w, name)
+    labels, write = None, _write_numpy
+    if type(log_w) is not np.ndarray:
+        labels = labels_of(log_w, name)
+        write = writer(log_w) if labels is None else _write_numpy
     array, dtype = real_array(log_w if labels is None else labels.values(), name)
     if array.ndim == 0:
         msg = f"{name} must have at least one axis, got a scalar"
@@ -610,6 +614,5 @@ def part_of(
     eps = _EPS.get(dtype, EPS_FLOAT64)
     if dtype not in _EPS and array.dtype.kind != "f":
         dtype = "float64"
-    write = _write_numpy if labels is not None else writer(log_w)
     chain = sample_shape[-1] if dependence == "mcmc" else None
     return Rows(values, n, eps, layout, dtype, write, kept, labels, chain)

@@ -64,11 +64,11 @@ def chi2(rows: Rows, lengths: Ints, *, normalize: bool, workers: int) -> Records
 def _found(rows: Rows, of: int, order: Floats, lengths: Ints, normalize: bool, workers: int) -> Records:
     """A record of `DIVERGED` for each row, for what is called `of`."""
     found = averages(rows, of, order, lengths, normalize, workers)
-    n = rows.n if rows.chain is None else _along_chains(rows, found)
-    freedom = intervals.freedom(found["error_draws"].copy()[:, None], n)
-    quantile = intervals.quantile(freedom, intervals.LEVEL)
+    n = rows.n.astype(np.float64) if rows.chain is None else _along_chains(rows, found)
     given = cast("Records", np.empty(len(rows), DIVERGED))
-    _kernels.bounded_rows(found, freedom, quantile, normalize, of != MOMENT, given)
+    _kernels.bounded_rows(
+        found, n, intervals.series_of_student(intervals.LEVEL), normalize, of != MOMENT, given
+    )
     if not normalize and of != MOMENT:
         given["status"] = statuses.first_of(given["status"], _off_one(rows, found))
     return given
@@ -90,8 +90,8 @@ def _settled(lengths: Ints) -> Floats:
     return np.array([settled_khat(length, intervals.LEVEL) for length in lengths.tolist()], np.float64)
 
 
-def _along_chains(rows: Rows, found: Records) -> Floats | Ints:
-    """Put the errors along chains into the records; returns how many draws the rows are worth, (rows, 1)."""
+def _along_chains(rows: Rows, found: Records) -> Floats:
+    """Put the errors along chains into the records; returns how many draws the rows are worth."""
     influence = np.empty(rows.values.shape)
     _kernels.divergence_influence_rows(rows.values, found, influence)
     with np.errstate(all="ignore"):  # a draw may add more than float64 holds
@@ -110,7 +110,7 @@ def _along_chains(rows: Rows, found: Records) -> Floats | Ints:
     grade = statuses.of_error(error_draws, constant)
     grade = np.where(rough & (grade == OK), np.int8(ERROR_ROUGH), grade)
     found["status"] = statuses.first_of(state, grade)
-    return error.n
+    return error.n[:, 0].astype(np.float64)
 
 
 def _off_one(rows: Rows, found: Records) -> Codes:

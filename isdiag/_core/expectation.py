@@ -60,8 +60,8 @@ def draws_needed(
     if rows.chain is not None:
         error = error.along(influence_along(rows, rows.values, gamma, values))
     with np.errstate(all="ignore"):
-        freedom = intervals.freedom(error.error_draws, error.n)
-        now = error.std_error * intervals.quantile(freedom, intervals.LEVEL)
+        times = intervals.student_quantile(error.error_draws, error.n, intervals.LEVEL)
+        now = error.std_error * times
         needed = n * (now / half_width_wanted) ** (1.0 / (1.0 - khat))
     nothing_known = np.isnan(khat) | np.isnan(now) | (found.status == Status.CONSTANT_H)
     nothing_known |= (rows.n == 1)[:, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,26 +12,40 @@ from isdiag._core.chains import Error
 from isdiag._core.typing import Floats, Ints
 
 LEVEL = 0.95
+_DEGREE = 47
+# A level that rounds to 0 or 1 has a quantile of 0 or infinity.
+_LEAST, _MOST = 1e-300, 1e300
 
 
-def freedom(error_draws: Floats, n: Floats | Ints) -> Floats:
-    """Degrees of freedom of a variance that so many of n draws carry; n (rows,) or (rows, d)."""
+@lru_cache
+def series_of_student(level: float) -> Floats:
+    """A Chebyshev series of the log of Student's quantile in ``4 / (freedom + 1) - 1``, freedom >= 1.
+
+    That is half the width of an interval of that level around 0, in standard errors. Kernels sum the series,
+    where scipy's function would have to be called between two of them: 2 us of 29 for an estimate of 1000
+    draws. They differ by 2e-13 at level 0.95, by 2e-12 at most.
+    """
+    from numpy.polynomial.chebyshev import chebinterpolate  # noqa: PLC0415 -- imported when it is used
+    from scipy.special import stdtrit  # noqa: PLC0415
+
+    def log_quantile(x: Any) -> Any:
+        quantile: Floats = stdtrit(4.0 / (x + 1.0) - 1.0, 0.5 + 0.5 * level)
+        return np.log(np.clip(quantile, _LEAST, _MOST))
+
+    return chebinterpolate(log_quantile, _DEGREE)
+
+
+def student_quantile(error_draws: Floats, n: Floats | Ints, level: float) -> Floats:
+    """The quantile of Student's t for errors that so many of n draws carry, (rows, d)."""
     found = np.empty(error_draws.shape)
-    draws = n.astype(np.float64)
-    _kernels.freedom_rows(error_draws, draws if n.ndim > 1 else draws[:, None], found)
+    _kernels.student_rows(error_draws, in_columns(n), series_of_student(level), found)
     return found
 
 
-@cache
-def _quantile_of_student() -> Any:
-    from scipy.special import stdtrit  # noqa: PLC0415 -- scipy is not imported before it is used
-
-    return stdtrit
-
-
-def quantile(freedom: Floats, level: float) -> Floats:
-    """Half the width of an interval of Student's t around 0, in standard errors."""
-    return _quantile_of_student()(freedom, 0.5 + 0.5 * level)
+def in_columns(n: Floats | Ints) -> Floats:
+    """A number for each row, or for each component, as kernels take either: (rows, 1) or (rows, d)."""
+    draws = n.astype(np.float64)
+    return draws if n.ndim > 1 else draws[:, None]
 
 
 def interval(
@@ -46,16 +60,15 @@ def interval(
     no draw shows may be of any size, from khat = 1 on, and where that mean is within two errors of 0.
     """
     low, high = np.empty_like(estimate), np.empty_like(estimate)
-    nu = freedom(error.error_draws, error.n)
     of_rows = np.ascontiguousarray(khat), np.zeros(khat.shape) if mean_error is None else mean_error
-    by_error = error.std_error, error.skewness, nu, quantile(nu, level)
-    _kernels.interval_rows(estimate, *by_error, *of_rows, low, high)
+    by_error = error.std_error, error.skewness, error.error_draws, in_columns(error.n)
+    _kernels.interval_rows(estimate, *by_error, series_of_student(level), *of_rows, low, high)
     return low, high
 
 
 def student(estimate: Floats, error: Error, level: float) -> tuple[Floats, Floats]:
     """As `interval`, of Student's t alone: symmetric, and of no width where the error is 0."""
-    std_error, nu = error.std_error, freedom(error.error_draws, error.n)
+    quantile = student_quantile(error.error_draws, error.n, level)
     with np.errstate(invalid="ignore", over="ignore"):
-        half = np.where(std_error == 0.0, 0.0, std_error * quantile(nu, level))
+        half = np.where(error.std_error == 0.0, 0.0, error.std_error * quantile)
         return estimate - half, estimate + half

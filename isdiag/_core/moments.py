@@ -118,6 +118,12 @@ def estimates(
     workers: int = 1,
 ) -> tuple[Records, Records]:
     """What `SNIS` is made of: records of `ESTIMATED`, (rows, d), and of `WEIGHED`, (rows,)."""
+    if not smooth and normalize and rows.chain is None:
+        of_h, of_weights = _no_records(len(rows), h.shape[1] // rows.values.shape[1])
+        by_row = (rows.values, rows.n, lengths, gamma, h, of_h, of_weights)
+        shared = (intervals.series_of_student(intervals.LEVEL), statuses.RANKS, rows.eps)
+        parts.over_rows(_kernels.snis_rows, by_row, shared, workers)
+        return of_h, of_weights
     log_weights, used, origin, khat, status = weights_to_use(rows, gamma, lengths, smooth, workers)
     moments = moments_of(log_weights, used, h, workers)
     worth = filled(len(rows), 1.0)
@@ -138,6 +144,11 @@ def estimates(
     return records_of(moments, error, rows.n, (origin, worth, khat, status), normalized=normalize)
 
 
+def _no_records(count: int, d: int) -> tuple[Records, Records]:
+    """Uninitialised ones, as `estimates`."""
+    return np.empty((count, d), ESTIMATED), np.empty(count, WEIGHED)
+
+
 def records_of(
     moments: Moments,
     error: chains.Error,
@@ -147,9 +158,7 @@ def records_of(
     normalized: bool = True,
 ) -> tuple[Records, Records]:
     """As `estimates`; of rows an origin, the efficiency of the weights, khat and the tail's status."""
-    freedom = intervals.freedom(error.error_draws, error.n)
-    of_h = np.empty(moments.estimate.shape, ESTIMATED)
-    of_weights = np.empty(n.size, WEIGHED)
+    of_h, of_weights = _no_records(*moments.estimate.shape)
     _kernels.estimate_rows(
         moments.estimate,
         error.std_error,
@@ -157,11 +166,11 @@ def records_of(
         error.skewness,
         error.error_draws,
         moments.status_h,
-        freedom,
-        intervals.quantile(freedom, intervals.LEVEL),
         moments.summed,
         n,
+        intervals.in_columns(error.n),
         *of_rows,
+        intervals.series_of_student(intervals.LEVEL),
         statuses.RANKS,
         normalized,
         of_h,

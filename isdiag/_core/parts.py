@@ -80,9 +80,10 @@ class Parts:
         _kernels.truncating(*passes)(*arguments)
 
     def moment_rows(self, *arguments: Any) -> None:
-        scalar = _kernels.estimating(self.fill_scalar_sums)
-        vector = _kernels.estimating_vectors(self.fill_vector_sums)
-        _kernels.averaging(self.extent_of, self.first_at, scalar, vector)(*arguments)
+        _kernels.averaging(self.extent_of, self._average_row())(*arguments)
+
+    def snis_rows(self, *arguments: Any) -> None:
+        _kernels.estimating_rows(self.survey_row, self._average_row())(*arguments)
 
     def weight_rows(self, *arguments: Any) -> None:
         _kernels.weighing(self.extent_of, self.power_sums)(*arguments)
@@ -94,6 +95,11 @@ class Parts:
     def path_rows(self, *arguments: Any) -> None:
         average = _kernels.averaging_terms(self.fill_term_sums)
         _kernels.following(self.survey_row, average, self.write_tempered)(*arguments)
+
+    def _average_row(self) -> Callable[..., tuple[float, float]]:
+        scalar = _kernels.estimating(self.fill_scalar_sums)
+        vector = _kernels.estimating_vectors(self.fill_vector_sums)
+        return _kernels.averaging_row(self.first_at, scalar, vector)
 
     def extent_of(self, row: Floats) -> Any:
         found = self._of_draws(row, lambda start, stop: _kernels.extent_part(row[start:stop]))

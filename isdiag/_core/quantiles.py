@@ -42,7 +42,7 @@ def quantiles(
     with np.errstate(all="ignore"):  # rows without weight
         stretch = 1.0 / np.sqrt(worth)
         n = rows.n[:, None] * worth.reshape(flat)
-        times = intervals.quantile(intervals.freedom(carried.reshape(flat), n), level)
+        times = intervals.student_quantile(carried.reshape(flat), n, level)
         reach = np.stack([stretch * times.reshape(shape), stretch], axis=-1)
     threads.spread(_kernels.quantile_end_rows, (*by_row, reach, estimate, ends), (q,), workers)
     low, high = ends[..., 0, 0].copy(), ends[..., 0, 1].copy()

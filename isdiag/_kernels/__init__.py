@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any
 
 _ENTRIES = {
-    "averages": ("averaging", "log_mean_rows", "moment_rows", "weighing", "weight_rows"),
+    "averages": ("averaging", "averaging_row", "log_mean_rows", "moment_rows", "weighing", "weight_rows"),
     "bin_sums": ("bin_body_sums", "bin_ess_search", "bin_power_sums", "store_bin_sums"),
     "bins": ("GROUPS", "POWERS", "SLOTS", "empty_slots", "fill_slots", "join_bins"),
     "caution": ("cautious_ess", "cautious_rows"),
@@ -26,11 +26,11 @@ _ENTRIES = {
     "divergence_terms": ("term_sums_part",),
     "divergences": ("divergence_influence_rows", "divergence_rows", "diverging"),
     "ess_search": ("searching_ess",),
-    "estimates": ("estimate_rows",),
+    "estimates": ("estimate_rows", "estimating_rows", "snis_rows"),
     "expectation": ("component_rows",),
     "gpd": ("gpd_fit_rows", "weighted_gpd_row"),
     "influence": ("influence_rows", "power_sum_rows", "relative_rows"),
-    "interval": ("bounded_rows", "freedom_rows", "grade_errors", "interval_rows", "name_first"),
+    "interval": ("bounded_rows", "grade_errors", "interval_rows", "name_first", "student_rows"),
     "least_error": ("least_error_rows",),
     "leave_one_out": ("leave_one_out_rows", "predictive_rows"),
     "likelihood_ratio": ("comparing_tails", "likelihood_ratio_rows", "ratio_of_tail"),

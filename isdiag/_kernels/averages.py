@@ -1,6 +1,7 @@
 """Sums of the weights of rows, and self-normalised estimates."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,17 +15,20 @@ from isdiag._kernels.vector_moments import new_vector_scratch, vector_estimates
 
 
 @entry
+def sums_of(row, extent, gamma, s1, s2, e):
+    """(ESS, log of sum w^gamma, `weight_variance`) from the sums of the weights and of their squares."""
+    if extent.presence != OK or gamma != gamma:
+        return np.nan, -np.inf if extent.presence == NO_WEIGHT else np.nan, np.nan
+    ess = ess_of(s1, s2, extent.n_finite)
+    return ess, gamma * extent.high + math.log(s1), weight_variance(row, extent, gamma, s1, ess, e)
+
+
+@entry
 def store_sums(row, extent, gamma, s1, s2, record, e):
     """A row of `SUMMED`, given the sums of the weights and of their squares if there are weights."""
     record.status = extent.presence
     record.n_finite = extent.n_finite
-    if extent.presence != OK or gamma != gamma:
-        record.ess = record.variance = np.nan
-        record.log_total = -np.inf if extent.presence == NO_WEIGHT else np.nan
-        return
-    record.ess = ess_of(s1, s2, extent.n_finite)
-    record.variance = weight_variance(row, extent, gamma, s1, record.ess, e)
-    record.log_total = gamma * extent.high + math.log(s1)
+    record.ess, record.log_total, record.variance = sums_of(row, extent, gamma, s1, s2, e)
 
 
 def weighing(extent_of, power_sums):
@@ -59,47 +63,62 @@ def log_mean_rows(log_total, variance, n_finite, n, log_mean, std_error):
         log_mean[r], std_error[r] = log_mean_of(log_total[r], variance[r], n_finite[r], n[r])
 
 
-def averaging(extent_of, first_at, estimate, vector_estimates):
-    def moment_rows(rows, gamma, h, mean, std_error, bias, skewness, error_draws, status, summed):
-        """Self-normalised estimates of h under w^gamma, h[r] being (n, d) flattened; a `SUMMED` for each row.
+class Averages(NamedTuple):
+    """Of each component of h under w^gamma, (d,).
 
-        With wbar the normalised weights: mean sum wbar h, delta-method variance sum wbar^2 (h - mean)^2, bias
-        -sum wbar^2 (h - mean). A draw of zero weight is not looked at: its h may be anything. log_total is
-        the log of sum w^gamma, variance that of `weight_variance`, skewness that of the mean (0 for h of
-        several components), error_draws how many draws carry its variance (the sum wbar^2 alone for those),
-        status what became of h.
-        """
-        d = mean.shape[1]
-        ws = new_vector_scratch(rows.shape[1], d)
+    With wbar the normalised weights: mean sum wbar h, delta-method variance sum wbar^2 (h - mean)^2, bias
+    -sum wbar^2 (h - mean). A draw of zero weight is not looked at: its h may be anything.
+    """
+
+    mean: np.ndarray
+    std_error: np.ndarray
+    bias: np.ndarray
+    skewness: np.ndarray  # of the mean; 0 where h has several components
+    error_draws: np.ndarray  # how many draws carry the variance; the sum wbar^2 alone for those
+    status: np.ndarray  # what became of h
+
+
+def averaging_row(first_at, estimate, vector_estimates):
+    def average_row(row, extent, gamma, h, averages, ws):
+        """Fill in averages, h being (n, d) flattened; returns sums of the weights and of their squares."""
+        mean, std_error, bias, skewness, error_draws, status = averages
+        status[:] = OK
+        if extent.presence != OK or gamma != gamma:
+            mean[:] = np.nan
+            std_error[:] = np.nan
+            bias[:] = np.nan
+            skewness[:] = np.nan
+            error_draws[:] = np.nan
+            return np.nan, np.nan
+        top = first_at(row, extent.high)
+        if mean.size == 1:
+            found = estimate(row, extent.high, gamma, h, top, ws.alone)
+            mean[0], std_error[0], bias[0] = found.estimate, found.std_error, found.bias
+            skewness[0], error_draws[0], status[0] = found.skewness, found.error_draws, found.status
+            return found.s1, found.s2
+        s1, s2, s4 = vector_estimates(row, extent.high, gamma, h, top, mean, std_error, bias, status, ws)
+        skewness[:] = 0.0
+        error_draws[:] = effective_draws(s2, s4)
+        return s1, s2
+
+    return average_row
+
+
+average_row = inner(averaging_row(first_at, estimate, vector_estimates))
+
+
+def averaging(extent_of, average_row):
+    def moment_rows(rows, gamma, h, mean, std_error, bias, skewness, error_draws, status, summed):
+        """`Averages` of h under w^gamma and a `SUMMED` for each row."""
+        ws = new_vector_scratch(rows.shape[1], mean.shape[1])
         for r in range(rows.shape[0]):
             row, g = rows[r], gamma[r]
             extent = extent_of(row)
-            status[r, :] = OK
-            s1 = s2 = np.nan
-            if extent.presence != OK or g != g:
-                mean[r, :] = np.nan
-                std_error[r, :] = np.nan
-                bias[r, :] = np.nan
-                skewness[r, :] = np.nan
-                error_draws[r, :] = np.nan
-            elif d == 1:
-                top = first_at(row, extent.high)
-                found = estimate(row, extent.high, g, h[r], top, ws.alone)
-                s1, s2 = found.s1, found.s2
-                mean[r, 0], std_error[r, 0], bias[r, 0] = found.estimate, found.std_error, found.bias
-                skewness[r, 0] = found.skewness
-                error_draws[r, 0] = found.error_draws
-                status[r, 0] = found.status
-            else:
-                top = first_at(row, extent.high)
-                s1, s2, s4 = vector_estimates(
-                    row, extent.high, g, h[r], top, mean[r], std_error[r], bias[r], status[r], ws
-                )
-                skewness[r, :] = 0.0
-                error_draws[r, :] = effective_draws(s2, s4)
+            averages = Averages(mean[r], std_error[r], bias[r], skewness[r], error_draws[r], status[r])
+            s1, s2 = average_row(row, extent, g, h[r], averages, ws)
             store_sums(row, extent, g, s1, s2, summed[r], ws.alone.e)
 
     return moment_rows
 
 
-moment_rows = entry(averaging(extent_of, first_at, estimate, vector_estimates))
+moment_rows = entry(averaging(extent_of, average_row))

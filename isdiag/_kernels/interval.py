@@ -15,19 +15,35 @@ _CAUTION = 2.0
 _APART = 2.0
 
 
-@entry
-def freedom_rows(error_draws, n, freedom):
-    """Degrees of freedom of a variance, each (rows, d), n (rows, d) or (rows, 1).
+@inner
+def _freedom(error_draws, n):
+    """Degrees of freedom of a variance that so many of n draws carry.
 
     Of n draws n_e = (sum f^2)^2 / sum f^4 carry a variance; it varies as one of 2 / (1 / n_e - 1 / n) degrees
     of freedom (Satterthwaite 1946), of n - 1 for a normal f, and no more are claimed.
     """
+    variance = max(1.0 / error_draws - 1.0 / n, 2.0 / (n - 1.0))
+    return max(2.0 / variance, 1.0) if n > 1.0 else np.nan
+
+
+@inner
+def _quantile_of_student(freedom, student):
+    """The quantile of Student's t of at least one degree of freedom, see `isdiag._core.intervals.student`."""
+    x = 4.0 / (freedom + 1.0) - 1.0
+    last = before = 0.0
+    for k in range(student.size - 1, 0, -1):
+        last, before = student[k] + 2.0 * x * last - before, last
+    return math.exp(student[0] + x * last - before)
+
+
+@entry
+def student_rows(error_draws, n, student, quantile):
+    """The quantile of Student's t for an error that so many of n draws carry: (rows, d), n also (rows, 1)."""
     columns = n.shape[1]
     for r in range(error_draws.shape[0]):
         for j in range(error_draws.shape[1]):
-            draws = n[r, j if columns > 1 else 0]
-            variance = max(1.0 / error_draws[r, j] - 1.0 / draws, 2.0 / (draws - 1.0))
-            freedom[r, j] = max(2.0 / variance, 1.0) if draws > 1.0 else np.nan
+            freedom = _freedom(error_draws[r, j], n[r, j if columns > 1 else 0])
+            quantile[r, j] = _quantile_of_student(freedom, student)
 
 
 @inner
@@ -83,39 +99,42 @@ def widening(khat, mean_error):
 
 
 @inner
-def ends_of(estimate, std_error, skewness, freedom, quantile, wider):
+def ends_of(estimate, std_error, skewness, error_draws, n, student, wider):
     """Ends of an interval; from -inf to inf where no draw carries an error."""
     if std_error == 0.0 or (wider == np.inf and std_error == std_error):
         return -np.inf, np.inf
-    x = quantile * (1.0 + _CAUTION / freedom)
+    freedom = _freedom(error_draws, n)
+    x = _quantile_of_student(freedom, student) * (1.0 + _CAUTION / freedom)
     below, above = std_error * _unskewed(x, skewness), std_error * _unskewed(-x, skewness)
     return estimate - wider * below, estimate - wider * above
 
 
 @entry
-def interval_rows(estimate, std_error, skewness, freedom, quantile, khat, mean_error, low, high):
-    """Ends of the intervals, each (rows, d).
+def interval_rows(estimate, std_error, skewness, error_draws, n, student, khat, mean_error, low, high):
+    """Ends of the intervals, each (rows, d); n also (rows, 1).
 
-    quantile is that of Student's t of so many degrees of freedom. For each row mean_error is the standard
-    error of the mean weight, over that mean, where an estimate is divided by it, else 0.
+    For each row mean_error is the standard error of the mean weight, over that mean, where an estimate is
+    divided by it, else 0.
     """
+    columns = n.shape[1]
     for r in range(estimate.shape[0]):
         wider = widening(khat[r], mean_error[r])
         for j in range(estimate.shape[1]):
-            of_error = std_error[r, j], skewness[r, j], freedom[r, j], quantile[r, j]
-            low[r, j], high[r, j] = ends_of(estimate[r, j], *of_error, wider)
+            of_error = std_error[r, j], skewness[r, j], error_draws[r, j], n[r, j if columns > 1 else 0]
+            low[r, j], high[r, j] = ends_of(estimate[r, j], *of_error, student, wider)
 
 
 @entry
-def bounded_rows(found, freedom, quantile, normalized, positive, given):
-    """A record of `DIVERGED` for each of `DIVERGENCE`, with its interval; freedom and quantile are (rows, 1).
+def bounded_rows(found, n, student, normalized, positive, given):
+    """A record of `DIVERGED` for each of `DIVERGENCE`, with its interval.
 
     No end of what is positive is below 0.
     """
     for r in range(found.size):
         f, g = found[r], given[r]
         wider = widening(f.khat, f.mean_error if normalized else 0.0)
-        low, high = ends_of(f.estimate, f.std_error, f.skewness, freedom[r, 0], quantile[r, 0], wider)
+        of_error = f.std_error, f.skewness, f.error_draws, n[r]
+        low, high = ends_of(f.estimate, *of_error, student, wider)
         g.estimate, g.std_error = f.estimate, f.std_error
         g.khat, g.error_draws, g.status = f.khat, f.error_draws, f.status
         g.low = 0.0 if positive and low < 0.0 else low

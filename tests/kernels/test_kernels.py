@@ -545,12 +545,11 @@ def test_records_of_estimates_are_made_of_their_parts(rng, normalized):
     status_h[0, 0], status_h[2, 1], std_error[0, 0] = k.CONSTANT_H, k.NOT_FINITE_H, 0.0
     summed = np.empty(4, k.SUMMED)
     summed["ess"], summed["log_total"], summed["variance"], summed["n_finite"] = 0.5 * n, 1.0, 0.001, n
-    freedom = intervals.freedom(error_draws, n)
-    quantile = intervals.quantile(freedom, 0.95)
+    student, draws_of = intervals.series_of_student(0.95), n[:, None].astype(np.float64)
     found, of_weights = np.empty(shape, k.ESTIMATED), np.empty(4, k.WEIGHED)
-    moments = estimate, std_error, bias, skewness, error_draws, status_h
-    of_rows = summed, n, origin, worth, khat, status, statuses.RANKS
-    k.estimate_rows(*moments, freedom, quantile, *of_rows, normalized, found, of_weights)
+    moments = estimate, std_error, bias, skewness, error_draws, status_h, summed
+    of_rows = n, draws_of, origin, worth, khat, status
+    k.estimate_rows(*moments, *of_rows, student, statuses.RANKS, normalized, found, of_weights)
 
     log_mean, error = np.empty(4), np.empty(4)
     of_sums = (np.ascontiguousarray(summed[name]) for name in ("log_total", "variance", "n_finite"))
@@ -559,7 +558,7 @@ def test_records_of_estimates_are_made_of_their_parts(rng, normalized):
     for array in (error, std_error, bias, error_draws):
         array[n == 1] = np.nan
     low, high = np.empty(shape), np.empty(shape)
-    by_error = std_error, skewness, freedom, quantile
+    by_error = std_error, skewness, error_draws, draws_of, student
     k.interval_rows(estimate, *by_error, khat, error if normalized else np.zeros(4), low, high)
     graded = statuses.of_error(error_draws, status_h == k.CONSTANT_H)
     of_h = estimate, std_error, bias, low, high, statuses.first_of(status, status_h, graded)
@@ -570,16 +569,52 @@ def test_records_of_estimates_are_made_of_their_parts(rng, normalized):
         np.testing.assert_array_equal(of_weights[name], expected)
 
 
+@pytest.mark.parametrize("d", [1, 3])
+def test_estimates_in_one_go_are_those_of_three_kernels(rng, d):
+    rows, h = rng.normal(size=(7, 300)), rng.normal(size=(7, 300 * d))
+    rows[1], rows[2], rows[3, 5], h[4] = 2.0, -np.inf, np.nan, 1.0
+    rows[5, :280], h[6, 3 * d] = -np.inf, np.inf
+    gamma = np.array([1.0, 0.5, 1.0, 1.0, 1.0, 0.0, 1.0])
+    n, length, ones = np.full(7, 300), np.full(7, 50), np.ones(7)
+    student, eps = intervals.series_of_student(0.95), 2.0**-52
+    khat, status = np.empty(7), np.empty(7, np.int8)
+    k.khat_rows(rows, n, length, gamma, khat, status, eps)
+    moments = [*np.empty((5, 7, d)), np.empty((7, d), np.int8), np.empty(7, k.SUMMED)]
+    k.moment_rows(rows, gamma, h, *moments)
+    of_rows = n, n[:, None].astype(np.float64), np.zeros(7), ones, khat, status
+    apart, at_once = ((np.empty((7, d), k.ESTIMATED), np.empty(7, k.WEIGHED)) for _ in range(2))
+    k.estimate_rows(*moments, *of_rows, student, statuses.RANKS, True, *apart)
+    k.snis_rows(rows, n, length, gamma, h, *at_once, student, statuses.RANKS, eps)
+    for expected, found in zip(apart, at_once, strict=True):
+        for name in expected.dtype.names:
+            np.testing.assert_array_equal(found[name], expected[name])
+
+
+@pytest.mark.parametrize("level", [1e-3, 0.5, 0.95, 0.999, 1 - 1e-9, 1 - 1e-15])
+def test_quantiles_of_student_are_those_of_scipy(rng, level):
+    # Freedom as of so many of n draws, from 1 to 1e12.
+    n = 1.0 + 10.0 ** rng.uniform(0.0, 12.0, size=(2000, 1))
+    error_draws = n ** rng.uniform(0.0, 1.0, size=(2000, 1))
+    freedom = np.maximum(2.0 / np.maximum(1.0 / error_draws - 1.0 / n, 2.0 / (n - 1.0)), 1.0)
+    found = intervals.student_quantile(error_draws, n, level)
+    tolerance = 5e-13 if level < 0.999 else 4e-12
+    np.testing.assert_allclose(found, stats.t.ppf(0.5 + 0.5 * level, freedom), rtol=tolerance)
+    assert np.isnan(intervals.student_quantile(np.array([[1.0]]), np.array([1]), level))  # one draw
+    assert intervals.student_quantile(np.array([[0.0]]), np.array([9]), level) == pytest.approx(
+        stats.t.ppf(0.5 + 0.5 * level, 1.0), rel=1e-10
+    )
+
+
 def test_bounded_intervals_are_those_of_any_mean(rng):
     found, n = np.zeros(3, k.DIVERGENCE), np.array([50, 60, 70])
     found["estimate"], found["std_error"] = [0.1, 2.0, np.inf], [0.2, 0.3, np.nan]
     found["skewness"], found["error_draws"] = rng.normal(size=3), rng.uniform(2.0, 40.0, size=3)
     found["khat"], found["mean_error"] = [0.3, 0.8, -np.inf], [0.1, 0.2, 0.6]
-    freedom = intervals.freedom(found["error_draws"].copy()[:, None], n)
+    student = intervals.series_of_student(0.95)
     given, of = np.empty(3, k.DIVERGED), {name: found[name].copy()[:, None] for name in found.dtype.names}
     for normalized in (True, False):
         for positive in (True, False):
-            k.bounded_rows(found, freedom, intervals.quantile(freedom, 0.95), normalized, positive, given)
+            k.bounded_rows(found, n.astype(np.float64), student, normalized, positive, given)
             error = Error(of["std_error"], of["skewness"], of["error_draws"], n)
             mean_error = of["mean_error"][:, 0] if normalized else None
             low, high = intervals.interval(of["estimate"], error, of["khat"][:, 0], mean_error)
