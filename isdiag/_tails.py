@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from isdiag._core import bands, tails, variance_test
-from isdiag._core.boundary import filled, like_scalar, numbers, real_array, rows_of, together
+from isdiag._core.boundary import like_scalar, numbers, real_array, rows_of, together
 from isdiag._core.check import flag, number
 from isdiag._core.result import PSIS, FiniteVarianceTest, GPDFit, bare
 from isdiag._core.typing import Axis
@@ -91,8 +91,7 @@ def psis(
     rows = rows_of(log_w, axis, where)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     target = rows.target(out)
-    one = filled(len(rows), 1.0)
-    found = tails.smooth(rows, lengths, one, flag("normalize", normalize), workers, target)
+    found = tails.smooth(rows, lengths, rows.same(1.0), flag("normalize", normalize), workers, target)
     return PSIS.of_records(rows, found, log_weights=rows.weights(target, out))
 
 

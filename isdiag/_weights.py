@@ -182,8 +182,9 @@ def truncate(
     """
     rows = rows_of(log_w, axis, where)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
-    khat, status = tails.khat(rows, lengths, np.ones(len(rows)), workers)
-    cut, ess = weights.truncate(rows, np.ones(len(rows)), flag("normalize", normalize), workers)
+    one = rows.same(1.0)
+    khat, status = tails.khat(rows, lengths, one, workers)
+    cut, ess = weights.truncate(rows, one, flag("normalize", normalize), workers)
     return Truncated.of(rows, log_weights=rows.weights(cut), khat=khat, ess=ess, n=rows.n, status=status)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from isdiag._core import bands, least_error, markup, moments, selection, statuses, weights
 from isdiag._core.bands import Constraints
-from isdiag._core.boundary import Rows, filled, like_scalar
+from isdiag._core.boundary import Rows, like_scalar
 from isdiag._core.result import (
     SNIS,
     AccurateSelection,
@@ -51,7 +51,7 @@ def diagnose(
         chosen: Any = least_error.select_accurate(rows, h, lengths, limits.gamma_max, workers)
     else:
         chosen = selection.select(rows, lengths, limits, cast("StabilityRule", rule), workers)
-    raw = filled(len(rows), 1.0)
+    raw = rows.same(1.0)
     estimate = tempered = None
     if h is not None:
         gamma = np.ascontiguousarray(chosen["gamma"])
@@ -62,7 +62,7 @@ def diagnose(
         "n": rows.n,
         "ess": by_kish,
         "max_weight": 1 / by_max,
-        "k_max": limits.allowed_khat(rows.n),
+        "k_max": selection.allowed_khat(rows, limits),
         "ess_min": limits.ess_min,
         "selection": chosen,
         "estimate": estimate,

@@ -9,7 +9,7 @@ import numpy as np
 from isdiag import _kernels
 from isdiag._core import chains, intervals, parts, statuses, weights
 from isdiag._core.bands import settled_khat
-from isdiag._core.boundary import Rows, filled
+from isdiag._core.boundary import Rows, records
 from isdiag._core.typing import Codes, Direction, Estimator, Floats, Ints, Records
 from isdiag._kernels.records import (
     AMARI,
@@ -52,20 +52,20 @@ def kullback_leibler(
     rows: Rows, direction: Direction, estimator: Estimator, lengths: Ints, *, normalize: bool, workers: int
 ) -> Records:
     """Kullback and Leibler's divergence in either direction."""
-    order = filled(len(rows), 1.0 if direction == "target" else 0.0)
+    order = rows.same(1.0 if direction == "target" else 0.0)
     return _found(rows, _OF_ESTIMATOR[estimator], order, lengths, normalize, workers)
 
 
 def chi2(rows: Rows, lengths: Ints, *, normalize: bool, workers: int) -> Records:
     """The chi-squared divergence, twice Amari's of order 2."""
-    return _found(rows, CHI2, filled(len(rows), 2.0), lengths, normalize, workers)
+    return _found(rows, CHI2, rows.same(2.0), lengths, normalize, workers)
 
 
 def _found(rows: Rows, of: int, order: Floats, lengths: Ints, normalize: bool, workers: int) -> Records:
     """A record of `DIVERGED` for each row, for what is called `of`."""
     found = averages(rows, of, order, lengths, normalize, workers)
     n = rows.n.astype(np.float64) if rows.chain is None else _along_chains(rows, found)
-    given = cast("Records", np.empty(len(rows), DIVERGED))
+    given = records(len(rows), DIVERGED)
     _kernels.bounded_rows(
         found, n, intervals.series_of_student(intervals.LEVEL), normalize, of != MOMENT, given
     )
@@ -103,7 +103,7 @@ def _along_chains(rows: Rows, found: Records) -> Floats:
     error_draws = error.error_draws[:, 0]
     found["std_error"], found["error_draws"] = error.std_error[:, 0], error_draws
     found["skewness"] = found["sign"] * error.skewness[:, 0]
-    of_weights = weights.relative_efficiency(rows, rows.values, filled(len(rows), 1.0))
+    of_weights = weights.relative_efficiency(rows, rows.values, rows.same(1.0))
     found["mean_error"] /= np.sqrt(of_weights)
     state, rough = found["state"], found["status"] == ERROR_ROUGH
     constant = (state == FLAT) | (~(found["std_error"] > 0.0) & ~(error_draws > 0.0))

@@ -28,9 +28,10 @@ def series_of_student(level: float) -> Floats:
     from numpy.polynomial.chebyshev import chebinterpolate  # noqa: PLC0415 -- imported when it is used
     from scipy.special import stdtrit  # noqa: PLC0415
 
+    quantile: Any = stdtrit
+
     def log_quantile(x: Any) -> Any:
-        quantile: Floats = stdtrit(4.0 / (x + 1.0) - 1.0, 0.5 + 0.5 * level)
-        return np.log(np.clip(quantile, _LEAST, _MOST))
+        return np.log(np.clip(quantile(4.0 / (x + 1.0) - 1.0, 0.5 + 0.5 * level), _LEAST, _MOST))
 
     return chebinterpolate(log_quantile, _DEGREE)
 

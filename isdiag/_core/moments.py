@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from isdiag import _kernels
 from isdiag._core import chains, intervals, parts, statuses, tails, units, weights
-from isdiag._core.boundary import INT8, Rows, filled, read_only
+from isdiag._core.boundary import INT8, Rows, read_only, records
 from isdiag._core.typing import Codes, Floats, Ints, Records, Smoothing, Values
 from isdiag._kernels.records import (
     CONSTANT_H,
@@ -47,7 +47,7 @@ class Moments(NamedTuple):
 def no_moments(count: int, d: int) -> Moments:
     """Uninitialised ones, of d components for each row."""
     estimate, std_error, bias, skewness, error_draws = np.empty((5, count, d))
-    of_h, summed = np.empty((count, d), INT8), np.empty(count, SUMMED)
+    of_h, summed = np.empty((count, d), INT8), records(count, SUMMED)
     return Moments(estimate, std_error, bias, skewness, error_draws, of_h, summed)
 
 
@@ -97,7 +97,7 @@ def _log_mean(summed: Records, n: Ints) -> tuple[Floats, Floats]:
 
 def log_mean_weight(rows: Rows, gamma: Floats, workers: int = 1) -> tuple[Floats, Floats, Floats]:
     """Log of the mean of w^gamma, its standard error (of one draw unknown but at gamma = 0), and the ESS."""
-    summed = cast("Records", np.empty(len(rows), SUMMED))
+    summed = records(len(rows), SUMMED)
     parts.over_rows(_kernels.weight_rows, (rows.values, gamma, summed), (), workers)
     value, std_error = _log_mean(summed, rows.n)
     if rows.chain is not None:
@@ -126,7 +126,7 @@ def estimates(
         return of_h, of_weights
     log_weights, used, origin, khat, status = weights_to_use(rows, gamma, lengths, smooth, workers)
     moments = moments_of(log_weights, used, h, workers)
-    worth = filled(len(rows), 1.0)
+    worth = rows.same(1.0)
     if rows.chain is not None:
         worth = weights.relative_efficiency(rows, log_weights, used)
     if not normalize:
@@ -146,7 +146,7 @@ def estimates(
 
 def _no_records(count: int, d: int) -> tuple[Records, Records]:
     """Uninitialised ones, as `estimates`."""
-    return np.empty((count, d), ESTIMATED), np.empty(count, WEIGHED)
+    return records((count, d), ESTIMATED), records(count, WEIGHED)
 
 
 def records_of(
@@ -215,7 +215,7 @@ def weights_to_use(
             origin = np.where(beyond, gamma * high, 0.0)
             relative = np.maximum(rows.values - high[:, None], -_LARGEST)
             rows = rows.holding(np.where(beyond[:, None] & (rows.values > -np.inf), relative, rows.values))
-    applied = np.ones(len(rows))
+    applied = rows.same(1.0)
     if smooth == "truncate":
         khat, status = tails.khat(rows, lengths, gamma, workers)
         return read_only(weights.truncate(rows, gamma, False, workers)[0]), applied, origin, khat, status

@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 import numpy as np
 
 from isdiag._core import bands, markup
-from isdiag._core.boundary import Rows
+from isdiag._core.boundary import STATUSES, Rows
 from isdiag._core.said import GREEN, RED, YELLOW, Said, said_of_status, said_of_tail
 from isdiag._core.typing import Codes, Given, Limits, LogWeights, PerRow, Records, Statuses
 from isdiag._kernels.records import FEW_ERROR_DRAWS, ROUGH_ERROR_DRAWS
@@ -23,7 +23,6 @@ from isdiag.status import NonFiniteWarning, Status
 LIMITS = ("none", "psis", "ess", "max", "mse")
 
 _NOT_FINITE, _NOT_FINITE_H = int(Status.NOT_FINITE), int(Status.NOT_FINITE_H)
-_STATUSES = tuple(Status)
 _WORDS = np.array(LIMITS)
 
 
@@ -193,14 +192,14 @@ class Result:
     ) -> Self:
         """As `of_records`, for a part of another result, which has warned."""
         values = given
-        if rows.batch_shape or own:
+        if rows.layout.batch_shape or own:
             for table in records:
                 for name in table.dtype.names or ():
                     values[name] = np.ascontiguousarray(table[name])
             return cls.part(rows, own, values)
         for table in records:
             values.update(zip(table.dtype.names or (), table.item()))  # noqa: B905 -- strict costs a third
-        values["status"] = _STATUSES[values["status"]]
+        values["status"] = STATUSES[values["status"]]
         if "limited_by" in values:
             values["limited_by"] = LIMITS[values["limited_by"]]
         return cls._filled(values)

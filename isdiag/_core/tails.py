@@ -9,7 +9,7 @@ import numpy as np
 
 from isdiag import _kernels
 from isdiag._core import bands, parts, weights
-from isdiag._core.boundary import INT64, Rows, filled
+from isdiag._core.boundary import INT64, Rows, records
 from isdiag._core.check import whole
 from isdiag._core.typing import Codes, Floats, Ints, Records
 from isdiag._kernels.records import SMOOTHED
@@ -30,8 +30,7 @@ def lengths_of(rows: Rows, r_eff: Any = 1.0, tail_length: Any = None) -> Ints:
         if r_eff is None:
             r_eff = 1.0 if rows.chain is None else _efficiency_of_weights(rows)
         if rows.kept is None and type(r_eff) is float and 0.0 < r_eff < np.inf:
-            count, draws = rows.values.shape
-            return filled(count, _uniform_length(draws, r_eff), INT64)
+            return rows.same(_uniform_length(rows.values.shape[1], r_eff), INT64)
         efficiency = rows.per_row("r_eff", r_eff, 0.0, "()")
         lengths = bands.tail_length(np.maximum(rows.n, 1), efficiency).astype(np.int64)
         return np.where(rows.n > 0, lengths, 0)
@@ -44,7 +43,7 @@ def lengths_of(rows: Rows, r_eff: Any = 1.0, tail_length: Any = None) -> Ints:
 
 def _efficiency_of_weights(rows: Rows) -> Floats:
     """In the batch shape, 1 where it is unknown."""
-    found = weights.relative_efficiency(rows, rows.values, np.ones(len(rows)))
+    found = weights.relative_efficiency(rows, rows.values, rows.same(1.0))
     return np.where(np.isnan(found), 1.0, found).reshape(rows.batch_shape)
 
 
@@ -58,7 +57,7 @@ def khat(rows: Rows, lengths: Ints, gamma: Floats, workers: int = 1) -> tuple[Fl
 
 def smooth(rows: Rows, lengths: Ints, gamma: Floats, normalize: bool, workers: int, out: Floats) -> Records:
     """Write smoothed rows of w^gamma to `out`; what came of each is a record of `SMOOTHED`."""
-    found = np.empty(len(rows), SMOOTHED)
+    found = records(rows.n.size, SMOOTHED)
     by_row = (rows.values, rows.n, lengths, gamma, out, found)
     parts.over_rows(_kernels.psis_rows, by_row, (rows.eps, normalize), workers)
     return found
