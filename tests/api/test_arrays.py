@@ -8,7 +8,7 @@ import pytest
 
 import isdiag
 from isdiag import Status
-from isdiag._core import threads
+from isdiag._core import boundary, threads
 from tests import registry
 from tests.helpers import assert_same, optional, quiet
 from tests.registry import CALLS, DTYPES, FUNCTIONS, KINDS, LAYOUTS
@@ -176,6 +176,24 @@ def test_writable_input_is_not_modified(rng, call):
     assert log_w.flags.writeable
     for value in registry.rows_of(result).values():
         assert not np.shares_memory(value, log_w)
+
+
+@each_call
+def test_arguments_that_calls_share_are_not_modified(rng, call, monkeypatch):
+    shared = {}
+
+    def made(value, dtype):
+        return shared.setdefault((value, dtype), np.full(1, value, dtype))
+
+    monkeypatch.setattr(boundary, "_of_one_row", made)
+    log_w = rng.normal(scale=2.0, size=100)
+    result = call(log_w)
+    quiet(call, np.full(100, np.nan))
+    assert shared or call.function.name in ("stepping_stone", "thermodynamic")  # their chains are a batch
+    for (value, dtype), array in shared.items():
+        np.testing.assert_array_equal(array, np.full(1, value, dtype))
+        for given in registry.rows_of(result).values():
+            assert not np.shares_memory(given, array)
 
 
 @each_call
