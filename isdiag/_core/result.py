@@ -23,6 +23,7 @@ from isdiag.status import NonFiniteWarning, Status
 LIMITS = ("none", "psis", "ess", "max", "mse")
 
 _NOT_FINITE, _NOT_FINITE_H = int(Status.NOT_FINITE), int(Status.NOT_FINITE_H)
+_WITHOUT_RESULT = Status.NOT_FINITE, Status.NOT_FINITE_H
 _WORDS = np.array(LIMITS)
 
 
@@ -178,8 +179,11 @@ class Result:
 
         Records are (rows,) or (rows, d), d for the own axes of h; the first have the status.
         """
-        warn_not_finite(records[0]["status"], depth=4)
-        return cls.part_of_records(rows, own, records, given)
+        result = cls.part_of_records(rows, own, records, given)
+        status = result.__dict__["status"]
+        if type(status) is not Status or status in _WITHOUT_RESULT:
+            warn_not_finite(records[0]["status"], depth=4)
+        return result
 
     @classmethod
     def part(cls, rows: Rows, own: tuple[int, ...], arrays: dict[str, Any]) -> Self:
@@ -198,7 +202,8 @@ class Result:
                     values[name] = np.ascontiguousarray(table[name])
             return cls.part(rows, own, values)
         for table in records:
-            values.update(zip(table.dtype.names or (), table.item()))  # noqa: B905 -- strict costs a third
+            names: Any = table.dtype.names
+            values.update(zip(names, table.item()))  # noqa: B905 -- strict costs a third
         values["status"] = STATUSES[values["status"]]
         if "limited_by" in values:
             values["limited_by"] = LIMITS[values["limited_by"]]

@@ -21,7 +21,7 @@ _CLOSE = 0.01
 _ONE = np.ones(1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Limits(Constraints):
     """What `isdiag.select_gamma` is asked for.
 
