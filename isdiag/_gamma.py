@@ -167,7 +167,7 @@ def select_gamma(
         return GammaSelection.of_records(rows, selection.select(rows, lengths, limits, rule, workers))
     values, own = rows.trailing(h)
     found = least_error.select_accurate(rows, values, lengths, limits.gamma_max, workers)
-    return AccurateSelection.of(rows, own, **found)
+    return AccurateSelection.of_records(rows, *found, own=own)
 
 
 def mse_curve(

@@ -46,15 +46,15 @@ _LISTED = 10
 def diagnose(
     rows: Rows, lengths: Ints, limits: Constraints, rule: Rule, h: Values | None, workers: int
 ) -> dict[str, Any]:
-    """The fields of `Diagnosis`; its selection and its estimates as the fields of those."""
+    """The fields of `Diagnosis`; its selection and its estimates as the records that those are made of."""
     if rule == "mse" and h is not None:
-        chosen: Any = least_error.select_accurate(rows, h, lengths, limits.gamma_max, workers)
+        chosen = least_error.select_accurate(rows, h, lengths, limits.gamma_max, workers)
     else:
-        chosen = selection.select(rows, lengths, limits, cast("StabilityRule", rule), workers)
+        chosen = (selection.select(rows, lengths, limits, cast("StabilityRule", rule), workers),)
     raw = rows.same(1.0)
     estimate = tempered = None
     if h is not None:
-        gamma = np.ascontiguousarray(chosen["gamma"])
+        gamma = np.ascontiguousarray(chosen[-1]["gamma"])
         estimate = moments.estimates(rows, h, raw, lengths, workers=workers)
         tempered = moments.estimates(rows, h, gamma, lengths, workers=workers)
     by_kish, by_max, _ = weights.ess_and_share(rows, raw, workers)
@@ -67,7 +67,7 @@ def diagnose(
         "selection": chosen,
         "estimate": estimate,
         "estimate_tempered": tempered,
-        "status": chosen["status"] if estimate is None else estimate[0]["status"],
+        "status": chosen[0]["status"] if estimate is None else estimate[0]["status"],
     }
 
 
@@ -114,11 +114,9 @@ class Diagnosis(Drawn, Tail, Result):
     @classmethod
     def part(cls, rows: Rows, own: tuple[int, ...], arrays: dict[str, Any]) -> Self:
         """As of every result; its selection and estimates are results themselves."""
-        chosen: Any = arrays["selection"]
-        if isinstance(chosen, dict):
-            parts: dict[str, Any] = {"selection": AccurateSelection.part(rows, own, arrays["selection"])}
-        else:
-            parts = {"selection": GammaSelection.part_of_records(rows, (), (chosen,), {})}
+        chosen = arrays["selection"]
+        kind = GammaSelection if len(chosen) == 1 else AccurateSelection
+        parts: dict[str, Any] = {"selection": kind.part_of_records(rows, own, chosen, {})}
         for name in ("estimate", "estimate_tempered"):
             parts[name] = arrays[name] and SNIS.part_of_records(rows, own, arrays[name], {})
         return super().part(rows, own, arrays | parts)

@@ -430,7 +430,7 @@ def diagnose(state: Summed, lengths: Ints, limits: Constraints, rule: StabilityR
         "max_weight": 1 / by_max,
         "k_max": limits.allowed_khat(state.n),
         "ess_min": limits.ess_min,
-        "selection": chosen,
+        "selection": (chosen,),
         "estimate": estimate,
         "estimate_tempered": None,
         "status": chosen["status"] if estimate is None else estimate[0]["status"],

@@ -23,7 +23,7 @@ class Standard(NamedTuple):
     The origin is h at the largest weight, so that a constant h is 0 exactly. A power of two rounds nothing.
     """
 
-    values: Floats
+    values: Values
     origin: Floats
     exponent: Ints
 
@@ -58,22 +58,20 @@ def in_units(rows: Rows, values: Values, gamma: Floats) -> Standard:
     float64 by them.
     """
     count, draws = rows.values.shape
-    cube = cube_of(values, count, draws)
-    top = rows.counts()
-    _kernels.top_rows(rows.values, top)  # `argmax` would copy a read-only array
-    origin = np.asarray(cube[np.arange(count), top], np.float64)
-    origin = np.where(np.isfinite(origin), origin, 0.0)
+    origin = np.empty((count, values.shape[1] // draws))
+    largest = _kernels.origin_rows(rows.values, values, origin)
     exponent = np.zeros(origin.shape, np.int64)
-    largest = max(abs(values.max(initial=0.0)), abs(values.min(initial=0.0)))
+    if _SMALL < largest < _LARGE:
+        return Standard(values, origin, exponent)
+    cube = cube_of(values, count, draws)
     with np.errstate(all="ignore"):  # h may hold anything where there is no weight
-        if not _SMALL < largest < _LARGE:
-            near = looked_at(rows.values, gamma)
-            size = np.where(near[:, :, None], np.abs(cube), 0.0).max(axis=1)
-            odd = ((size < _SMALL) | (size > _LARGE)) & (size > 0.0) & np.isfinite(size)
-            exponent[odd] = np.frexp(size[odd])[1]
-            own = times_power_of_two(cube, -exponent[:, None])
-            own = np.where(np.isfinite(cube), np.clip(own, -_LARGEST, _LARGEST), own)
-            values = own.reshape(values.shape)
+        near = looked_at(rows.values, gamma)
+        size = np.where(near[:, :, None], np.abs(cube), 0.0).max(axis=1)
+        odd = ((size < _SMALL) | (size > _LARGE)) & (size > 0.0) & np.isfinite(size)
+        exponent[odd] = np.frexp(size[odd])[1]
+        own = times_power_of_two(cube, -exponent[:, None])
+        own = np.where(np.isfinite(cube), np.clip(own, -_LARGEST, _LARGEST), own)
+        values = own.reshape(values.shape)
     return Standard(read_only(values), origin, exponent)
 
 

@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import Any
 
 _ENTRIES = {
+    "accurate": ("accurate_rows",),
     "averages": ("averaging", "averaging_row", "log_mean_rows", "moment_rows", "weighing", "weight_rows"),
     "bin_sums": ("bin_body_sums", "bin_ess_search", "bin_power_sums", "store_bin_sums"),
     "bins": ("GROUPS", "POWERS", "SLOTS", "empty_slots", "fill_slots", "join_bins"),
@@ -34,7 +35,7 @@ _ENTRIES = {
     "least_error": ("least_error_rows",),
     "leave_one_out": ("leave_one_out_rows", "predictive_rows"),
     "likelihood_ratio": ("comparing_tails", "likelihood_ratio_rows", "ratio_of_tail"),
-    "moments": ("estimating", "first_at", "scalar_sums_part", "scalar_values", "top_rows"),
+    "moments": ("estimating", "first_at", "origin_rows", "scalar_sums_part", "scalar_values"),
     "paths": ("following", "path_rows"),
     "power_sums": ("body_sums_part", "moments_part", "summing"),
     "psis": ("khat_rows", "measuring_tails", "psis_rows", "smoothing", "smoothing_row"),

@@ -6,7 +6,16 @@ from typing import NamedTuple
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
-from isdiag._kernels.bits import LARGEST, WORD, exponent_of, power_of_two, reach_bound, trailing_zeros
+from isdiag._kernels.bits import (
+    LARGEST,
+    WORD,
+    bits_of,
+    exponent_of,
+    float_of,
+    power_of_two,
+    reach_bound,
+    trailing_zeros,
+)
 from isdiag._kernels.functions import LOWEST, exp2, rate_of
 from isdiag._kernels.records import CONSTANT_H, NOT_FINITE_H, OK
 from isdiag._kernels.sums import (
@@ -36,11 +45,22 @@ def first_at(row, value):
 
 
 @entry
-def top_rows(rows, top):
-    """Where each row has its largest entry first; somewhere in it if NaN is among them."""
+def origin_rows(rows, h, origin):
+    """Fill origin, (rows, d), with h, (n, d) flattened, at the first of the largest weights; 0 if not finite.
+
+    Returns the size of the largest value of all; NaN if one is.
+    """
+    d = origin.shape[1]
+    largest = np.int64(0)
     for r in range(rows.shape[0]):
-        place = first_at(rows[r], extent_of(rows[r]).high)
-        top[r] = min(place, rows.shape[1] - 1)
+        row, values = rows[r], h[r]
+        # Where NaN is among the weights there is none: at any draw then.
+        top = min(first_at(row, extent_of(row).high), row.size - 1)
+        for j in range(d):
+            origin[r, j] = finite_or_zero(np.float64(values[top * d + j]))
+        for i in range(values.size):
+            largest = max(largest, bits_of(abs(np.float64(values[i]))))
+    return float_of(largest)
 
 
 @inner

@@ -55,6 +55,8 @@ DIVERGED = _record("estimate std_error khat low high error_draws", codes="status
 # What the estimate of least error starts from: the tail of w, and the log-weight at which to truncate.
 TRUNCATED = _record("khat cap", "", "presence status")
 # That estimate, of one component of h, and the tempered estimate beside it at each gamma.
+ACCURATE = _record("estimate std_error bias mse error_draws low high", codes="status")
+CHOSEN = _record("gamma khat khat_tempered ess ess_ratio", "n", "limited_by")
 LEAST_ERROR = _record("estimate std_error bias skewness error_draws")
 ON_CURVE = _record("estimate std_error bias tempering_bias tempering_bias_std_error mse ess")
 ON_PATH = _record("ess khat log_z log_z_std_error error_draws", codes="status")

@@ -495,6 +495,10 @@ def test_trailing_axes_of_h(rng):
     w = np.exp(isdiag.temper(log_w, axis=1))
     np.testing.assert_allclose(result.estimate, np.einsum("abc,abcde->acde", w, h), rtol=1e-12)
     assert isdiag.snis(log_w[0, :, 0], np.empty((50, 0))).estimate.shape == (0,)
+    # Of no component there is an error to look at, so no gamma that has the least.
+    none = isdiag.select_gamma(log_w, h=np.empty((2, 50, 3, 0)), rule="mse", axis=1)
+    assert none.estimate.shape == (2, 3, 0)
+    assert np.isnan(none.gamma).all()
 
 
 def test_h_is_not_looked_at_where_the_weight_is_zero(rng):

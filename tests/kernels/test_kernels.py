@@ -1031,13 +1031,72 @@ def test_search_for_an_ess_by_bins(rng, kind, ess_min):
     assert gamma == 50.0 or ess <= target * (1 + 4e-11)
 
 
+@pytest.mark.parametrize("d", [1, 3])
 @pytest.mark.parametrize("n", [1, 5, 64, 65, 1000])
-def test_top_rows_are_those_of_argmax(rng, n):
-    rows = np.round(rng.normal(size=(20, n)), 1)  # with ties: the first counts
+def test_origins_are_at_the_first_of_the_largest_weights(rng, n, d):
+    rows = np.round(rng.normal(size=(20, n)), 1)  # with ties
     rows[3] = -np.inf
-    top = np.empty(20, np.int64)
-    k.top_rows(rows, top)
-    np.testing.assert_array_equal(top, rows.argmax(axis=1))
-    rows[5, n // 2] = np.nan
-    k.top_rows(rows, top)
-    assert 0 <= top[5] < n
+    h = rng.normal(size=(20, n, d))
+    flat, origin = h.reshape(20, -1), np.empty((20, d))
+    assert k.origin_rows(rows, flat, origin) == np.abs(h).max()
+    np.testing.assert_array_equal(origin, h[np.arange(20), rows.argmax(axis=1)])
+    h[2] = np.inf
+    assert k.origin_rows(rows, flat, origin) == np.inf
+    assert (origin[2] == 0.0).all()
+    h[4], rows[5, n // 2] = np.nan, np.nan
+    assert np.isnan(k.origin_rows(rows, flat, origin))
+    assert (origin[4] == 0.0).all()
+    assert np.isin(origin[5], h[5]).all()
+
+
+def accurate_twin(rows, n, start, found, points, status_h, draws, origin, exponent, gammas):
+    """gamma, limit, ESS, khat there; estimate, its error, bias and mean squared error; interval, status."""
+    known = [j for j in range(len(found)) if status_h[j] != k.NOT_FINITE_H]
+    unit = 2.0 ** (exponent - exponent.max())
+    total = [sum(points[j, g]["mse"] * unit[j] ** 2 for j in known) for g in range(len(gammas))]
+    total = np.where(np.isfinite(total), total, np.inf) if known else np.full(len(gammas), np.inf)
+    best = max(g for g in range(len(gammas)) if total[g] == total.min()) if total.min() < np.inf else None
+    gamma = np.nan if best is None else gammas[best]
+    limit = k.BY_NONE if best is None else k.BY_MAX if best == len(gammas) - 1 else k.BY_MSE
+    ess = np.nan if best is None else points[0, best]["ess"]
+    scale = 2.0**exponent
+    error = Error(*(found[name][None] for name in ("std_error", "skewness", "error_draws")), draws[None])
+    low, high = intervals.interval(found["estimate"][None], error, np.array([start["khat"]]))
+    grade = statuses.of_error(found["error_draws"], status_h == k.CONSTANT_H)
+    status = statuses.first_of(np.full(len(found), start["status"]), status_h, grade)
+    std_error, bias = scale * found["std_error"], scale * found["bias"]
+    of_h = origin + scale * found["estimate"], std_error, bias, std_error**2 + bias**2, found["error_draws"]
+    return (gamma, ess, ess / n, limit), (*of_h, origin + scale * low[0], origin + scale * high[0], status)
+
+
+def test_the_gamma_of_least_error_is_that_of_a_plain_search(rng):
+    shape, gammas, n = (6, 3), np.arange(1, 9) / 8, np.array([60, 60, 60, 60, 1, 60])
+    rows, length = rng.normal(size=(6, 60)), np.full(6, 12)
+    truncated, found = np.zeros(6, k.TRUNCATED), np.empty(shape, k.LEAST_ERROR)
+    points = np.empty((*shape, 8), k.ON_CURVE)
+    for table in (found, points):
+        for name in table.dtype.names:
+            table[name] = rng.uniform(1.0, 40.0, size=table.shape)
+    points["mse"][1, :, 2:5] = 0.5  # the last of equals
+    points["mse"][2, 1], points["mse"][3, 0, :7] = np.nan, np.inf
+    truncated["khat"], truncated["status"][5] = [0.2, 0.6, np.nan, 0.7, -np.inf, 1.2], k.POOR_TAIL_FIT
+    status_h = np.full(shape, k.OK, np.int8)
+    status_h[2, 1], status_h[0, 2], status_h[4] = k.NOT_FINITE_H, k.CONSTANT_H, k.NOT_FINITE_H
+    exponent, origin = rng.integers(-60, 60, size=shape), rng.normal(size=shape)
+    draws = rng.uniform(30.0, 60.0, size=shape)
+    components, chosen = np.empty(shape, k.ACCURATE), np.empty(6, k.CHOSEN)
+    by_row = rows, n, length, truncated, found, points, status_h, draws, origin, exponent, components, chosen
+    k.accurate_rows(*by_row, gammas, intervals.series_of_student(0.95), statuses.RANKS, 2.0**-52)
+    assert len(set(chosen["limited_by"])) == 3
+    khat, status = np.empty(6), np.empty(6, np.int8)
+    k.khat_rows(rows, n, length, chosen["gamma"].copy(), khat, status, 2.0**-52)
+    np.testing.assert_array_equal(chosen["khat_tempered"], khat)
+    np.testing.assert_array_equal(chosen["khat"], truncated["khat"])
+    np.testing.assert_array_equal(chosen["n"], n)
+    for r in range(6):
+        given = (array[r] for array in (n, truncated, found, points, status_h, draws, origin, exponent))
+        of_row, of_h = accurate_twin(rows[r], *given, gammas)
+        for name, expected in zip(("gamma", "ess", "ess_ratio", "limited_by"), of_row, strict=True):
+            assert chosen[name][r] == expected or np.isnan([chosen[name][r], expected]).all()
+        for name, expected in zip(k.ACCURATE.names, of_h, strict=True):
+            np.testing.assert_allclose(components[name][r], expected, rtol=1e-15)
