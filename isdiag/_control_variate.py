@@ -120,10 +120,10 @@ def control_variate(
     exponent = rows.gamma(gamma)
     if second_log_w is not None:
         second = rows.more_draws(second_log_w, axis, "second_log_w")
-        expectation, presence = regression.estimated(rows, exponent, second)
+        expected, presence = regression.estimated(rows, exponent, second)
     else:
-        expectation, presence = regression.known(rows, exponent, expected_weight)
+        expected, presence = regression.known(rows, exponent, expected_weight)
     values, own = rows.trailing(h)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
-    found = regression.control_variate(rows, values, exponent, lengths, expectation, presence, workers)
-    return ControlVariate.of(rows, own, **found)
+    found = regression.control_variate(rows, values, exponent, lengths, expected, presence, workers)
+    return ControlVariate.of_records(rows, *found, own=own)

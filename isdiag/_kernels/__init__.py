@@ -27,6 +27,7 @@ _ENTRIES = {
     "divergence_terms": ("term_sums_part",),
     "divergences": ("divergence_influence_rows", "divergence_rows", "diverging"),
     "ess_search": ("searching_ess",),
+    "control": ("control_rows",),
     "estimates": ("estimate_rows", "estimating_rows", "snis_rows"),
     "expectation": ("component_rows",),
     "gpd": ("gpd_fit_rows", "weighted_gpd_row"),

@@ -3,19 +3,12 @@
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
-from isdiag._kernels.bits import power_of_two
+from isdiag._kernels.functions import times_power_of_two
 from isdiag._kernels.interval import ends_of, first_named, graded, widening
 from isdiag._kernels.psis import khat_of
 from isdiag._kernels.records import BY_MAX, BY_MSE, BY_NONE, CONSTANT_H, NOT_FINITE_H
 from isdiag._kernels.survey import survey_row
 from isdiag._kernels.workspace import new_workspace
-
-
-@inner
-def _in_units(x, exponent):
-    """x 2^exponent, which may be a float64 where the power is none."""
-    half = exponent // 2
-    return x * power_of_two(max(half, -1022)) * power_of_two(max(exponent - half, -1022))
 
 
 @inner
@@ -33,7 +26,7 @@ def _best_gamma(points, status_h, exponent):
         finite = False
         for j in range(exponent.size):
             if status_h[j] != NOT_FINITE_H:
-                total += _in_units(points[j, g].mse, 2 * (exponent[j] - largest))
+                total += times_power_of_two(points[j, g].mse, 2 * (exponent[j] - largest))
                 finite = True
         if finite and total < np.inf and total <= least:
             best, least = g, total
@@ -67,15 +60,18 @@ def accurate_rows(
         wider = widening(start.khat, 0.0)
         for j in range(found.shape[1]):
             of_h, component, unit, at = found[r, j], components[r, j], exponent[r, j], origin[r, j]
-            component.estimate = at + _in_units(of_h.estimate, unit)
-            component.std_error = _in_units(of_h.std_error, unit)
-            component.bias = _in_units(of_h.bias, unit)
+            component.estimate = at + times_power_of_two(of_h.estimate, unit)
+            component.std_error = times_power_of_two(of_h.std_error, unit)
+            component.bias = times_power_of_two(of_h.bias, unit)
             component.mse = component.std_error**2 + component.bias**2
             component.error_draws = of_h.error_draws
             size = draws[r, j if draws.shape[1] > 1 else 0]
             of_error = of_h.std_error, of_h.skewness, of_h.error_draws, size
             low, high = ends_of(of_h.estimate, *of_error, student, wider)
-            component.low, component.high = at + _in_units(low, unit), at + _in_units(high, unit)
+            component.low, component.high = (
+                at + times_power_of_two(low, unit),
+                at + times_power_of_two(high, unit),
+            )
             code = first_named(start.status, status_h[r, j], ranks)
             grade = graded(of_h.error_draws, status_h[r, j] == CONSTANT_H)
             component.status = first_named(code, grade, ranks)

@@ -1,12 +1,16 @@
 """exp and log to within an ulp or few, without a branch, so that the loops around them vectorise."""
 
+import math
+
 import numpy as np
 
 from isdiag._kernels._jit import inner
-from isdiag._kernels.bits import LARGEST, bits_of, float_of, negative_or
+from isdiag._kernels.bits import LARGEST, bits_of, float_of, negative_or, power_of_two
 
 LOG2_E = 1.4426950408889634
 LN_2 = 0.6931471805599453
+_LN2_HIGH = 0.693147180369123816490  # ln 2 in two parts, the first short enough for exact multiples
+_LN2_LOW = 1.90821492927058770002e-10
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it rounds to an integer held in the low bits
 LOWEST = -1021.0  # 2**v is held at 2**-1021 = 4.5e-308 from here on: next to a weight of 1 it is nothing
 
@@ -48,6 +52,29 @@ def exp_of(x):
     return exp2(LOG2_E * x)
 
 
+@inner
+def times_power_of_two(x, exponent):
+    """x 2^exponent, which may be a float64 where the power is none."""
+    third = min(max(exponent, -2400), 2400) // 3
+    rest = min(max(exponent, -2400), 2400) - 2 * third
+    return x * power_of_two(third) * power_of_two(third) * power_of_two(rest)
+
+
+@inner
+def scaled(x, top, exponent):
+    """x exp(top) 2^exponent, which may be finite where a part of it is not; 0 where x is."""
+    if x == 0.0:
+        return 0.0
+    if abs(top) < 700.0 and exponent == 0:
+        return x * math.exp(top)
+    if top != top:
+        return np.nan
+    near = min(max(top, -4000.0), 4000.0)  # beyond, no power of h's units brings a float64 back
+    power = np.floor(near * LOG2_E)
+    rest = near - power * _LN2_HIGH - power * _LN2_LOW
+    return times_power_of_two(x * math.exp(rest), np.int64(power) + exponent)
+
+
 @inner(fastmath={"contract"})
 def one_minus_exp(d):
     """1 - exp(d) for d <= 0, to full relative accuracy: expm1's Taylor polynomial down to -0.35."""
@@ -69,8 +96,6 @@ def one_minus_exp(d):
 
 
 _SQRT_HALF = np.int64(0x3FE6A09E667F3BCD)  # bits of sqrt(1/2)
-_LN2_HIGH = 0.693147180369123816490  # ln 2 in two parts, the first short enough for exact multiples
-_LN2_LOW = 1.90821492927058770002e-10
 
 
 @inner(fastmath={"contract"})

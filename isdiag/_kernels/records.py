@@ -46,6 +46,13 @@ COMPONENT = _record("std_error skewness ess error_draws khat_right khat_left", "
 REGRESSION = _record(
     "scale centre mean less_one average slope spread variance squares skewness error_draws", "", "flat status"
 )
+# The mean of w^gamma that a regression is taken at, mean exp(top), that mean less one, and the share of the
+# slope that is the best coefficient; and what the regression then says.
+EXPECTED = _record("mean less_one top share")
+CONTROLLED = _record(
+    "estimate std_error std_error_plain plain coefficient low high error_draws", codes="status"
+)
+OF_TAIL = _record("khat")
 DIVERGENCE = _record(
     "estimate std_error khat skewness error_draws log_mean mean_error order high top origin slope",
     "unit",

@@ -53,6 +53,28 @@ def test_exp2_ends():
         assert k.exp2(below) == 2.0**-1021
 
 
+def test_products_with_powers_beyond_float64(rng):
+    x = np.concatenate(
+        [rng.normal(size=200), 10.0 ** rng.uniform(-300, 300, size=200), [0.0, np.inf, 5e-324]]
+    )
+    top = rng.uniform(-1500.0, 1500.0, size=x.size)
+    exponent = rng.integers(-2200, 2200, size=x.size)
+    with mpmath.workprec(200):
+        for value, log, power in zip(x.tolist(), top.tolist(), exponent.tolist(), strict=True):
+            for of_log, of_power in ((log, 0), (log, power), (0.5, power)):
+                exact = mpmath.mpf(value) * mpmath.exp(mpmath.mpf(of_log)) * mpmath.mpf(2) ** of_power
+                found = k.scaled(value, of_log, of_power)
+                # exp(t) is off by half an ulp of t at least; a result below 2^-1022 has fewer digits.
+                assert found == pytest.approx(float(exact), rel=1e-15 + abs(of_log) * 2e-16, abs=1e-323)
+            exact = mpmath.mpf(value) * mpmath.mpf(2) ** power
+            assert k.times_power_of_two(value, power) == pytest.approx(float(exact), rel=0, abs=1e-323)
+    assert k.scaled(0.0, np.nan, 3) == 0.0
+    assert np.isnan(k.scaled(1.0, np.nan, 0))
+    assert np.isnan(k.scaled(np.nan, 1.0, 5))
+    assert k.scaled(2.0, np.inf, 0) == np.inf
+    assert k.scaled(2.0, -np.inf, 0) == 0.0
+
+
 def worst_ulps(function, exact, arguments):
     worst = 0.0
     with mpmath.workprec(150):
