@@ -18,6 +18,7 @@ from isdiag._core import threads
 from isdiag._core.threads import Share
 from isdiag._core.typing import Floats
 
+_LARGEST = float(np.finfo(np.float64).max)
 # Below, the calls between the passes over a row would cost more than a tenth of them.
 LONG = 2**20
 
@@ -108,18 +109,22 @@ class Parts:
 
     def survey_row(self, ws: Any, row: Floats, length: Any) -> Any:
         bound = _kernels.tail_bound(row, length, ws.keys)
+        m = length + 1
 
-        def look(start: int, stop: int) -> tuple[int, int, int, int, int]:
-            candidates = ws.x[start:stop], ws.index[start:stop]
-            return start, *_kernels.survey_part(row, start, stop, bound, *candidates)
+        def look(start: int, stop: int) -> tuple[Any, ...]:
+            room = _kernels.new_candidates(stop - start, m)
+            high, low, n_finite, count, *left_out = _kernels.survey_part(row, start, stop, bound, m, *room)
+            return high, low, n_finite, room.x[:count], room.index[:count], *left_out
 
-        starts, high, low, n_finite, counts = zip(*self._of_draws(row, look), strict=True)
-        total = 0
-        for start, count in zip(starts, counts, strict=True):
-            for array in (ws.x, ws.index):
-                array[total : total + count] = array[start : start + count]
-            total += count
-        return _kernels.survey_of(max(high), min(low), sum(n_finite), total)
+        high, low, n_finite, x, index, levels, left = zip(*self._of_draws(row, look), strict=True)
+        # Of all candidates as of a row: there is not room for all if many tie.
+        every, place = np.concatenate(x), np.concatenate(index)
+        left_out = _kernels.survey_part(every, 0, every.size, -_LARGEST, m, ws.x, ws.index, ws.keys)
+        _, _, _, count, level, others = left_out
+        ws.index[:count] = place[ws.index[:count]]
+        level = max(level, *levels)
+        others += sum(more for at, more in zip(levels, left, strict=True) if at == level)
+        return _kernels.survey_of(max(high), min(low), sum(n_finite), count, level, others)
 
     def first_at(self, row: Floats, value: float) -> int:
         def look(start: int, stop: int) -> int:

@@ -215,13 +215,13 @@ def nothing(components: int | None) -> RowSummary:
 def _piece(row: Floats, values: Any, gamma: float, held: int, start: int, floor: float) -> RowSummary:
     """Of the draws from start on; of those that are below the floor none is held."""
     row = row[start : start + PIECE]
-    spare = np.empty(row.size), np.empty(row.size, np.int64)
+    room = _kernels.new_candidates(row.size, held)
     bound = floor
     if floor == -np.inf:
-        bound = _kernels.tail_bound(row, held, spare[1]) if row.size > 4 * held else -_LARGEST
-    high, low, n_finite, count = _kernels.survey_part(row, 0, row.size, bound, *spare)
+        bound = _kernels.tail_bound(row, held, room.keys) if row.size > 4 * held else -_LARGEST
+    high, low, n_finite, count, _, _ = _kernels.survey_part(row, 0, row.size, bound, held, *room)
     if floor == -np.inf and count < min(held, n_finite):  # the sample misled
-        high, low, n_finite, count = _kernels.survey_part(row, 0, row.size, -_LARGEST, *spare)
+        high, low, n_finite, count, _, _ = _kernels.survey_part(row, 0, row.size, -_LARGEST, held, *room)
     extent = _kernels.extent_between(high, low, n_finite)
     found = nothing(None if values is None else values.shape[1])
     found = replace(found, n=row.size, n_finite=n_finite, high=high, low=low)
@@ -231,7 +231,7 @@ def _piece(row: Floats, values: Any, gamma: float, held: int, start: int, floor:
         found = replace(
             found, values=value_sums.of_draws(row, extent.high, gamma, values[start : start + PIECE])
         )
-    return replace(found, tail=_largest(spare[0][:count], held).copy(), bins=_bins_of(row, extent.high))
+    return replace(found, tail=_largest(room.x[:count], held).copy(), bins=_bins_of(row, extent.high))
 
 
 # ---------------------------------------------------------------------------------------------- joining them
@@ -309,10 +309,10 @@ class _Passes:
     def extent_of(self, _: Floats) -> Any:
         return self._extent
 
-    def survey_row(self, ws: Any, tail: Floats, _: Any) -> Any:
-        ws.x[: tail.size] = tail
-        ws.index[: tail.size] = np.arange(tail.size)
-        return _kernels.survey_of(self._row.high, self._row.low, self._row.n_finite, tail.size)
+    def survey_row(self, ws: Any, tail: Floats, length: Any) -> Any:
+        room = ws.x, ws.index, ws.keys
+        held = _kernels.survey_part(tail, 0, tail.size, -_LARGEST, length + 1, *room)[3:]
+        return _kernels.survey_of(self._row.high, self._row.low, self._row.n_finite, *held)
 
     def power_sums(self, _: Floats, extent: Any, gamma: float, __: Any) -> tuple[float, float]:
         if gamma == 0.0:

@@ -16,7 +16,7 @@ from isdiag._kernels.moments import (
 from isdiag._kernels.psis import khat_of
 from isdiag._kernels.records import OK, TWO_VALUED_H
 from isdiag._kernels.sums import BLOCK, NO_DRAWS, pad, pair_sums
-from isdiag._kernels.survey import Survey, bound_in_sample, extent_of, gather, sample_step
+from isdiag._kernels.survey import Survey, bound_in_sample, extent_of, gather, sample_step, thin_out
 from isdiag._kernels.workspace import new_workspace
 
 _SAME_LEVEL = 1e-9  # of log |w (h - estimate)|
@@ -56,6 +56,8 @@ class _Side(NamedTuple):
     low: int  # and of the smallest that is not 0
     drawn: int  # how many there are
     count: int  # candidates for the tail, in ws.x
+    level: float  # of which there may be more than are among them
+    bound: float  # which others reach
 
 
 class _Looked(NamedTuple):
@@ -111,14 +113,33 @@ def _extents(above, count):
 
 
 @inner
-def _joined(side, high, low, drawn, found):
-    return _Side(max(side.high, high), min(side.low, low), side.drawn + drawn, side.count + found)
+def _joined(side, high, low, drawn, values, size, ws, m):
+    """With a block: the extent of its draws on that side, and its candidates; m of all are kept at least."""
+    count, level, bound = side.count, side.level, side.bound
+    if count + size > ws.index.size:
+        count, level, bound = thin_out(ws.x, ws.index, ws.keys, count, m)
+    count += gather(values, 0, size, bound, ws.x[count:], ws.index[count:])
+    return _Side(max(side.high, high), min(side.low, low), side.drawn + drawn, count, level, bound)
 
 
 @inner
-def _look(given, bound_right, bound_left, right, left, blocks):
-    """One pass over the draws; candidates for the tails are those whose |f| _UNIT reaches a bound > 0."""
-    over = under = _Side(np.int64(0), KEY_TOP, NO_DRAWS, NO_DRAWS)
+def _filled_up(side, ws, m):
+    """With as many draws at the level as m candidates lack; where they stand is not asked."""
+    count = side.count
+    while side.level > 0.0 and count < m:
+        ws.x[count] = side.level
+        count += 1
+    return _Side(side.high, side.low, side.drawn, count, side.level, side.bound)
+
+
+@inner
+def _look(given, bound_right, bound_left, m, right, left, blocks):
+    """One pass over the draws; candidates for the tails are those whose |f| _UNIT reaches a bound > 0.
+
+    They are the m largest at least, if so many do.
+    """
+    over = _Side(np.int64(0), KEY_TOP, NO_DRAWS, NO_DRAWS, 0.0, bound_right)
+    under = _Side(np.int64(0), KEY_TOP, NO_DRAWS, NO_DRAWS, 0.0, bound_left)
     total = leaning = squares = 0.0
     weight, distance, f, size = blocks.weight, blocks.distance, blocks.f, blocks.size
     above, below = blocks.above, blocks.below
@@ -129,17 +150,14 @@ def _look(given, bound_right, bound_left, right, left, blocks):
         _fill_distances(values, given.scale, given.centre, given.shift, weight, distance)
         _fill_products(weight, distance, f, size, above, below, part.size)
         high, low, drawn, high_below, low_below, drawn_below = _extents(above, part.size)
-        k, q = over.count, under.count
-        found = gather(above, 0, part.size, bound_right, right.x[k:], right.index[k:])
-        over = _joined(over, high, low, drawn, found)
-        found = gather(below, 0, part.size, bound_left, left.x[q:], left.index[q:])
-        under = _joined(under, high_below, low_below, drawn_below, found)
+        over = _joined(over, high, low, drawn, above, part.size, right, m)
+        under = _joined(under, high_below, low_below, drawn_below, below, part.size, left, m)
         pad(f, part.size)
         a, b, aa, _ = pair_sums(size, f, pad(size, part.size))
         total += a
         leaning += b
         squares += aa
-    return _Looked(over, under, total, leaning, squares)
+    return _Looked(_filled_up(over, right, m), _filled_up(under, left, m), total, leaning, squares)
 
 
 @inner(counted=True)
@@ -165,7 +183,7 @@ def _bounds(given, length, right, left, blocks):
         return _ANY, _ANY
     row, h = _every(given.row, step), _every(given.h, step)
     sample = _Given(row, h, given.high, given.gamma, given.scale, given.centre, given.shift)
-    looked = _look(sample, _ANY, _ANY, right, left, blocks)
+    looked = _look(sample, _ANY, _ANY, length + 1, right, left, blocks)
     return _bound(looked.right, right, length, step), _bound(looked.left, left, length, step)
 
 
@@ -186,7 +204,8 @@ def _khat_of_side(ws, side, n, length, eps):
         x[i] = fast_log(max(x[i] / largest, _LEAST_NORMAL))
         ties += 1 if x[i] >= -_SAME_LEVEL else 0
     low = fast_log(max(float_of(side.low) / largest, _LEAST_NORMAL))
-    khat, _ = khat_of(ws, x, Survey(0.0, low, side.drawn, OK, side.count), n, length, 1.0, eps)
+    survey = Survey(0.0, low, side.drawn, OK, side.count, -np.inf, NO_DRAWS)
+    khat, _ = khat_of(ws, x, survey, n, length, 1.0, eps)
     return khat, ties > 1
 
 
@@ -236,10 +255,10 @@ def component_rows(rows, n, length, gamma, h, found, eps):
             continue
         shift = scratch.totals[1] / scratch.totals[0] if answer.status == OK else 0.0
         given = _Given(row, h[r], extent.high, g, scale, centre, shift)
-        bounds = _bounds(given, length[r], right, left, blocks)
-        looked = _look(given, bounds[0], bounds[1], right, left, blocks)
+        bounds, m = _bounds(given, length[r], right, left, blocks), length[r] + 1
+        looked = _look(given, bounds[0], bounds[1], m, right, left, blocks)
         if _misled(looked.right, length[r]) or _misled(looked.left, length[r]):
-            looked = _look(given, _ANY, _ANY, right, left, blocks)
+            looked = _look(given, _ANY, _ANY, m, right, left, blocks)
         if looked.squares > 0.0:
             record.ess = looked.total * looked.total / looked.squares
             record.error_draws = answer.error_draws

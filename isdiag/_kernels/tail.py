@@ -109,9 +109,10 @@ def select_tail(ws, row, survey, length):
     """
     x, index = ws.x, ws.index
     high, n_finite, count = survey.high, survey.n_finite, survey.count
+    level, left = survey.level, survey.left
     m = min(length, n_finite)
     if count <= m and count < n_finite:
-        _, _, _, count = survey_part(row, 0, row.size, -LARGEST, x, index)
+        _, _, _, count, level, left = survey_part(row, 0, row.size, -LARGEST, m + 1, x, index, ws.keys)
     keys = ws.keys
     for i in range(count):
         keys[i] = order_key(x[i])
@@ -128,6 +129,7 @@ def select_tail(ws, row, survey, length):
     for i in range(count):
         ties += 1 if x[i] >= least else 0
     skip = ties
+    ties += left if least == level else 0
     k = 0
     for i in range(count):
         value = x[i]

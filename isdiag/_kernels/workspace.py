@@ -7,6 +7,7 @@ import numpy as np
 
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.sums import BLOCK, EVERY, GRID_LANES, LANES, MOMENTS, NO_DRAWS, padded, segments_of
+from isdiag._kernels.survey import room_for
 
 
 class Workspace(NamedTuple):
@@ -37,15 +38,15 @@ def grid_size(m):
 
 @entry
 def new_workspace(size, lengths):
-    # Memory of the size of a row is touched only as far as there are candidates for the tail.
     tail = NO_DRAWS
     for length in lengths:
         tail = max(tail, min(size, length))
     grid = padded(grid_size(tail), GRID_LANES)
+    room = room_for(size, tail + 1)
     return Workspace(
-        np.empty(padded(size, LANES)),
-        np.empty(size, np.int64),
-        np.empty(padded(size, LANES), np.int64),
+        np.empty(padded(room, LANES)),
+        np.empty(room, np.int64),
+        np.empty(padded(room, LANES), np.int64),
         np.empty(3),
         np.empty(3),
         np.empty(tail),

@@ -21,6 +21,8 @@ def row_of(kind, rng, n):
         row *= 0.1
     elif kind == "flat":
         row[:] = 3.0
+    elif kind == "levels":
+        row = np.where(row > 3.0, 1.0, np.where(row > -2.0, 0.5, row))
     elif kind == "few":
         row[n // 5 :] = -np.inf
     elif kind == "none":
@@ -59,7 +61,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("kind", ["ess", "psis", "max", "flat", "few", "none", "nan", "one"])
+@pytest.mark.parametrize("kind", ["ess", "psis", "max", "flat", "levels", "few", "none", "nan", "one"])
 @pytest.mark.parametrize("n", [5000, 300_001])
 def test_a_row_in_parts_has_the_bits_of_the_whole(rng, monkeypatch, n, kind, call):
     row = row_of(kind, rng, n)

@@ -315,10 +315,19 @@ def test_nth_largest_takes_few_counts(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("n", [30, 200, 1000, 20_000, 200_000])
-@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("ties", [None, "levels", "two", "all", "zeros of both signs"])
 @pytest.mark.parametrize("order", ["random", "sorted", "unlucky"])
 def test_tail_is_that_of_a_stable_sort(rng, n, ties, order):
-    row = rng.integers(0, 12, size=n).astype(float) if ties else rng.normal(size=n)
+    row = rng.normal(size=n)
+    if ties == "levels":
+        row = rng.integers(0, 12, size=n).astype(float)
+    elif ties == "two":
+        row = np.where(row > -2.0, 0.0, row - 3.0)
+        row[:: n // 3] = 1.0
+    elif ties == "all":
+        row[:] = -7.0
+    elif ties is not None:
+        row = np.where(row > 0.0, 0.0, -0.0)
     if order == "sorted":
         row.sort()
     elif order == "unlucky":  # only the draws that the strided sample sees are large
@@ -330,12 +339,21 @@ def test_tail_is_that_of_a_stable_sort(rng, n, ties, order):
     m = tail.size
     assert m == length
     np.testing.assert_array_equal(ws.index[:m], np.sort(order[-m:]))
+    least = row[order[-m]]
+    assert tail.ties == (row == least).sum() - (row[order[-m:]] == least).sum()
     ascending = row[order] - row.max()
     assert tail.cutoff == ascending[-m - 1]
     np.testing.assert_array_equal(ws.marks, ascending[[-m, -m + int(m / 4 + 0.5) - 1, -1]])
     k.sort_tail(ws, tail)
     np.testing.assert_array_equal(ws.index[:m], order[-m:])
     np.testing.assert_array_equal(ws.x[:m], ascending[-m:])
+
+
+@pytest.mark.parametrize("n", [10**4, 10**6, 10**8])
+def test_room_for_a_tail_is_that_of_the_tail(n):
+    length = isdiag.tail_length(n)
+    ws = k.new_workspace(n, np.array([length]))
+    assert sum(array.nbytes for array in ws) < 160 * length + 2**17
 
 
 @pytest.mark.parametrize("kind", ["exponential", "outlier", "clusters", "ties", "overflow"])
