@@ -30,6 +30,8 @@ def warmup() -> str | None:
     isdiag.gpd_fit(np.exp(log_w), weights=np.exp(log_w))
     isdiag.kl_divergence(log_w[:, None], axis=(0, 1), draws="mcmc")
     isdiag.geometric_path(log_w, 2.0 * log_w, [1.0])
+    isdiag.thermodynamic(log_w.reshape(2, 50), [0.0, 1.0])
+    isdiag.stepping_stone(log_w.reshape(2, 50), [0.0, 1.0])
     isdiag.relative_efficiency(log_w)
     isdiag.relative_efficiency(log_w[:10])  # all of its lags at once
     rows = rows_of(log_w, -1, None)

@@ -36,6 +36,7 @@ _ENTRIES = {
     "least_error": ("least_error_rows",),
     "leave_one_out": ("leave_one_out_rows", "predictive_rows"),
     "likelihood_ratio": ("comparing_tails", "likelihood_ratio_rows", "ratio_of_tail"),
+    "log_z": ("integral_rows", "sum_steps"),
     "moments": ("estimating", "first_at", "origin_rows", "scalar_sums_part", "scalar_values"),
     "paths": ("following", "path_rows"),
     "power_sums": ("body_sums_part", "moments_part", "summing"),

@@ -396,6 +396,57 @@ def test_corrected_trapezoid_is_the_papers_formula(rng):
     assert result.std_error == pytest.approx(np.sqrt((share**2 * variance / 30).sum()), rel=1e-12)
 
 
+@pytest.mark.parametrize("rule", ["corrected", "trapezoid"])
+@pytest.mark.parametrize("spread", [0.3, 30.0])  # slopes below and above three times the chord
+def test_error_of_the_integral_is_that_of_quadratic_terms(rng, rule, spread):
+    path = np.array([0.0, 0.1, 0.4, 1.0])
+    log_w = 1e3 + 5.0 * path[:, None] + spread * rng.exponential(size=(4, 3000))
+    log_w[0, ::7] = -np.inf
+    where = np.arange(3000) < np.array([[3000], [2000], [70], [3000]])
+    sets = [row[kept & (row > -np.inf)] for row, kept in zip(log_w, where, strict=True)]
+    mean, slope = np.array([(x.mean(), x.var(ddof=1)) for x in sets]).T
+    of_mean, of_slope, correction = np.zeros(4), np.zeros(4), np.zeros(4)
+    for k, distance in enumerate(np.diff(path)):
+        of_mean[k : k + 2] += distance / 2
+        chord = (mean[k + 1] - mean[k]) / distance
+        for end, sign in ((k, 1), (k + 1, -1)):
+            if slope[end] <= 3 * chord:
+                of_slope[end] += sign * distance**2 / 12
+            elif chord > 0:
+                correction[k : k + 2] += sign * distance / 4 * np.array([-1, 1])
+    assert of_slope.any() == (spread == 0.3)
+    disagreement = (correction * mean + of_slope * slope).sum()
+    h = [
+        a * x if rule == "trapezoid" else (a + b) * x + c * x.size / (x.size - 1) * (x - x.mean()) ** 2
+        for x, a, b, c in zip(sets, of_mean, correction, of_slope, strict=True)
+    ]
+    share = sets[0].size / 3000
+    variances = np.array([x.var() / (x.size - 1) for x in h])
+    carried = [((x - x.mean()) ** 2).sum() ** 2 / ((x - x.mean()) ** 4).sum() for x in h]
+    result = thermodynamic(log_w, path, rule=rule, where=where)
+    assert result.estimate == pytest.approx(np.log(share) + sum(x.mean() for x in h), rel=1e-12)
+    assert result.disagreement == pytest.approx(disagreement, rel=1e-10)
+    of_share = (1 - share) / (share * 3000)
+    assert result.std_error == pytest.approx(np.sqrt(variances.sum() + of_share), rel=1e-11)
+    draws = variances.sum() ** 2 / (variances**2 / carried).sum()
+    assert result.error_draws == pytest.approx(draws, rel=1e-10)
+
+
+@pytest.mark.parametrize("power", [500, 1010])
+def test_the_integral_of_log_weights_of_any_size(rng, power):
+    path, unit = np.array([0.0, 0.5, 1.0]), 2.0**power
+    log_w = 10.0 * (rng.normal(size=(3, 200)) + path[:, None])
+    # Slopes above three times the chord: the rule is linear, and stays within float64.
+    plain, large = thermodynamic(log_w, path), thermodynamic(unit * log_w, path)
+    for name in ("estimate", "std_error", "disagreement", "low", "high"):
+        assert getattr(large, name) == unit * getattr(plain, name)
+    assert (large.error_draws, large.status) == (plain.error_draws, plain.status)
+    # Variances too small to matter: that of the trapezoids.
+    small, plain = thermodynamic(log_w / unit, path), thermodynamic(log_w, path, rule="trapezoid")
+    for name in ("estimate", "std_error", "low", "high"):
+        assert unit * getattr(small, name) == pytest.approx(getattr(plain, name), rel=1e-12)
+
+
 def test_stepping_stone_is_the_papers_formula(rng):
     gammas = np.array([0.0, 0.1, 0.4])
     log_w = rng.normal(size=(3, 60))

@@ -298,6 +298,7 @@ CALLS = (
     "isdiag.finite_variance_test(x); isdiag.expectation_diagnostics(x, h)\n"
     "isdiag.chi2_divergence(x); isdiag.kl_divergence(x, axis=(0, 1), draws='mcmc')\n"
     "isdiag.geometric_path(x, 2 * x, [0.0, 0.5])\n"
+    "for f in (isdiag.thermodynamic, isdiag.stepping_stone): f(x, [0.0, 0.5, 1.0])\n"
     "for m in ('systematic', 'residual', 'multinomial'): isdiag.resample(x, 9, method=m)\n"
     "isdiag.next_gamma(x, log_weights=x); isdiag.gpd_fit(np.exp(x), weights=np.exp(x))\n"
     "parts.LONG = 1; isdiag.select_gamma(x, workers=2); isdiag.select_gamma(x[0], k_max=1e-3)\n"
