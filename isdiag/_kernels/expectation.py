@@ -40,15 +40,6 @@ class _Given(NamedTuple):
     shift: float
 
 
-class _Blocks(NamedTuple):
-    weight: np.ndarray
-    distance: np.ndarray
-    f: np.ndarray  # their products
-    size: np.ndarray
-    above: np.ndarray  # the products in units of 1 / _UNIT
-    below: np.ndarray  # and with the other sign
-
-
 class _Side(NamedTuple):
     """Of the draws above or below the estimate."""
 
@@ -68,29 +59,15 @@ class _Looked(NamedTuple):
     squares: float
 
 
-@inner(counted=True)
-def _new_blocks():
-    memory = np.empty((6, BLOCK))
-    return _Blocks(memory[0], memory[1], memory[2], memory[3], memory[4], memory[5])
-
-
 @inner
-def _fill_distances(values, scale, centre, shift, weight, distance):
+def _fill_products(values, given, weight, f):
+    """Fill f with weight times distance, and replace the weights by that in units of 1 / _UNIT."""
+    scale, centre, shift = given.scale, given.centre, given.shift
     for i in range(values.size):
         off = (scale * values[i] - centre) - shift
-        distance[i] = off if weight[i] != 0.0 else 0.0
-
-
-@inner
-def _fill_products(weight, distance, f, size, above, below, count):
-    for i in range(count):
-        product = weight[i] * distance[i]
-        f[i] = product
-        size[i] = abs(product)
-    for i in range(count):
-        product = (_UNIT * weight[i]) * distance[i]
-        above[i] = product
-        below[i] = -product
+        distance = off if weight[i] != 0.0 else 0.0
+        f[i] = weight[i] * distance
+        weight[i] = (_UNIT * weight[i]) * distance
 
 
 @inner
@@ -133,27 +110,29 @@ def _filled_up(side, ws, m):
 
 
 @inner
-def _look(given, bound_right, bound_left, m, right, left, blocks):
+def _look(given, bound_right, bound_left, m, right, left, f, g):
     """One pass over the draws; candidates for the tails are those whose |f| _UNIT reaches a bound > 0.
 
-    They are the m largest at least, if so many do.
+    They are the m largest at least, if so many do. What a block needs is kept in two arrays, f and g, which
+    stay in the first cache: 1.9 ns a draw, where one for each of six took 2.7.
     """
     over = _Side(np.int64(0), KEY_TOP, NO_DRAWS, NO_DRAWS, 0.0, bound_right)
     under = _Side(np.int64(0), KEY_TOP, NO_DRAWS, NO_DRAWS, 0.0, bound_left)
     total = leaning = squares = 0.0
-    weight, distance, f, size = blocks.weight, blocks.distance, blocks.f, blocks.size
-    above, below = blocks.above, blocks.below
     for first in range(0, given.row.size, BLOCK):
         part = given.row[first : first + BLOCK]
-        values = given.h[first : first + BLOCK]
-        block_weights(part, given.high, given.gamma, weight)
-        _fill_distances(values, given.scale, given.centre, given.shift, weight, distance)
-        _fill_products(weight, distance, f, size, above, below, part.size)
-        high, low, drawn, high_below, low_below, drawn_below = _extents(above, part.size)
-        over = _joined(over, high, low, drawn, above, part.size, right, m)
-        under = _joined(under, high_below, low_below, drawn_below, below, part.size, left, m)
-        pad(f, part.size)
-        a, b, aa, _ = pair_sums(size, f, pad(size, part.size))
+        size = part.size
+        block_weights(part, given.high, given.gamma, g)
+        _fill_products(given.h[first : first + BLOCK], given, g, f)
+        high, low, drawn, high_below, low_below, drawn_below = _extents(g, size)
+        over = _joined(over, high, low, drawn, g, size, right, m)
+        for i in range(size):
+            g[i] = -g[i]
+        under = _joined(under, high_below, low_below, drawn_below, g, size, left, m)
+        for i in range(size):
+            g[i] = abs(f[i])
+        pad(f, size)
+        a, b, aa, _ = pair_sums(g, f, pad(g, size))
         total += a
         leaning += b
         squares += aa
@@ -176,14 +155,14 @@ def _bound(side, ws, length, step):
 
 
 @inner(counted=True)
-def _bounds(given, length, right, left, blocks):
+def _bounds(given, length, right, left, f, g):
     """As `tail_bound`, of the draws above and of those below the estimate."""
     step = sample_step(given.row.size)
     if step == 1:
         return _ANY, _ANY
     row, h = _every(given.row, step), _every(given.h, step)
     sample = _Given(row, h, given.high, given.gamma, given.scale, given.centre, given.shift)
-    looked = _look(sample, _ANY, _ANY, length + 1, right, left, blocks)
+    looked = _look(sample, _ANY, _ANY, length + 1, right, left, f, g)
     return _bound(looked.right, right, length, step), _bound(looked.left, left, length, step)
 
 
@@ -241,7 +220,7 @@ def component_rows(rows, n, length, gamma, h, found, eps):
     where that of a side is which has most of sum(f^2).
     """
     right, left = new_workspace(rows.shape[1], length), new_workspace(rows.shape[1], length)
-    scratch, blocks = new_scratch(rows.shape[1]), _new_blocks()
+    scratch = new_scratch(rows.shape[1])
     for r in range(rows.shape[0]):
         row, g, record = rows[r], gamma[r], found[r]
         extent = extent_of(row)
@@ -255,10 +234,10 @@ def component_rows(rows, n, length, gamma, h, found, eps):
             continue
         shift = scratch.totals[1] / scratch.totals[0] if answer.status == OK else 0.0
         given = _Given(row, h[r], extent.high, g, scale, centre, shift)
-        bounds, m = _bounds(given, length[r], right, left, blocks), length[r] + 1
-        looked = _look(given, bounds[0], bounds[1], m, right, left, blocks)
+        bounds, m = _bounds(given, length[r], right, left, scratch.a, scratch.e), length[r] + 1
+        looked = _look(given, bounds[0], bounds[1], m, right, left, scratch.a, scratch.e)
         if _misled(looked.right, length[r]) or _misled(looked.left, length[r]):
-            looked = _look(given, _ANY, _ANY, m, right, left, blocks)
+            looked = _look(given, _ANY, _ANY, m, right, left, scratch.a, scratch.e)
         if looked.squares > 0.0:
             record.ess = looked.total * looked.total / looked.squares
             record.error_draws = answer.error_draws
