@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import nan, prod
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,25 @@ def log_f(log_w: Floats, advantage: Floats, gamma: float, caution: float, log_z:
     return out.reshape(log_w.shape)
 
 
+def power_mean(log_w: Floats, gamma: float) -> Any:
+    """A `_kernels.caution.PowerMean` of one row; gamma > 0."""
+    return _kernels.power_mean(log_w, gamma)
+
+
 def ess(log_w: Floats, advantage: Floats, gamma: float, caution: float) -> float:
     """ESS of the cautious power of one row that is relative to its own mean; NaN without a weight."""
     return _kernels.cautious_ess(log_w, advantage, gamma, caution)
+
+
+def held_gamma(log_w: Floats, advantage: Floats, gamma: float, caution: float, least: float) -> float:
+    """The gamma up to this one at which such a power keeps the least ESS / n."""
+    return _kernels.cautious_gamma(log_w, advantage, gamma, caution, least)
+
+
+def held_by(ess_ratio: Callable[[float], float], gamma: float, least: float) -> float:
+    """As `held_gamma`, of weights that have this ESS / n at a gamma."""
+
+    def of_batch(gamma: float, _: None) -> float:
+        return ess_ratio(gamma)
+
+    return _kernels.holding(of_batch)(gamma, least, None)

@@ -188,7 +188,7 @@ class Result:
     @classmethod
     def part(cls, rows: Rows, own: tuple[int, ...], arrays: dict[str, Any]) -> Self:
         """As `of`, for a part of another result, which has warned."""
-        return cls._filled({name: way(rows, arrays[name], own) for name, way in _ways_out(cls)})
+        return cls.of_fields({name: way(rows, arrays[name], own) for name, way in _ways_out(cls)})
 
     @classmethod
     def part_of_records(
@@ -207,10 +207,11 @@ class Result:
         values["status"] = STATUSES[values["status"]]
         if "limited_by" in values:
             values["limited_by"] = LIMITS[values["limited_by"]]
-        return cls._filled(values)
+        return cls.of_fields(values)
 
     @classmethod
-    def _filled(cls, values: dict[str, Any]) -> Self:
+    def of_fields(cls, values: dict[str, Any]) -> Self:
+        """The result whose fields are these, all of them; it keeps the dict."""
         # Around the frozen __init__, which sets one field at a time: 2 us for the ten of a selection.
         result = object.__new__(cls)
         object.__setattr__(result, "__dict__", values)

@@ -22,7 +22,7 @@ _ENTRIES = {
     "averages": ("averaging", "averaging_row", "log_mean_rows", "moment_rows", "weighing", "weight_rows"),
     "bin_sums": ("bin_body_sums", "bin_ess_search", "bin_power_sums", "store_bin_sums"),
     "bins": ("GROUPS", "POWERS", "SLOTS", "empty_slots", "fill_slots", "join_bins"),
-    "caution": ("cautious_ess", "cautious_rows"),
+    "caution": ("cautious_ess", "cautious_gamma", "cautious_rows", "holding", "power_mean"),
     "chains": ("covariance_rows", "halve_rows"),
     "divergence_terms": ("term_sums_part",),
     "divergences": ("divergence_influence_rows", "divergence_rows", "diverging"),
@@ -46,7 +46,7 @@ _ENTRIES = {
     "resampling": ("multinomial_rows", "residual_rows", "strata_rows"),
     "reweighting": ("longest_step_rows",),
     "selection": ("refit_rows", "refitting", "select_rows", "selecting"),
-    "steps": ("entries_between", "ratio_sums", "weight_sums"),
+    "steps": ("all_known", "order_statistics", "ratio_sums", "weight_sums"),
     "sums": ("SEGMENT", "segments_of", "total_of"),
     "survey": (
         "extent_between",

@@ -33,6 +33,16 @@ def trailing_zeros(typingctx, word):
     return types.int64(types.uint64), codegen
 
 
+@llvm(lambda word: f"{word:b}".count("1"))
+def ones_of(typingctx, word):
+    """How many bits of a word are set."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), codegen
+
+
 WORD = 64
 
 

@@ -76,9 +76,8 @@ def scaled(x, top, exponent):
 
 
 @inner(fastmath={"contract"})
-def one_minus_exp(d):
-    """1 - exp(d) for d <= 0, to full relative accuracy: expm1's Taylor polynomial down to -0.35."""
-    d = max(d, -708.0)
+def exp_beyond_line(d):
+    """(exp(d) - 1 - d) / d^2 for -0.35 <= d <= 0.35: Taylor's polynomial."""
     p = 1.0 / 6227020800.0
     p = p * d + 1.0 / 479001600.0
     p = p * d + 1.0 / 39916800.0
@@ -90,9 +89,23 @@ def one_minus_exp(d):
     p = p * d + 1.0 / 120.0
     p = p * d + 1.0 / 24.0
     p = p * d + 1.0 / 6.0
-    p = p * d + 0.5
-    p = p * d + 1.0
-    return negative_or(d + 0.35, 1.0 - exp_of(d), -d * p)
+    return p * d + 0.5
+
+
+@inner(fastmath={"contract"})
+def exp_and_lack(d):
+    """exp(d) and 1 - exp(d) for d <= 0, both to full relative accuracy; d is held at -708."""
+    d = max(d, -708.0)
+    p = exp_of(d)
+    lack = negative_or(d + 0.35, 1.0 - p, -d * (exp_beyond_line(d) * d + 1.0))
+    return p, lack
+
+
+@inner
+def one_minus_exp(d):
+    """1 - exp(d) for d <= 0, to full relative accuracy."""
+    _, lack = exp_and_lack(d)
+    return lack
 
 
 _SQRT_HALF = np.int64(0x3FE6A09E667F3BCD)  # bits of sqrt(1/2)

@@ -6,17 +6,30 @@ from typing import NamedTuple
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
-from isdiag._kernels.bits import exponent_of, negative_or, power_of_two
-from isdiag._kernels.functions import LOWEST, exp2, exp_of, one_minus_exp, rate_of
+from isdiag._kernels.bits import (
+    KEY_NEG_INF,
+    LARGEST,
+    WORD,
+    exponent_of,
+    from_order_key,
+    negative_or,
+    ones_of,
+    order_key,
+    power_of_two,
+    reach_bound,
+    trailing_zeros,
+)
+from isdiag._kernels.functions import LOWEST, exp2, exp_beyond_line, rate_of
 from isdiag._kernels.power_sums import ess_of
 from isdiag._kernels.records import OK
-from isdiag._kernels.sums import BLOCK, copy, pad, pair_sums
-from isdiag._kernels.survey import extent_of
+from isdiag._kernels.sums import BLOCK, LANES, copy, pad, padded, pair_sums
+from isdiag._kernels.survey import extent_of, nth_largest, sample_step
 
 
 class OfRatios(NamedTuple):
     """Of log-ratios x = log w, n of them."""
 
+    largest: float  # x
     ess: float
     log_total: float  # of the sum of w
     log_total_squared: float  # of that of w^2
@@ -38,26 +51,32 @@ class OfWeights(NamedTuple):
     negative: float  # as in `OfRatios`
 
 
-@inner
-def _block_gaps(part, e, u):
-    """Fill e with -x, and u with w - 1 - x."""
-    for i in range(part.size):
-        x = part[i]
-        d = -abs(x)
-        lack = one_minus_exp(d)
-        # From exp(-x) where x > 0; beyond float64 that is inf.
-        grown = lack / exp_of(d) if d > -707.0 else np.inf
-        u[i] = max(negative_or(x, -lack, grown) - x, 0.0)
-        e[i] = -x
+@entry
+def all_known(row, advantage):
+    """Whether no log-ratio is NaN or +inf, and every advantage finite."""
+    known = 0
+    for i in range(row.size):
+        known += 1 if (row[i] < np.inf) & (abs(advantage[i]) <= LARGEST) else 0
+    return known == row.size
 
 
 @inner
 def _block_weights(part, high, e):
+    """Fill e with the weights over the largest; 0 where there is next to nothing."""
     rate = rate_of(1.0)
     for i in range(part.size):
         v = rate * (part[i] - high)
         value = exp2(min(v, 0.0))
         e[i] = value if v > LOWEST else 0.0
+
+
+@inner
+def _block_gaps(part, e, largest, less, u):
+    """Fill less with -x and u with w - 1 - x, where w is e times the largest weight."""
+    for i in range(part.size):
+        x = part[i]
+        less[i] = -x
+        u[i] = negative_or(abs(x) - 0.35, x * x * exp_beyond_line(x), max(e[i] * largest - 1.0 - x, 0.0))
 
 
 @inner
@@ -80,36 +99,31 @@ def _negative(total, size):
 @inner
 def _exponent_for(signal):
     """That of a power of two by which signals can be divided and multiplied, about the largest."""
-    largest = 0.0
+    largest = KEY_NEG_INF
     for i in range(signal.size):
-        largest = max(largest, abs(signal[i]))
-    return max(min(exponent_of(largest), 1022), -1022)
+        largest = max(largest, order_key(abs(signal[i])))
+    return max(min(exponent_of(from_order_key(largest)), 1022), -1022)
 
 
 @entry
 def ratio_sums(row, signal):
-    e, u = np.empty(BLOCK), np.empty(BLOCK)
-    kl = k3 = 0.0
-    for first in range(0, row.size, BLOCK):
-        part = row[first : first + BLOCK]
-        _block_gaps(part, e, u)
-        end = pad(e, part.size)
-        a, _, _, _ = pair_sums(e, e, end)
-        pad(u, part.size)
-        b, _, _, _ = pair_sums(u, u, end)
-        kl += a
-        k3 += b
-    kl, k3 = kl / row.size, k3 / row.size
     extent = extent_of(row)
     if extent.presence != OK:
-        return OfRatios(np.nan, -np.inf, -np.inf, kl, k3, np.nan)
+        return OfRatios(extent.high, np.nan, -np.inf, -np.inf, np.inf, np.inf, np.nan)
+    e, less, u, signed = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    high = extent.high
+    largest = math.exp(high)
     scale = power_of_two(-_exponent_for(signal))
-    signed = np.empty(BLOCK)
-    s1 = s2 = total = size = 0.0
+    s1 = s2 = total = size = kl = k3 = 0.0
     for first in range(0, row.size, BLOCK):
         part = row[first : first + BLOCK]
-        _block_weights(part, extent.high, e)
+        _block_weights(part, high, e)
         end = pad(e, part.size)
+        _block_gaps(part, e, largest, less, u)
+        pad(less, part.size)
+        pad(u, part.size)
+        kl += pair_sums(less, less, end)[0]
+        k3 += pair_sums(u, u, end)[0]
         _block_signals(signal[first : first + BLOCK], scale, signed, u)
         a, a_signed, aa, _ = pair_sums(e, signed, end)
         s1 += a
@@ -117,8 +131,9 @@ def ratio_sums(row, signal):
         total += a_signed
         size += pair_sums(e, u, end)[1]
     ess = ess_of(s1, s2, extent.n_finite)
-    high = extent.high
-    return OfRatios(ess, high + math.log(s1), 2.0 * high + math.log(s2), kl, k3, _negative(total, size))
+    log_total, log_total_squared = high + math.log(s1), 2.0 * high + math.log(s2)
+    k3 = k3 / row.size if largest < np.inf else np.inf
+    return OfRatios(high, ess, log_total, log_total_squared, kl / row.size, k3, _negative(total, size))
 
 
 @inner
@@ -175,13 +190,61 @@ def weight_sums(log_f, row, signal, log_bound, shares):
     return OfWeights(ess, log_total, bias, share, zero, modified, saturated, _negative(total, size))
 
 
+@inner
+def _gather_between(row, low, high, keys):
+    """Write the keys of the entries from low to high to keys; how many, and how many are above.
+
+    None is written where low is high: what they are is known then.
+    """
+    beyond = from_order_key(order_key(high) + 1)
+    count = above = 0
+    words_end = row.size - row.size % WORD
+    for first in range(0, words_end, WORD):
+        higher = reach_bound(row, first, beyond)
+        above += ones_of(higher)
+        word = reach_bound(row, first, low) & ~higher
+        if low == high:
+            count += ones_of(word)
+            continue
+        while word != 0:
+            keys[count] = order_key(row[first + trailing_zeros(word)])
+            word &= word - np.uint64(1)
+            count += 1
+    for i in range(words_end, row.size):
+        above += 1 if row[i] > high else 0
+        keys[count] = order_key(row[i])
+        count += 1 if (row[i] >= low) & (row[i] <= high) else 0
+    return count, above
+
+
 @entry
-def entries_between(row, low, high, out):
-    """Write the entries between two to out, which has a place to spare; how many, and how many are below."""
-    count = below = 0
-    for i in range(row.size):
-        x = row[i]
-        below += 1 if x < low else 0
-        out[count] = x
-        count += 1 if (x >= low) & (x <= high) else 0
-    return count, below
+def order_statistics(row, ranks, out):
+    """Fill out with the entries of a row that have these ranks, from 0 for the largest; none is NaN or +inf.
+
+    A sample brackets each, but for one in some hundred times, and then every entry is a candidate.
+    """
+    step = sample_step(row.size)
+    sampled = row[::step]
+    sample = np.empty(padded(sampled.size, LANES), np.int64)
+    for i in range(sampled.size):
+        sample[i] = order_key(sampled[i])
+    keys = np.empty(padded(row.size, LANES), np.int64)
+    for j in range(ranks.size):
+        rank = ranks[j]
+        expected = rank / step
+        margin = 3.0 * math.sqrt(expected * (1.0 - rank / row.size)) + 1.0
+        first, last = int(expected - margin), int(expected + margin) + 1
+        low, high = -LARGEST, LARGEST
+        if first >= 0:
+            high = from_order_key(nth_largest(sample, sampled.size, first))
+        if last < sampled.size:
+            low = max(from_order_key(nth_largest(sample, sampled.size, last)), -LARGEST)
+        count, above = _gather_between(row, low, high, keys)
+        bracketed = above <= rank < above + count
+        if bracketed and low == high:
+            out[j] = low
+            continue
+        if not bracketed:
+            count, above = _gather_between(row, -LARGEST, LARGEST, keys)
+        of_finite = rank < count + above
+        out[j] = from_order_key(nth_largest(keys, count, rank - above)) if of_finite else -np.inf

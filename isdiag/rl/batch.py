@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, log, nan, sqrt
-from typing import Any, NamedTuple
+from math import inf, nan
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from isdiag._core import caution, selection, tails, weights
+from isdiag._core import caution, selection, steps, tails, weights
 from isdiag._core.bands import GOOD_KHAT, Constraints
-from isdiag._core.boundary import Rows, mask_array, real_array, rows_of
+from isdiag._core.boundary import Rows, mask_array, read_only, real_array, rows_of
 from isdiag._core.typing import Floats, Ints, Mask
 from isdiag.rl.layouts import one_a_sequence
-from isdiag.rl.reshapes import Power, Reshape
+from isdiag.rl.reshapes import Power, Reshape, Reshaped
 from isdiag.rl.schedules import BY_GAMMA_ALONE, Evidence, Schedule, State
 
-# How close gamma comes to where the weights used just keep the least ESS, as a share of that ESS.
-_CLOSE = 0.01
 _ONE = np.ones(1)
 
 
@@ -42,28 +40,42 @@ class Limits(Constraints):
 
 
 class Draws(NamedTuple):
-    """The draws of a batch that can be used, and where they came from."""
+    """The draws of a batch that can be used, read-only, and where they came from."""
 
     log_w: Floats
     advantage: Floats
-    used: Mask
+    shape: tuple[int, ...]
+    used: Mask | None  # of that shape; None for all
     left_out: int
 
     @classmethod
     def of(cls, log_w: Any, advantage: Any, where: Any) -> Draws:
         """Check and select them; errors as `take_step` raises them."""
         ratios, signs, there = _checked(log_w, advantage, where)
-        used = (ratios < inf) & np.isfinite(signs) & there
-        if used.all():
-            return cls(ratios.ravel(), signs.ravel(), used, 0)
+        row, beside = ratios.ravel(), signs.ravel()
+        if there is None and steps.all_known(row, beside):
+            return cls.whole(row, beside, ratios.shape)
+        used = (ratios < inf) & np.isfinite(signs)
+        count = used.size if there is None else int(np.count_nonzero(there))
+        if there is not None:
+            used &= there
         kept = ratios[used]
-        return cls(kept, signs[used], used, int(np.count_nonzero(there)) - kept.size)
+        return cls(read_only(kept), read_only(signs[used]), ratios.shape, used, count - kept.size)
+
+    @classmethod
+    def whole(cls, log_w: Floats, advantage: Floats, shape: tuple[int, ...], left_out: int = 0) -> Draws:
+        """Of draws that can all be used, beside others that are in no array."""
+        return cls(read_only(log_w), read_only(advantage), shape, None, left_out)
+
+    def only(self, values: Floats) -> Floats:
+        """Those of the values in the shape of the batch that belong to draws."""
+        return values.ravel() if self.used is None else values[self.used]
 
     def spread(self, values: Floats) -> Floats:
         """Values of the draws in the shape of the batch, 0 for the others."""
-        if values.size == self.used.size:
-            return values.reshape(self.used.shape)
-        whole = np.zeros(self.used.shape)
+        if self.used is None:
+            return values.reshape(self.shape)
+        whole = np.zeros(self.shape)
         whole[self.used] = values
         return whole
 
@@ -71,11 +83,11 @@ class Draws(NamedTuple):
 def present(log_w: Any, advantage: Any, where: Any) -> tuple[Floats, Floats]:
     """Log-ratios and advantages of the draws that there are, whether they can be used or not."""
     ratios, signs, there = _checked(log_w, advantage, where)
-    return ratios[there], signs[there]
+    return (ratios.ravel(), signs.ravel()) if there is None else (ratios[there], signs[there])
 
 
-def _checked(log_w: Any, advantage: Any, where: Any) -> tuple[Floats, Floats, Mask]:
-    """Log-ratios, advantages in their shape, and which draws there are."""
+def _checked(log_w: Any, advantage: Any, where: Any) -> tuple[Floats, Floats, Mask | None]:
+    """Log-ratios, advantages in their shape, and which draws there are, None for all."""
     ratios = real_array(log_w, "log_w")[0].astype(np.float64, copy=False)
     signs = real_array(advantage, "advantage")[0].astype(np.float64, copy=False)
     there = None if where is None else mask_array(where, "where")
@@ -84,7 +96,7 @@ def _checked(log_w: Any, advantage: Any, where: Any) -> tuple[Floats, Floats, Ma
         signs = one_a_sequence(signs, there if by_token else np.True_, "advantage")
     signs = _like(ratios, signs, "advantage")
     if there is None:
-        return ratios, signs, np.ones(ratios.shape, np.bool_)
+        return ratios, signs, None
     if there.ndim == ratios.ndim + 1:
         there = there.any(axis=-1)
     return ratios, signs, _like(ratios, there, "where")
@@ -140,17 +152,21 @@ class Batch:
 
     def ess_ratio(self, gamma: float) -> float:
         """ESS / n of the weights used at this gamma."""
-        reshape = self.tempered
-        if type(reshape) is Power and reshape.log_z is None and gamma > 0.0:
-            return caution.ess(self.draws.log_w, self.draws.advantage, gamma, reshape.caution) / self.n
-        log_f, _ = reshape.at(gamma).of_draws(self.draws.log_w, self.draws.advantage)
+        reshape, log_w, advantage = self.tempered, self.draws.log_w, self.draws.advantage
+        if _is_cautious(reshape) and gamma > 0.0:
+            return caution.ess(log_w, advantage, gamma, reshape.caution) / self.n
+        log_f, _ = reshape.at(gamma).of_draws(log_w, advantage)
         ess, _ = weights.ess(self.rows.holding(log_f[None]), _ONE)
         return ess.item() / self.n
 
-    def tempered_ess(self, gamma: float) -> float:
-        """ESS of w^gamma, where there are draws."""
+    def reshaped(self, reshape: Reshape) -> tuple[Reshaped, float]:
+        """What a reshape makes of the draws, and the ESS of w^gamma at its exponent."""
+        gamma, log_w, advantage = reshape.exponent, self.draws.log_w, self.draws.advantage
+        if _is_cautious(reshape) and gamma > 0.0:
+            ess, log_z = caution.power_mean(log_w, gamma)
+            return Reshaped(caution.log_f(log_w, advantage, gamma, reshape.caution, log_z), advantage), ess
         ess, _ = weights.ess(self.rows, np.full(1, gamma))
-        return ess.item()
+        return reshape.of_draws(log_w, advantage), ess.item()
 
     def accepts(self, gamma: float) -> bool:
         """Whether the reshape can have this exponent; that of `AlphaDivergence` is below 1."""
@@ -163,29 +179,17 @@ class Batch:
         return True
 
     def held(self, gamma: float, least: float) -> float:
-        """The gamma up to this one at which the weights used keep the least ESS, by regula falsi."""
+        """The gamma up to this one at which the weights used keep the least ESS."""
+        reshape = self.tempered
         if not (gamma > 0.0 and least > 0.0 and self.accepts(gamma)):
             return gamma
-        if type(self.tempered) is Power and self.tempered.caution == 1.0:
+        if type(reshape) is Power and reshape.caution == 1.0:
             return gamma  # f is w^gamma
-        aim = min(log(least), 0.0) - 1e-9  # w itself may lie on the limit
+        if _is_cautious(reshape):
+            return caution.held_gamma(self.draws.log_w, self.draws.advantage, gamma, reshape.caution, least)
+        return caution.held_by(self.ess_ratio, gamma, least)
 
-        def above(g: float) -> float:
-            ratio = self.ess_ratio(g)
-            return log(ratio) - aim if ratio > 0.0 else -inf
 
-        # In squares of gamma, by which log ESS falls nearly in a line. At 0 most reshapes have equal weights.
-        low, high, over, under = 0.0, gamma * gamma, -aim, above(gamma)
-        if not under < 0.0:
-            return gamma
-        for _ in range(40):
-            # Halved where a secant would stick at one end (Illinois).
-            middle = low + (high - low) * (over / (over - under) if under > -inf else 0.5)
-            value = above(sqrt(middle))
-            if 0.0 <= value <= _CLOSE:
-                return sqrt(middle)
-            if value > 0.0:
-                low, over, under = middle, value, under / 2.0
-            else:
-                high, under, over = middle, value, over / 2.0
-        return sqrt(low) if low > 0.0 else gamma
+def _is_cautious(reshape: Reshape) -> TypeGuard[Power]:
+    """Whether f is a power that is relative to the mean of the batch itself, which kernels compute."""
+    return type(reshape) is Power and reshape.log_z is None

@@ -290,7 +290,7 @@ class Preset:
         out = np.zeros(tokens.row.size + left_out)
         gamma = 1.0 if self.rest is None else self.rest
         if not tokens.row.size:
-            nothing = empty_step(Draws(out, out, out > 0.0, left_out), gamma)
+            nothing = empty_step(Draws.whole(out, out, out.shape, left_out), gamma)
             return _Weighed(out, nothing, nan, nan)
         reshape = self.reshape if self.rest is None else self.reshape.at(self.rest)
         log_f, signal = self._shaped(reshape, self.level, first, tokens, self.centred)
@@ -355,9 +355,8 @@ class Preset:
         if not by_token:
             whole = tokens.at(self.level, whole)
             log_f, signal = log_f[tokens.starts], signal[tokens.starts]
-        everything = np.ones(whole.shape, np.bool_)
         found = Found(log_f)
-        batch = Batch(Draws(whole, signal, everything, left_out), found, _LIMITS)
+        batch = Batch(Draws.whole(whole, signal, whole.shape, left_out), found, _LIMITS)
         return step_of(batch, found, "count", level)
 
 

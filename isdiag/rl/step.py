@@ -329,7 +329,7 @@ def step_of(batch: Batch, reshape: Reshape, normalize: Normalize, level: Level) 
     draws, n = batch.draws, batch.n
     if n == 0:
         return empty_step(draws, reshape.exponent)
-    log_f, signal = reshape.of_draws(draws.log_w, draws.advantage)
+    (log_f, signal), tempered_ess = batch.reshaped(reshape)
     khat_used, _ = tails.khat(batch.rows.holding(log_f[None]), batch.lengths, _ONE)
     log_bound = log(reshape.bound) if reshape.bound > 0.0 else -inf
     raw = steps.of_ratios(draws.log_w, signal)
@@ -338,44 +338,47 @@ def step_of(batch: Batch, reshape: Reshape, normalize: Normalize, level: Level) 
     offset, offset_z = _offset(raw, n)
     zero = used.zero / n
     thin = normalize == "count" and log_mean < log(STALL)
-    q01, q50, q99, top = _quantiles(draws.log_w)
+    q01, q50, q99 = _quantiles(draws.log_w)
     factors = shares if normalize == "batch" else np.exp(np.minimum(log_f, LARGEST)) / n
     known = raw.ess >= MANY_DRAWS
+    heard = known and raw.negative >= HEARD
     measured = known and batch.khat < GOOD_KHAT and level != "geometric"
-    return Step(
-        coefficients=draws.spread(factors * signal),
-        weights=draws.spread(factors),
-        gamma=reshape.exponent,
-        ess_ratio=used.ess / n,
-        ess_ratio_tempered=batch.tempered_ess(reshape.exponent) / n,
-        ess_ratio_raw=raw.ess / n,
-        pareto_k=batch.khat,
-        pareto_k_used=khat_used.item(),
-        gamma_batch=batch.gamma,
-        max_weight=used.largest,
-        mean_weight=exp(min(log_mean, LARGEST)),
-        bias_proxy=used.bias,
-        fraction_modified=used.modified / n,
-        fraction_zero=zero,
-        fraction_saturated=used.saturated / n,
-        negative_share=used.negative,
-        negative_share_raw=raw.negative,
-        log_w_q01=q01,
-        log_w_q50=q50,
-        log_w_q99=q99,
-        log_w_max=top,
-        kl=raw.kl,
-        kl_k3=raw.kl_k3,
-        chi2=expm1(min(raw.log_total_squared - log(n), LARGEST)),
-        offset=offset,
-        offset_z=offset_z,
-        n=n,
-        n_nonfinite=draws.left_out,
-        alarm_offset=int(measured and abs(offset) > OFFSET and abs(offset_z) > OFFSET_Z),
-        alarm_stall=int(1.0 - zero < STALL or thin),
-        alarm_one_draw=int(used.ess < FEW_DRAWS or used.largest > ONE_DRAW),
-        alarm_silenced=int(known and raw.negative >= HEARD and used.negative < SILENCED * raw.negative),
-        alarm_stale=int(batch.gamma < STALE),
+    return Step.of_fields(
+        {
+            "coefficients": draws.spread(factors * signal),
+            "weights": draws.spread(factors),
+            "gamma": reshape.exponent,
+            "ess_ratio": used.ess / n,
+            "ess_ratio_tempered": tempered_ess / n,
+            "ess_ratio_raw": raw.ess / n,
+            "pareto_k": batch.khat,
+            "pareto_k_used": khat_used.item(),
+            "gamma_batch": batch.gamma,
+            "max_weight": used.largest,
+            "mean_weight": exp(min(log_mean, LARGEST)),
+            "bias_proxy": used.bias,
+            "fraction_modified": used.modified / n,
+            "fraction_zero": zero,
+            "fraction_saturated": used.saturated / n,
+            "negative_share": used.negative,
+            "negative_share_raw": raw.negative,
+            "log_w_q01": q01,
+            "log_w_q50": q50,
+            "log_w_q99": q99,
+            "log_w_max": raw.largest,
+            "kl": raw.kl,
+            "kl_k3": raw.kl_k3,
+            "chi2": expm1(min(raw.log_total_squared - log(n), LARGEST)),
+            "offset": offset,
+            "offset_z": offset_z,
+            "n": n,
+            "n_nonfinite": draws.left_out,
+            "alarm_offset": int(measured and abs(offset) > OFFSET and abs(offset_z) > OFFSET_Z),
+            "alarm_stall": int(1.0 - zero < STALL or thin),
+            "alarm_one_draw": int(used.ess < FEW_DRAWS or used.largest > ONE_DRAW),
+            "alarm_silenced": int(heard and used.negative < SILENCED * raw.negative),
+            "alarm_stale": int(batch.gamma < STALE),
+        }
     )
 
 
@@ -457,7 +460,7 @@ def compare_weights(
     with np.errstate(invalid="ignore"):  # -inf of both
         used = np.where(np.abs(used - ratios) < ROUNDED, ratios, used)
     draws = Draws.of(np.where(used < inf, ratios, np.nan), advantage, where)
-    found = Found(used[draws.used])
+    found = Found(draws.only(used))
     return step_of(Batch(draws, found, limits), found, "count", level)
 
 
@@ -471,10 +474,10 @@ def _offset(raw: Any, n: int) -> tuple[float, float]:
 
 
 def _quantiles(log_w: Floats) -> list[float]:
-    """The order statistics at 1, 50 and 99 %, outwards where a rank falls between two, and the largest."""
+    """The order statistics at 1, 50 and 99 %, outwards where a rank falls between two."""
     last = log_w.size - 1
     low = int(0.01 * last)
-    return steps.order_statistics(log_w, [low, last // 2, last - low, last])
+    return steps.order_statistics(log_w, [last - low, last - last // 2, low])
 
 
 def empty_step(draws: Draws, gamma: float) -> Step:

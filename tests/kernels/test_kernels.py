@@ -405,10 +405,10 @@ def test_excesses(rng, gamma):
         ("add_draw", "f8, f8[::1], f8[::1]" + 3 * ", f8[::1]"),
         ("vector_sums_part", "f8[::1], i8, i8, f8, f8, f8[::1], f8[::1], f8[:, ::1]"),
         ("_path_weights", "f8[::1], f8" + 3 * ", f8[::1]"),
-        ("_block_below", "f8[::1], f8, f8, f8[::1]"),
+        ("_block_powers", "f8[::1], f8, f8, f8[::1], f8[::1]"),
         ("_fill_cautious", "f8[::1], f8[::1], f8, f8, f8, f8[::1]"),
         ("_block_cautious", "f8[::1], f8[::1], f8, f8, f8, f8, f8[::1]"),
-        ("_block_gaps", "f8[::1], f8[::1], f8[::1]"),
+        ("_block_gaps", "f8[::1], f8[::1], f8, f8[::1], f8[::1]"),
         ("_block_weights", "f8[::1], f8, f8[::1]"),
         ("_block_power_sums", "f8[::1], f8, f8, f8, f8, f8[::1]"),
         ("_weights_and_logs", "f8[::1], f8, f8, f8, f8[::1], f8[::1]"),
@@ -739,6 +739,8 @@ def test_cautious_powers(rng, gamma, caution, shift):
     np.testing.assert_allclose(out[0], expected, rtol=2e-14, atol=1e-13 * gamma)
     found = k.cautious_ess(log_w, advantage, gamma, caution)
     assert found == pytest.approx(naive.ess(expected, 1.0), rel=1e-9)
+    mean = k.power_mean(log_w, gamma)
+    assert mean.ess == pytest.approx(naive.ess(log_w, gamma), rel=1e-13)
     k.cautious_rows(log_w[None], advantage[None], gamma, caution, 1.5, out)
     np.testing.assert_allclose(out[0], cautious(log_w, advantage, gamma, caution, 1.5), rtol=1e-15)
 
@@ -765,6 +767,31 @@ def k_cautious(log_w, advantage):
     return out[0]
 
 
+@pytest.mark.parametrize("least", [0.4, 0.8, 0.99])
+def test_gamma_that_a_cautious_power_is_held_at(rng, least):
+    log_w, advantage = rng.normal(size=3000), rng.normal(size=3000)
+
+    def ess_ratio(gamma, _):
+        return k.cautious_ess(log_w, advantage, gamma, 3.0) / 3000
+
+    gamma = k.cautious_gamma(log_w, advantage, 1.0, 3.0, least)
+    assert gamma == k.holding(ess_ratio)(1.0, least, None)
+    assert least <= ess_ratio(gamma, None) <= 1.01 * least
+    assert k.cautious_gamma(log_w, advantage, gamma, 3.0, least) == gamma
+    nothing = np.full(5, -np.inf)
+    assert k.cautious_gamma(nothing, -np.ones(5), 0.5, 3.0, least) == 0.5
+
+
+@pytest.mark.parametrize("at", [0, 700, 1999])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_whether_all_draws_are_known(rng, at, bad):
+    log_w, advantage = rng.normal(size=2000), rng.normal(size=2000)
+    assert k.all_known(log_w, advantage)
+    log_w[at] = bad
+    assert k.all_known(log_w, advantage) == (bad == -np.inf)
+    assert not k.all_known(advantage, log_w)
+
+
 @pytest.mark.parametrize("n", [1, 5, 1024, 3001])
 @pytest.mark.parametrize("scale", [1e-9, 0.1, 3.0])
 def test_sums_over_log_ratios(rng, n, scale):
@@ -774,7 +801,8 @@ def test_sums_over_log_ratios(rng, n, scale):
         exact = [mpmath.mpf(value) for value in x.tolist()]
         k3 = float(mpmath.fsum(mpmath.expm1(value) - value for value in exact) / n)
     assert found.kl == pytest.approx(-x.mean(), rel=1e-12, abs=1e-15 * scale)
-    assert found.kl_k3 == pytest.approx(k3, rel=1e-12, abs=1e-16 * scale)
+    assert found.kl_k3 == pytest.approx(k3, rel=1e-13)
+    assert found.largest == x.max()
     assert found.ess == pytest.approx(naive.ess(x, 1.0), rel=1e-13)
     assert found.log_total == pytest.approx(np.log(np.exp(x).sum()), rel=1e-13, abs=1e-15)
     assert found.log_total_squared == pytest.approx(np.log(np.exp(2 * x).sum()), rel=1e-13, abs=1e-15)
@@ -785,7 +813,7 @@ def test_sums_over_log_ratios(rng, n, scale):
 
 def test_sums_over_extreme_log_ratios():
     def sums(*x):
-        return tuple(k.ratio_sums(np.array(x), np.ones(len(x))))
+        return tuple(k.ratio_sums(np.array(x), np.ones(len(x))))[1:]
 
     assert sums(0.0, -np.inf) == (1.0, 0.0, 0.0, np.inf, np.inf, 0.0)
     assert sums(800.0)[3:5] == (-800.0, np.inf)
@@ -837,27 +865,19 @@ ORDERS = {
     "ascending": lambda _, n: np.arange(n) - 5.0,
     "lattice": lambda rng, n: rng.integers(3, size=n) * 1.0,
     "equal": lambda _, n: np.zeros(n),
-    "period of the sample": lambda rng, n: np.where(np.arange(n) % (n // 1024), rng.normal(size=n), 50.0),
+    "period of the sample": lambda rng, n: np.where(np.arange(n) % int(n**0.5 / 4), rng.normal(size=n), 50.0),
     "mostly of no weight": lambda rng, n: np.where(rng.uniform(size=n) < 0.9, -np.inf, rng.normal(size=n)),
 }
 
 
 @pytest.mark.parametrize("kind", ORDERS)
-@pytest.mark.parametrize("n", [1, 2, 1000, 16_385, 60_000])
+@pytest.mark.parametrize("n", [1, 2, 64, 1000, 60_000])
 def test_order_statistics(rng, n, kind):
     row = ORDERS[kind](rng, max(n, 1025))[:n]
     before = row.copy()
-    ranks = [int(0.01 * (n - 1)), (n - 1) // 2, n - 1 - int(0.01 * (n - 1)), n - 1]
-    assert steps.order_statistics(row, ranks) == np.sort(row)[ranks].tolist()
+    ranks = [n - 1 - int(0.01 * (n - 1)), (n - 1) // 2, int(0.01 * (n - 1)), 0]
+    assert steps.order_statistics(row, ranks) == np.sort(row)[::-1][ranks].tolist()
     np.testing.assert_array_equal(row, before)
-
-
-@pytest.mark.parametrize(("low", "high"), [(-0.5, 0.7), (-np.inf, 0.0), (0.0, np.inf), (3.0, 2.0)])
-def test_entries_between(rng, low, high):
-    row, out = rng.normal(size=300), np.empty(301)
-    count, below = k.entries_between(row, low, high, out)
-    np.testing.assert_array_equal(out[:count], row[(row >= low) & (row <= high)])
-    assert below == (row < low).sum()
 
 
 # -------------------------------------------------------------------------- weighted excesses, particles
