@@ -26,7 +26,6 @@ from isdiag._core.typing import Floats
 from isdiag.rl import reshapes
 from isdiag.rl.controller import GammaController
 from isdiag.rl.presets import Preset
-from isdiag.rl.ratios import difference_of
 from isdiag.rl.step import loggable
 from isdiag.rl.tokens import Tokens
 from isdiag.torch.loss import is_reshape_loss
@@ -208,7 +207,7 @@ class ISDiagMixin:
         self._window.clear()
         pi, old, sampler, advantage, row = joined
         tokens = Tokens.of(pi, sampler, None, advantage, row)
-        answers = tokens.over("sum", difference_of(pi, sampler))
+        answers = tokens.over("sum", tokens.log_w)
         step = self.controller.step(answers, tokens.over("mean", advantage))
         logged = step.metrics("isdiag/")
         logged |= _weighed(self._policy_tokens(joined, known), self._method(), "isdiag/policy/")
@@ -363,7 +362,7 @@ def _joined(window: list[_Part], accelerator: Any) -> Floats:
 
 def _weighed(tokens: Tokens, preset: Preset, prefix: str) -> dict[str, float]:
     """What becomes of the weights of tokens, for a logger."""
-    metrics = preset.of_tokens(tokens).step.metrics()
+    metrics = preset.of_tokens(tokens).measured
     return loggable({name: value for name, value in metrics.items() if name not in _OF_GAMMA}, prefix)
 
 

@@ -21,11 +21,13 @@ def of_ratios(log_w: Floats, signal: Floats) -> Any:
     return _kernels.ratio_sums(read_only(log_w), read_only(signal))
 
 
-def of_weights(log_f: Floats, log_w: Floats, signal: Floats, log_bound: float) -> tuple[Any, Floats]:
-    """A `_kernels.steps.OfWeights`, and f over its sum."""
-    shares = np.empty(log_f.size)
+def of_weights(log_f: Floats, log_w: Floats, signal: Floats, log_bound: float, shares: Floats) -> Any:
+    """A `_kernels.steps.OfWeights`.
+
+    Shares, if not empty, are filled with f over its sum; they may be log_f itself.
+    """
     rows = (read_only(row) for row in (log_f, log_w, signal))
-    return _kernels.weight_sums(*rows, log_bound, shares), shares
+    return _kernels.weight_sums(*rows, log_bound, shares)
 
 
 def order_statistics(row: Floats, ranks: list[int]) -> list[float]:

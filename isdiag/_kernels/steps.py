@@ -148,7 +148,10 @@ def _block_counts(part, row, log_bound):
 
 @entry
 def weight_sums(log_f, row, signal, log_bound, shares):
-    """Of weights f made of a row of log-ratios; shares is filled with f over its sum, 0 if that is."""
+    """Of weights f made of a row of log-ratios.
+
+    Shares, if not empty, are filled with f over its sum, 0 if that is; they may be log_f itself.
+    """
     e, centred, signed, u = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     extent = extent_of(log_f)
     some = extent.presence == OK
@@ -167,7 +170,7 @@ def weight_sums(log_f, row, signal, log_bound, shares):
             out[:] = 0.0
             continue
         _block_weights(part, extent.high, e)
-        copy(e[: part.size], out)
+        copy(e[: out.size], out)
         end = pad(e, part.size)
         _block_signals(signal[first : first + BLOCK], scale, signed, u)
         for i in range(end):
@@ -182,7 +185,7 @@ def weight_sums(log_f, row, signal, log_bound, shares):
     if not some:
         return OfWeights(np.nan, -np.inf, np.nan, np.nan, zero, modified, saturated, np.nan)
     share = 1.0 / s1
-    for i in range(log_f.size):
+    for i in range(shares.size):
         shares[i] *= share
     ess = ess_of(s1, s2, extent.n_finite)
     log_total = extent.high + math.log(s1)

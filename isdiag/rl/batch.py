@@ -13,7 +13,7 @@ from isdiag._core.bands import GOOD_KHAT, Constraints
 from isdiag._core.boundary import Rows, mask_array, read_only, real_array, rows_of
 from isdiag._core.typing import Floats, Ints, Mask
 from isdiag.rl.layouts import one_a_sequence
-from isdiag.rl.reshapes import Power, Reshape, Reshaped
+from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import BY_GAMMA_ALONE, Evidence, Schedule, State
 
 _ONE = np.ones(1)
@@ -116,6 +116,14 @@ def _like(ratios: Floats, values: Any, name: str) -> Any:
         raise ValueError(msg) from None
 
 
+class Used(NamedTuple):
+    """A `Reshaped`, and the ESS of w^gamma at its exponent, None where that is 1."""
+
+    log_f: Floats
+    signal: Floats
+    tempered_ess: float | None
+
+
 class Batch:
     """Draws, and what they allow.
 
@@ -159,14 +167,14 @@ class Batch:
         ess, _ = weights.ess(self.rows.holding(log_f[None]), _ONE)
         return ess.item() / self.n
 
-    def reshaped(self, reshape: Reshape) -> tuple[Reshaped, float]:
-        """What a reshape makes of the draws, and the ESS of w^gamma at its exponent."""
+    def reshaped(self, reshape: Reshape) -> Used:
+        """What a reshape makes of the draws."""
         gamma, log_w, advantage = reshape.exponent, self.draws.log_w, self.draws.advantage
         if _is_cautious(reshape) and gamma > 0.0:
             ess, log_z = caution.power_mean(log_w, gamma)
-            return Reshaped(caution.log_f(log_w, advantage, gamma, reshape.caution, log_z), advantage), ess
-        ess, _ = weights.ess(self.rows, np.full(1, gamma))
-        return reshape.of_draws(log_w, advantage), ess.item()
+            return Used(caution.log_f(log_w, advantage, gamma, reshape.caution, log_z), advantage, ess)
+        ess = None if gamma == 1.0 else weights.ess(self.rows, np.full(1, gamma))[0].item()
+        return Used(*reshape.of_draws(log_w, advantage), ess)
 
     def accepts(self, gamma: float) -> bool:
         """Whether the reshape can have this exponent; that of `AlphaDivergence` is below 1."""
@@ -191,5 +199,5 @@ class Batch:
 
 
 def _is_cautious(reshape: Reshape) -> TypeGuard[Power]:
-    """Whether f is a power that is relative to the mean of the batch itself, which kernels compute."""
-    return type(reshape) is Power and reshape.log_z is None
+    """Whether f is a cautious power that is relative to the mean of the batch itself."""
+    return type(reshape) is Power and reshape.caution != 1.0 and reshape.log_z is None

@@ -260,8 +260,20 @@ class GammaController:
         step : Step
             What goes into the history.
         """
+        self.record(state, step.metrics())
+
+    def record(self, state: State, metrics: dict[str, float]) -> None:
+        """As `accept`, of a step that is known by its metrics alone.
+
+        Parameters
+        ----------
+        state : State
+            The next state.
+        metrics : dict of str to float
+            `isdiag.rl.METRICS`; it is kept.
+        """
         self.state = state
-        self._history.append(step.metrics())
+        self._history.append(metrics)
 
     def _applied(
         self, batch: Batch, gamma: float, reshape: Reshape | None, normalize: Normalize | None, level: Level

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from isdiag._core import steps
 from isdiag._core.check import number, of_kind, one_of
-from isdiag._core.typing import Floats, Mask
+from isdiag._core.typing import Floats, Mask, Values
 from isdiag.rl import reshapes
 from isdiag.rl.batch import Batch, Draws, Limits
 from isdiag.rl.layouts import Level, varying
 from isdiag.rl.ratios import difference_of
 from isdiag.rl.reshapes import Power, PPOClip, Reshape
 from isdiag.rl.schedules import Schedule, State
-from isdiag.rl.step import LARGEST, Found, Step, empty_step, step_of
+from isdiag.rl.step import LARGEST, Found, empty_step, measured, metrics_of
 from isdiag.rl.tokens import Laid, Over, Tokens
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ PERPLEXITIES = ("perplexity", "perplexity_sampler")
 
 _LIMITS = Limits()
 _WHOLE = Power()
+_NONE = np.empty(0)
 
 
 __all__ = [
@@ -99,7 +101,7 @@ class Keep:
         """Which tokens it keeps, given the log-ratio of each."""
         value = self._of_tokens(log_ratio, tokens)
         if self.over != "token":
-            value = tokens.over(self.over, value)[tokens.row]
+            value = tokens.spread("sequence", tokens.over(self.over, value))
         low, high = self.low, self.high
         if self.measure == "ratio":
             low, high = (-inf if not bound > 0.0 else np.log(bound) for bound in (low, high))
@@ -115,7 +117,8 @@ class Keep:
         if self.measure == "k3":
             return np.where(log_ratio > -inf, np.expm1(log_ratio) - log_ratio, inf)
         later = tokens.log_pi if tokens.log_near is None else tokens.log_near
-        return np.abs(np.exp(later) - np.exp(tokens.log_mu))
+        apart = np.exp(later, dtype=np.float64) - np.exp(tokens.log_mu, dtype=np.float64)
+        return np.abs(apart, out=apart)
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,7 @@ class Preset:
             state, weighed = self.following(
                 laid.tokens, controller.schedule, controller.state, controller.limits
             )
-            controller.accept(state, weighed.step)
+            controller.record(state, weighed.measured)
         return laid.back(weighed.coefficients), weighed.metrics()
 
     def following(
@@ -256,7 +259,7 @@ class Preset:
         if self.rest is None:
             return state._replace(step=state.step + 1), self.of_tokens(tokens)
         with np.errstate(all="ignore"):
-            answers = tokens.over("sum", difference_of(tokens.log_pi, tokens.log_mu))
+            answers = tokens.over("sum", tokens.log_w)
         batch = Batch(Draws.of(answers, 1.0, None), _WHOLE, limits)
         state = batch.following(schedule, state)
         return state, replace(self, rest=state.gamma).of_tokens(tokens, batch.gamma)
@@ -267,50 +270,54 @@ class Preset:
             return self._of_tokens(tokens, gamma_batch)
 
     def _of_tokens(self, tokens: Tokens, gamma_batch: float) -> _Weighed:
-        whole = difference_of(tokens.log_pi, tokens.log_mu)
         near = tokens.log_near
-        first, second = whole, None
+        first, second = tokens.log_w, None
         if self.correction is not None:
-            second = whole if near is None else difference_of(near, tokens.log_mu)
-            first = np.zeros_like(whole) if near is None else difference_of(tokens.log_pi, near)
+            second = tokens.log_w if near is None else difference_of(near, tokens.log_mu)
+            first = np.zeros(tokens.size) if near is None else difference_of(tokens.log_pi, near)
         elif near is not None:
             first = difference_of(tokens.log_pi, near)
         # One number that is none spoils its token, or the sequence if something looks at all of it.
-        by_token = self._by_token
         left_out, good = 0, None
-        ratios = [whole, first] if second is None else [whole, first, second]
-        if not (all(_below_inf(each) for each in ratios) and np.isfinite(tokens.advantage).all()):
-            good = np.logical_and.reduce([each < inf for each in ratios]) & np.isfinite(tokens.advantage)
+        others = [each for each in (first, second) if each is not None and each is not tokens.log_w]
+        known = steps.all_known(tokens.log_w, tokens.advantage)
+        if not (known and all(_below_inf(each) for each in others)):
+            good = np.logical_and.reduce([each < inf for each in (tokens.log_w, *others)])
+            good &= np.isfinite(tokens.advantage)
             if not self._alone:
-                good = tokens.over("max", (~good).astype(np.float64))[tokens.row] == 0.0
+                spoilt = tokens.over("max", (~good).astype(np.float64))
+                good = tokens.spread("sequence", spoilt) == 0.0
             left_out = int(np.count_nonzero(~good))
             tokens = tokens.only(good)
-            whole, first = whole[good], first[good]
+            first = first[good]
             second = None if second is None else second[good]
-        out = np.zeros(tokens.row.size + left_out)
         gamma = 1.0 if self.rest is None else self.rest
-        if not tokens.row.size:
-            nothing = empty_step(Draws.whole(out, out, out.shape, left_out), gamma)
-            return _Weighed(out, nothing, nan, nan)
+        if not tokens.size:
+            nothing = np.zeros(left_out)
+            empty = empty_step(Draws.whole(nothing, nothing, nothing.shape, left_out), gamma)
+            return _Weighed(nothing, empty.metrics(), nan, nan)
         reshape = self.reshape if self.rest is None else self.reshape.at(self.rest)
         log_f, signal = self._shaped(reshape, self.level, first, tokens, self.centred)
         if self.correction is not None and second is not None:
             log_f = log_f + self._shaped(self.correction, self.correction_level, second, tokens)[0]
         if self.rest is not None:
-            others = _rest(self.rest, whole, tokens)
-            others[~(tokens.advantage < 0.0)] = 0.0
-            log_f = log_f + others
+            rest = _rest(self.rest, tokens)
+            rest += log_f
+            log_f = rest
         for each in self.keep:
-            log_f = np.where(each.of(whole if second is None else second, tokens), log_f, -inf)
+            log_f = np.where(each.of(tokens.log_w if second is None else second, tokens), log_f, -inf)
         values = np.minimum(log_f, LARGEST)
         np.exp(values, out=values)
         values *= signal
         values *= self._share(tokens)
-        out[... if good is None else good] = values
-        step = self._diagnosed(by_token, whole, log_f, signal, left_out, tokens)
-        known = {} if self.rest is None else {"gamma": gamma, "gamma_batch": gamma_batch}
-        step = replace(step, **known)
-        return _Weighed(out, step, _perplexity(tokens.log_pi), _perplexity(tokens.log_mu))
+        numbers = self._diagnosed(log_f, signal, left_out, tokens)
+        if self.rest is not None:
+            numbers |= {"gamma": gamma, "gamma_batch": gamma_batch}
+        out = values
+        if good is not None:
+            out = np.zeros(good.size)
+            out[good] = values
+        return _Weighed(out, metrics_of(numbers), _perplexity(tokens.log_pi), _perplexity(tokens.log_mu))
 
     @property
     def _alone(self) -> bool:
@@ -343,44 +350,54 @@ class Preset:
         """What part of the average a token is."""
         count = tokens.lengths.size
         if self.average == "tokens":
-            return 1.0 / tokens.row.size
+            return 1.0 / tokens.size
         if self.average == "sequences":
-            return (1.0 / (count * tokens.lengths))[tokens.row]
+            return tokens.spread("sequence", 1.0 / (count * tokens.lengths))
         return 1.0 / (count * self.length)
 
-    def _diagnosed(
-        self, by_token: bool, whole: Floats, log_f: Floats, signal: Floats, left_out: int, tokens: Tokens
-    ) -> Step:
-        level: Level = "token" if by_token else self.level
-        if not by_token:
+    def _diagnosed(self, log_f: Floats, signal: Floats, left_out: int, tokens: Tokens) -> dict[str, Any]:
+        """What a `Step` of the draws would tell."""
+        whole, level = tokens.log_w, self.level
+        if self._by_token:
+            level = "token"
+        else:
             whole = tokens.at(self.level, whole)
             log_f, signal = log_f[tokens.starts], signal[tokens.starts]
         found = Found(log_f)
         batch = Batch(Draws.whole(whole, signal, whole.shape, left_out), found, _LIMITS)
-        return step_of(batch, found, "count", level)
+        return measured(batch, found, batch.reshaped(found), "count", level, _NONE)
 
 
 class _Weighed(NamedTuple):
-    """What became of tokens: coefficients, a `Step` of the draws, and perplexities of policy and sampler."""
+    """What became of tokens: coefficients, what a `Step` measures, perplexities of policy and sampler."""
 
     coefficients: Floats
-    step: Step
+    measured: dict[str, float]
     perplexity: float
     perplexity_sampler: float
 
     def metrics(self) -> dict[str, float]:
         """All numbers by their names."""
-        return self.step.metrics() | dict(zip(PERPLEXITIES, self[2:], strict=True))
+        return self.measured | dict(zip(PERPLEXITIES, self[2:], strict=True))
 
 
-def _rest(gamma: float, log_w: Floats, tokens: Tokens) -> Floats:
-    """Log of ``min(1, v**gamma / m)`` at each token, v of the answer's other tokens."""
+def _rest(gamma: float, tokens: Tokens) -> Floats:
+    """At tokens of negative advantage the log of ``min(1, v**gamma / m)``, v of the answer's other tokens."""
+    log_w = tokens.log_w
     answers = tokens.over("sum", log_w)
     mean = _log_mean(reshapes.power(gamma, answers))
-    others = np.where(
-        log_w > -inf, answers[tokens.row] - log_w, 0.0
-    )  # a token of zero weight has none anyway
-    return np.where(mean > -inf, np.minimum(reshapes.power(gamma, others) - mean, 0.0), 0.0)
+    if not mean > -inf:
+        return np.zeros(log_w.size)
+    none = log_w == -inf  # such a token has no weight anyway
+    others = tokens.spread("sequence", answers)
+    others -= log_w
+    if none.any():
+        others[none] = 0.0
+    others = reshapes.power(gamma, others, others)
+    others -= mean
+    np.minimum(others, 0.0, out=others)
+    np.copyto(others, 0.0, where=tokens.advantage >= 0.0)
+    return others
 
 
 def _centred(log_ratio: Floats) -> Floats:
@@ -392,7 +409,10 @@ def _centred(log_ratio: Floats) -> Floats:
 def _log_mean(log_w: Floats) -> float:
     """Log of the mean of exp(log_w), -inf where all are."""
     largest = float(log_w.max())
-    return largest + log(np.exp(log_w - largest).mean()) if largest > -inf else -inf
+    if largest == -inf:
+        return largest
+    weights = log_w - largest
+    return largest + log(np.exp(weights, out=weights).mean())
 
 
 def _below_inf(values: Floats) -> bool:
@@ -410,8 +430,8 @@ def _one_each(tokens: Tokens) -> Floats:
     return high
 
 
-def _perplexity(log_p: Floats) -> float:
-    return exp(min(-float(log_p.mean()), LARGEST))
+def _perplexity(log_p: Values) -> float:
+    return exp(min(-float(log_p.mean(dtype=np.float64)), LARGEST))
 
 
 # ------------------------------------------------------------------------------------------- methods

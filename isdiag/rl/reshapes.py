@@ -35,10 +35,10 @@ class Reshaped(NamedTuple):
     signal: Floats
 
 
-def power(gamma: float, log_w: Floats) -> Floats:
-    """Log of w^gamma."""
+def power(gamma: float, log_w: Floats, out: Floats | None = None) -> Floats:
+    """Log of w^gamma; in out if that is of use."""
     if gamma > 0.0:
-        return gamma * log_w
+        return np.multiply(gamma, log_w, out=out)
     return np.where(log_w > -inf, 0.0, log_w)  # a draw of zero weight keeps it
 
 
@@ -108,10 +108,14 @@ class Reshape(ABC):
         Returns
         -------
         Reshaped
-            log f and the signal.
+            log f and the signal, which may be the arrays themselves.
         """
+        # Half a million advantages take a millisecond to copy.
+        same = type(self).signal is Reshape.signal
         with np.errstate(all="ignore"):
-            return Reshaped(self.log_f(log_w, advantage), self.signal(advantage.copy()))
+            return Reshaped(
+                self.log_f(log_w, advantage), advantage if same else self.signal(advantage.copy())
+            )
 
     @abstractmethod
     def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
@@ -410,9 +414,11 @@ class Cautious(Reshape):
         number("gamma", self.gamma, 0.0, ends="[)")
 
     def log_f(self, log_w: Floats, advantage: Floats) -> Floats:
-        power_of_bad = max(self.caution * self.gamma, min(self.caution, 1.0))
-        let_go = power_of_bad * np.minimum(log_w, 0.0)
-        return np.where(advantage < 0.0, let_go, np.minimum(log_w, log(self.cap)))
+        let_go = np.minimum(log_w, 0.0)
+        let_go *= max(self.caution * self.gamma, min(self.caution, 1.0))
+        found = np.minimum(log_w, log(self.cap))
+        np.copyto(found, let_go, where=advantage < 0.0)
+        return found
 
     @property
     def exponent(self) -> float:

@@ -18,9 +18,9 @@ from isdiag._core.result import Result
 from isdiag._core.said import Said
 from isdiag._core.statuses import MANY_DRAWS
 from isdiag._core.typing import Floats
-from isdiag.rl.batch import Batch, Draws, Limits
+from isdiag.rl.batch import Batch, Draws, Limits, Used
 from isdiag.rl.layouts import Level
-from isdiag.rl.reshapes import Reshape
+from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Schedule, State
 
 Normalize = Literal["batch", "count"]
@@ -192,12 +192,17 @@ class Step(Result):
         dict of str to float
             `METRICS` in that order.
         """
-        every = {name: float(getattr(self, name)) for name in METRICS}
+        every = metrics_of(vars(self))
         return every if prefix is None else loggable(every, prefix)
 
 
 _ARRAYS = ("coefficients", "weights")
 METRICS = tuple(field.name for field in fields(Step) if field.name not in _ARRAYS)  # type: ignore[arg-type]
+
+
+def metrics_of(numbers: Mapping[str, Any]) -> dict[str, float]:
+    """`METRICS` in that order, as floats."""
+    return {name: float(numbers[name]) for name in METRICS}
 
 
 def loggable(metrics: Mapping[str, Any], prefix: str = "isdiag/") -> dict[str, float]:
@@ -329,57 +334,69 @@ def step_of(batch: Batch, reshape: Reshape, normalize: Normalize, level: Level) 
     draws, n = batch.draws, batch.n
     if n == 0:
         return empty_step(draws, reshape.exponent)
-    (log_f, signal), tempered_ess = batch.reshaped(reshape)
-    khat_used, _ = tails.khat(batch.rows.holding(log_f[None]), batch.lengths, _ONE)
+    used = batch.reshaped(reshape)
+    by_count = np.exp(np.minimum(used.log_f, LARGEST)) / n if normalize == "count" else None
+    shares = used.log_f if type(reshape) is Power else np.empty(n)  # nobody else has that array
+    numbers = measured(batch, reshape, used, normalize, level, shares)
+    factors = shares if by_count is None else by_count
+    arrays = {"coefficients": draws.spread(factors * used.signal), "weights": draws.spread(factors)}
+    return Step.of_fields(arrays | numbers)
+
+
+def measured(
+    batch: Batch, reshape: Reshape, made: Used, normalize: Normalize, level: Level, shares: Floats
+) -> dict[str, Any]:
+    """`METRICS` of a batch with draws, not all of them floats.
+
+    Shares, if not empty, are filled with the weights over their sum; they may be log_f itself.
+    """
+    draws, n = batch.draws, batch.n
+    khat_used, _ = tails.khat(batch.rows.holding(made.log_f[None]), batch.lengths, _ONE)
     log_bound = log(reshape.bound) if reshape.bound > 0.0 else -inf
-    raw = steps.of_ratios(draws.log_w, signal)
-    used, shares = steps.of_weights(log_f, draws.log_w, signal, log_bound - NEAR_BOUND)
+    raw = steps.of_ratios(draws.log_w, made.signal)
+    used = steps.of_weights(made.log_f, draws.log_w, made.signal, log_bound - NEAR_BOUND, shares)
+    tempered_ess = raw.ess if made.tempered_ess is None else made.tempered_ess
     log_mean = used.log_total - log(n)
     offset, offset_z = _offset(raw, n)
     zero = used.zero / n
     thin = normalize == "count" and log_mean < log(STALL)
     q01, q50, q99 = _quantiles(draws.log_w)
-    factors = shares if normalize == "batch" else np.exp(np.minimum(log_f, LARGEST)) / n
     known = raw.ess >= MANY_DRAWS
     heard = known and raw.negative >= HEARD
-    measured = known and batch.khat < GOOD_KHAT and level != "geometric"
-    return Step.of_fields(
-        {
-            "coefficients": draws.spread(factors * signal),
-            "weights": draws.spread(factors),
-            "gamma": reshape.exponent,
-            "ess_ratio": used.ess / n,
-            "ess_ratio_tempered": tempered_ess / n,
-            "ess_ratio_raw": raw.ess / n,
-            "pareto_k": batch.khat,
-            "pareto_k_used": khat_used.item(),
-            "gamma_batch": batch.gamma,
-            "max_weight": used.largest,
-            "mean_weight": exp(min(log_mean, LARGEST)),
-            "bias_proxy": used.bias,
-            "fraction_modified": used.modified / n,
-            "fraction_zero": zero,
-            "fraction_saturated": used.saturated / n,
-            "negative_share": used.negative,
-            "negative_share_raw": raw.negative,
-            "log_w_q01": q01,
-            "log_w_q50": q50,
-            "log_w_q99": q99,
-            "log_w_max": raw.largest,
-            "kl": raw.kl,
-            "kl_k3": raw.kl_k3,
-            "chi2": expm1(min(raw.log_total_squared - log(n), LARGEST)),
-            "offset": offset,
-            "offset_z": offset_z,
-            "n": n,
-            "n_nonfinite": draws.left_out,
-            "alarm_offset": int(measured and abs(offset) > OFFSET and abs(offset_z) > OFFSET_Z),
-            "alarm_stall": int(1.0 - zero < STALL or thin),
-            "alarm_one_draw": int(used.ess < FEW_DRAWS or used.largest > ONE_DRAW),
-            "alarm_silenced": int(heard and used.negative < SILENCED * raw.negative),
-            "alarm_stale": int(batch.gamma < STALE),
-        }
-    )
+    trusted = known and batch.khat < GOOD_KHAT and level != "geometric"
+    return {
+        "gamma": reshape.exponent,
+        "ess_ratio": used.ess / n,
+        "ess_ratio_tempered": tempered_ess / n,
+        "ess_ratio_raw": raw.ess / n,
+        "pareto_k": batch.khat,
+        "pareto_k_used": khat_used.item(),
+        "gamma_batch": batch.gamma,
+        "max_weight": used.largest,
+        "mean_weight": exp(min(log_mean, LARGEST)),
+        "bias_proxy": used.bias,
+        "fraction_modified": used.modified / n,
+        "fraction_zero": zero,
+        "fraction_saturated": used.saturated / n,
+        "negative_share": used.negative,
+        "negative_share_raw": raw.negative,
+        "log_w_q01": q01,
+        "log_w_q50": q50,
+        "log_w_q99": q99,
+        "log_w_max": raw.largest,
+        "kl": raw.kl,
+        "kl_k3": raw.kl_k3,
+        "chi2": expm1(min(raw.log_total_squared - log(n), LARGEST)),
+        "offset": offset,
+        "offset_z": offset_z,
+        "n": n,
+        "n_nonfinite": draws.left_out,
+        "alarm_offset": int(trusted and abs(offset) > OFFSET and abs(offset_z) > OFFSET_Z),
+        "alarm_stall": int(1.0 - zero < STALL or thin),
+        "alarm_one_draw": int(used.ess < FEW_DRAWS or used.largest > ONE_DRAW),
+        "alarm_silenced": int(heard and used.negative < SILENCED * raw.negative),
+        "alarm_stale": int(batch.gamma < STALE),
+    }
 
 
 @dataclass(frozen=True)

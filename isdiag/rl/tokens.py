@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from isdiag._core.boundary import mask_array, real_array
-from isdiag._core.typing import Floats, Ints, Mask
+from isdiag._core.typing import Floats, Ints, Mask, Values
 from isdiag.rl.layouts import (
     Level,
     advantage_shape,
@@ -17,38 +17,53 @@ from isdiag.rl.layouts import (
     check_tokens,
     sequences_of,
 )
+from isdiag.rl.ratios import difference_of
 
 Over = Literal["token", "sum", "mean", "max"]
 
 
 class Tokens(NamedTuple):
-    """Tokens that count, one after the other: log-probabilities, advantages, and the sequence of each.
+    """Tokens that count, one after the other: log-probabilities, their difference, advantages.
 
-    `log_near` is of the proximal policy, None if there is none. A sequence without a token is none.
+    `log_near` is of the proximal policy, None if there is none. `lengths` are those of the sequences that the
+    tokens make up; one without a token is none.
     """
 
-    log_pi: Floats
-    log_mu: Floats
-    log_near: Floats | None
+    log_pi: Values
+    log_mu: Values
+    log_near: Values | None
+    log_w: Floats
     advantage: Floats
-    row: Ints
     lengths: Ints
 
     @classmethod
     def of(
-        cls, log_pi: Floats, log_mu: Floats, log_near: Floats | None, advantage: Floats, row: Any
+        cls, log_pi: Values, log_mu: Values, log_near: Values | None, advantage: Floats, row: Any
     ) -> Tokens:
         """Of a number at each token that changes where another sequence begins."""
         changes = np.flatnonzero(row[1:] != row[:-1]) + 1
         ends = np.append(changes, row.size) if row.size else changes
-        lengths = np.diff(ends, prepend=0)
-        numbers = np.repeat(np.arange(lengths.size), lengths)
-        return cls(log_pi, log_mu, log_near, advantage, numbers, lengths)
+        return cls.cut(log_pi, log_mu, log_near, advantage, np.diff(ends, prepend=0))
+
+    @classmethod
+    def cut(
+        cls, log_pi: Values, log_mu: Values, log_near: Values | None, advantage: Floats, lengths: Ints
+    ) -> Tokens:
+        """Of the lengths of sequences, which may be 0."""
+        log_w = difference_of(log_pi, log_mu)
+        return cls(log_pi, log_mu, log_near, log_w, advantage, lengths[lengths > 0])
 
     def only(self, which: Mask) -> Tokens:
         """Those of these tokens; lengths are what is left."""
+        lengths = np.add.reduceat(which, self.starts, dtype=np.int64) if which.size else self.lengths
         near = None if self.log_near is None else self.log_near[which]
-        return Tokens.of(self.log_pi[which], self.log_mu[which], near, self.advantage[which], self.row[which])
+        of_tokens = self.log_pi[which], self.log_mu[which], near, self.log_w[which], self.advantage[which]
+        return Tokens(*of_tokens, lengths[lengths > 0])
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        return self.log_w.size
 
     @property
     def starts(self) -> Ints:
@@ -70,9 +85,9 @@ class Tokens(NamedTuple):
             return log_ratio
         return self.over("sum" if level == "sequence" else "mean", log_ratio)
 
-    def spread(self, level: Level, values: Floats) -> Floats:
+    def spread(self, level: Level, values: Any) -> Any:
         """Numbers of the draws of a level, at each token."""
-        return values if level == "token" else values[self.row]
+        return values if level == "token" else np.repeat(values, self.lengths)
 
 
 class Laid(NamedTuple):

@@ -109,6 +109,10 @@ class Layout:
         check_padded(flat.shape)
         return cls(_kept(flat, mask), None, flat.shape[0])
 
+    def cpu(self) -> Layout:
+        """The same in CPU memory."""
+        return Layout(self.kept.cpu(), None if self.row is None else self.row.cpu(), self.count)
+
     def total(self, tokens: Tensor) -> Tensor:
         """Sums over the tokens of each sequence, (B,); those that do not count may hold anything."""
         tokens = torch.where(self.kept, tokens, 0.0)

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
+from isdiag._core import steps
 from isdiag._core.check import one_of
-from isdiag._core.typing import Floats, Values
+from isdiag._core.typing import Floats, Ints, Values
 from isdiag.rl.calls import check_call
 from isdiag.rl.controller import GammaController
 from isdiag.rl.layouts import Level, check_tokens
 from isdiag.rl.presets import Preset
-from isdiag.rl.ratios import difference_of
 from isdiag.rl.reshapes import Power, Reshape
 from isdiag.rl.schedules import Fixed, State
 from isdiag.rl.step import Normalize, take_step
@@ -53,9 +53,8 @@ def _batch(
     level: Level,
     group: distributed.ProcessGroup | None,
 ) -> _Batch:
-    if level == "token" and group is None and log_pi.device.type == "cpu":
-        local: Any = torch.compiler.disable(_tokens_here) if torch.compiler.is_compiling() else _tokens_here
-        return local(log_pi, log_mu, advantages, layout)
+    if level == "token" and group is None:
+        return _outside(_tokens_here)(log_pi, log_mu, None, advantages, layout)
     wide = torch.float32 if log_pi.device.type == "mps" else torch.float64  # MPS has no double
     pi = log_pi.detach().to(wide)
     mu = log_mu.detach().to(device=pi.device, dtype=wide)
@@ -85,11 +84,28 @@ def _batch_of_preset(
     group: distributed.ProcessGroup | None,
 ) -> _Batch:
     """Tokens, each a draw, and what a preset goes by."""
+    if group is None:
+        batch = _outside(_tokens_here)(log_pi, log_mu, log_near, advantages, layout)
+    else:
+        batch = _tokens_of_ranks(log_pi, log_mu, log_near, advantages, layout, group)
+    tokens = batch.tokens
+    if tokens is not None and tokens.log_near is not None and not np.isfinite(tokens.log_near).all():
+        return batch._replace(log_w=np.where(np.isfinite(tokens.log_near), batch.log_w, np.nan))
+    return batch
+
+
+def _tokens_of_ranks(
+    log_pi: Tensor,
+    log_mu: Tensor,
+    log_near: Tensor | None,
+    advantages: Tensor | float,
+    layout: Layout,
+    group: distributed.ProcessGroup,
+) -> _Batch:
     wide = torch.float32 if log_pi.device.type == "mps" else torch.float64  # MPS has no double
     signs = torch.as_tensor(advantages, device=log_pi.device).detach().to(wide)
-    row = layout.rows.to(wide)
-    if group is not None:  # those of two ranks must differ
-        row = row * distributed.get_world_size(group) + distributed.get_rank(group)
+    # The sequences of two ranks must differ.
+    row = layout.rows.to(wide) * distributed.get_world_size(group) + distributed.get_rank(group)
     logs = (log_pi, log_mu, *(() if log_near is None else (log_near,)))
     columns = [each.detach().to(device=log_pi.device, dtype=wide) for each in logs]
     columns += [layout.spread(signs, "token"), row, layout.kept.to(wide)]
@@ -98,24 +114,40 @@ def _batch_of_preset(
     present = found[-1] > 0
     pi, mu, *near, advantage, sequence = found[:-1] if present.all() else found[:-1, present]
     tokens = FlatTokens.of(pi, mu, near[0] if near else None, advantage, sequence)
-    log_w = difference_of(pi, mu)
-    if near and not np.isfinite(near[0]).all():
-        log_w[~np.isfinite(near[0])] = np.nan
-    return _Batch(log_w, pi, advantage, present, start, world, bool(np.isfinite(found).all()), tokens)
+    plain = bool(np.isfinite(found).all())
+    return _Batch(tokens.log_w, pi, advantage, present, start, world, plain, tokens)
 
 
-def _tokens_here(log_pi: Tensor, log_mu: Tensor, advantages: Tensor | float, layout: Layout) -> _Batch:
-    """Tokens in CPU memory, each a draw: what the mask leaves out is left out before anything is widened."""
+def _tokens_here(
+    log_pi: Tensor, log_mu: Tensor, log_near: Tensor | None, advantages: Tensor | float, layout: Layout
+) -> _Batch:
+    """Tokens of this process, each a draw: what the mask leaves out goes before anything is widened."""
+    layout = layout.cpu()
     kept = layout.kept.numpy()
     every = bool(kept.all())
+
+    def counted(tokens: Tensor) -> Values:
+        return _numpy(tokens).ravel() if every else _numpy(tokens)[kept]
+
+    near = None if log_near is None else counted(log_near)
+    signs = layout.spread(torch.as_tensor(advantages).detach().cpu().double(), "token").numpy()
+    advantage: Floats = signs.ravel() if every else signs[kept]
+    tokens = FlatTokens.cut(counted(log_pi), counted(log_mu), near, advantage, _lengths(layout, kept))
     whole = _numpy(log_pi)
-    pi, mu = (array.ravel() if every else array[kept] for array in (whole, _numpy(log_mu)))
-    log_w = difference_of(pi, mu)
-    signs = layout.spread(
-        torch.as_tensor(advantages, device=log_pi.device).detach().double(), "token"
-    ).numpy()
-    advantage = signs.ravel() if every else signs[kept]
-    return _Batch(log_w, pi, advantage, kept.ravel(), 0, 1, bool(np.isfinite(whole).all()))
+    plain = bool(whole.size == 0 or (-np.inf < whole.min() and whole.max() < np.inf))
+    return _Batch(tokens.log_w, tokens.log_pi, tokens.advantage, kept.ravel(), 0, 1, plain, tokens)
+
+
+def _lengths(layout: Layout, kept: NDArray[np.bool_]) -> Ints:
+    """How many tokens of each sequence count."""
+    if layout.row is not None:
+        return np.bincount(layout.row.numpy()[kept], minlength=layout.count)
+    return kept.view(np.int8).sum(axis=tuple(range(1, kept.ndim)), dtype=np.int64)
+
+
+def _outside(function: Any) -> Any:
+    """Inside a compiled function NumPy must stay NumPy; to say so always would import the compiler, 2 s."""
+    return torch.compiler.disable(function) if torch.compiler.is_compiling() else function
 
 
 def _numpy(tokens: Tensor) -> Values:
@@ -214,9 +246,7 @@ def _weighed(
     else:
         batch = _batch(policy, sampler, advantages, layout, how.level, group)
     dtype = torch.promote_types(policy.dtype, torch.float32)
-    # Inside a compiled function NumPy must stay NumPy; to say so always would import the compiler, 2 s.
-    step: Any = torch.compiler.disable(_step) if torch.compiler.is_compiling() else _step
-    values, metrics, finite = step(batch, how.take, on_bad, torch.finfo(dtype).max)
+    values, metrics, finite = _outside(_step)(batch, how.take, on_bad, torch.finfo(dtype).max)
     shape = layout.kept.shape if how.level == "token" else (layout.count,)
     mine = values[batch.start : batch.start + prod(shape)]
     if batch.world > 1:
@@ -280,14 +310,13 @@ def _by_preset(
     _: Floats,
     tokens: FlatTokens,
 ) -> _Taken:
-    known = log_w.max(initial=-np.inf) <= np.inf  # no NaN among them
-    usable = tokens if known else tokens._replace(log_mu=np.where(np.isnan(log_w), np.nan, tokens.log_mu))
+    usable = tokens._replace(log_w=log_w)
     if controller is None:
         weighed, accept = preset.of_tokens(usable), _nothing
     else:
         schedule = Fixed() if evaluate else controller.schedule
         state, weighed = preset.following(usable, schedule, controller.state, controller.limits)
-        accept = _nothing if evaluate else partial(controller.accept, state, weighed.step)
+        accept = _nothing if evaluate else partial(controller.record, state, weighed.measured)
     return _Taken(weighed.coefficients, weighed.metrics(), accept)
 
 
@@ -337,7 +366,8 @@ def _step(batch: _Batch, take: Taker, on_bad: OnBad, largest: float) -> tuple[Fl
     """Coefficients of all ranks' draws, metrics, and whether log_pi is finite; bad draws raise or go."""
     log_w, likelihood, advantage = batch[:3]
     # Of such a draw not even a coefficient of 0 keeps NaN from the parameters.
-    whole = likelihood.size == 0 or (-np.inf < likelihood.min() and likelihood.max() < np.inf)
+    whole = batch.plain or likelihood.size == 0
+    whole = whole or bool(-np.inf < likelihood.min() and likelihood.max() < np.inf)
     broken = 0 if whole else int(np.count_nonzero(~(likelihood < np.inf)))
     if on_bad == "raise":
         _raise_if_bad(log_w, advantage, broken)
@@ -374,8 +404,8 @@ def _raise_if_bad(log_w: Floats, advantage: Floats, broken: int) -> None:
     if broken:
         msg = f"log_pi is NaN or +inf for {broken} of {log_w.size} draws"
         raise ValueError(msg)
-    bad = np.count_nonzero(~(log_w < np.inf)), np.count_nonzero(~np.isfinite(advantage))
-    if any(bad):
+    if not steps.all_known(log_w, advantage):
+        bad = np.count_nonzero(~(log_w < np.inf)), np.count_nonzero(~np.isfinite(advantage))
         msg = (
             f"of {log_w.size} draws {bad[0]} have a log-ratio that is NaN or +inf and {bad[1]} an advantage "
             'that is not finite; on_bad="skip" leaves them out'
@@ -537,8 +567,8 @@ def is_reshape_loss(
     * An error leaves the controller as it was.
     * Dropout makes `log_pi` of two passes differ: an exact copy of the sampler shows an ESS / n of .99 or
       less, which is noise in the weights and nothing of the data. Set it to 0 in training.
-    * One transfer of four numbers a draw goes to the CPU, where weights and all metrics are computed; there
-      is no synchronisation for any metric. With a `group` their sum over ranks is gathered first.
+    * What draws are made of goes to the CPU at once, where weights and all metrics are computed; there is no
+      synchronisation for any metric. With a `group` four numbers a draw are gathered from all ranks first.
     * A mask on sequences is not a weight of 0: draws that are masked away leave n.
     * The loss is for its gradient; its value is not an estimate of a regret.
 
@@ -568,8 +598,7 @@ def is_reshape_loss(
     how = _how(preset, log_proximal, controller, reshape, normalize, level, log_pi, evaluate=evaluate)
     weighed = _weighed(layout, policy, joined(log_mu), advantages, how, on_bad, group)
     if not weighed.finite:
-        zero: Any = torch.compiler.disable(_zero) if torch.compiler.is_compiling() else _zero
-        return zero(policy, weighed.coefficients.dtype), weighed.metrics
+        return _outside(_zero)(policy, weighed.coefficients.dtype), weighed.metrics
     return _loss(layout, policy, weighed.coefficients, how.level, plain=weighed.plain), weighed.metrics
 
 
