@@ -20,6 +20,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.cpu import CPUTargetOptions
 from numba.core.registry import CPUDispatcher
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
 # error_model="numpy": a division by zero is inf or nan, not a Python exception inside a loop.
@@ -37,10 +38,9 @@ def _stamp():
 STAMP = _stamp()
 
 # Where a Numba keeps its caches another way there is none: an old number would be worse than a wait.
-_CAN_STAMP = (
-    hasattr(caching, "FunctionCache")
-    and hasattr(caching.FunctionCache, "_index_key")
-    and hasattr(caching, "IndexDataCacheFile")
+_CAN_STAMP = hasattr(caching, "IndexDataCacheFile") and all(
+    hasattr(getattr(caching, "FunctionCache", None), name)
+    for name in ("_index_key", "_load_overload", "_guard_against_spurious_io_errors")
 )
 
 if _CAN_STAMP:
@@ -63,8 +63,12 @@ if _CAN_STAMP:
             return sig, codegen.magic_tuple(), STAMP
 
         def load_overload(self, sig, target_context):
+            # Numba's own would first load all that it can compile, and SciPy's linear algebra with it: .28
+            # of the .67 s of a first call. Machine code needs none of it, and whoever compiles loads it then.
             try:
-                return super().load_overload(sig, target_context)
+                rtsys.initialize(target_context)
+                with self._guard_against_spurious_io_errors():
+                    return self._load_overload(sig, target_context)
             except Exception:  # a file cut short may raise anything: compile again, and write anew
                 self._begin_anew()
                 return None

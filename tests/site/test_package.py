@@ -267,6 +267,17 @@ def test_processes_that_compile_at_once_for_other_types_do_not_share_a_file(copy
     assert len(list(package.rglob("*segments_of*.nbc"))) == 2
 
 
+def test_a_kernel_of_the_cache_loads_nothing_that_compiles(copy):
+    # It took .3 s of .7, and what the process compiles itself must still find it.
+    _, environment = copy
+    script = SEGMENTS.replace("ARGUMENTS", "9, 1") + (
+        "; import sys; print('scipy.linalg' in sys.modules); import numba, numpy as np\n"
+        "print(numba.njit(lambda x: np.dot(x, x))(np.ones(3)))"
+    )
+    assert python(script, **environment).split() == ["1", "True", "3.0"]
+    assert python(script, **environment).split() == ["1", "False", "3.0"]
+
+
 def test_every_file_of_the_folder_is_in_the_stamp(copy):
     _, environment = copy
     script = (
