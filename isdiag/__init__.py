@@ -29,7 +29,10 @@ Sources
 Keys such as [Owen2013]_ are those of the bibliography, docs/reference/bibliography.md.
 """
 
-from isdiag import lognormal, printed, rl
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from isdiag import lognormal, printed
 from isdiag._chains import relative_efficiency
 from isdiag._control_variate import control_variate
 from isdiag._core.diagnosis import Diagnosis
@@ -79,6 +82,9 @@ from isdiag._tails import (
 )
 from isdiag._weights import ess, mixture_log_weights, resample, temper, truncate
 from isdiag.status import NonFiniteWarning, Status
+
+if TYPE_CHECKING:
+    from isdiag import rl
 
 __version__ = "0.1.0"
 
@@ -144,3 +150,15 @@ __all__ = [
     "thermodynamic",
     "truncate",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # A tenth of a first call, and for those who train.
+    if name == "rl":
+        return import_module("isdiag.rl")
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "rl"})

@@ -34,7 +34,7 @@ def python(code, **environment):
 
 def test_import_is_light():
     heavy = ["numba", "scipy", "torch", "jax", "rich", "xarray", "arviz", "matplotlib", "pandas", "polars"]
-    heavy += ["pyarrow", "dask", "ray"]
+    heavy += ["pyarrow", "dask", "ray", "isdiag.rl"]
     heavy += ["trl", "verl", "transformers"]
     code = f"import sys, isdiag; print([m for m in {heavy} if m in sys.modules])"
     assert python(code) == "[]"
