@@ -1,6 +1,6 @@
 """Off-policy losses for torch: weights chosen and diagnosed by `isdiag.rl`, gradients left to autograd.
 
-One small transfer a step goes to the CPU, a few numbers for each draw; what comes back are coefficients.
+What draws are made of goes to the CPU at once, a few numbers for each; what comes back are coefficients.
 """
 
 from isdiag.torch.language_models import sequence_log_probs
