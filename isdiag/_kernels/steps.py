@@ -25,6 +25,8 @@ from isdiag._kernels.records import OK
 from isdiag._kernels.sums import BLOCK, LANES, copy, pad, padded, pair_sums
 from isdiag._kernels.survey import extent_of, nth_largest, sample_step
 
+_LOG_LARGEST = 709.78
+
 
 class OfRatios(NamedTuple):
     """Of log-ratios x = log w, n of them."""
@@ -112,7 +114,7 @@ def ratio_sums(row, signal):
         return OfRatios(extent.high, np.nan, -np.inf, -np.inf, np.inf, np.inf, np.nan)
     e, less, u, signed = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     high = extent.high
-    largest = math.exp(high)
+    largest = math.exp(high) if high < _LOG_LARGEST else np.inf
     scale = power_of_two(-_exponent_for(signal))
     s1 = s2 = total = size = kl = k3 = 0.0
     for first in range(0, row.size, BLOCK):
