@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-from functions import CALLS, EXP, FLOORS, passes, prepared, seconds_a_call
+from functions import CALLS, EXP, FLOORS, Kind, passes, prepared, seconds_a_call
 from table import MIB, row
 
 SHORT, LONG = 1000, 1_000_000
@@ -32,7 +33,7 @@ ABOUT = (
     f"of {ROUNDS} rounds in which the function and `np.exp(x, out=).sum()` take turns. A floor is the time "
     "in NumPy of the passes over a row that a function cannot do without: *exp and sum* is that, *look* "
     "`x.max()`, *write* a copy. Memory is what the process holds at its peak, beyond what a call is given "
-    "and hands out."
+    "and hands out: the most of a normal row, a flat one and one of two values."
 )
 HEAD = ("# Every function and its floor", "", ABOUT, "")
 
@@ -87,10 +88,10 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
-def extra_memory(name: str, n: int) -> int:
+def extra_memory(name: str, n: int, kind: Kind) -> int:
     """Bytes that a call takes at its peak, beyond input and output; in a process of its own."""
     prepared(name, SHORT)()  # imports and kernels
-    call = prepared(name, n)
+    call = prepared(name, n, kind)
     forget_peak()
     before = peak()
     result = call()
@@ -102,8 +103,9 @@ def line_of(name: str, growth: tuple[int, ...], memory_draws: int) -> str:
     of_sizes = {n: least_seconds(prepared(name, n), passes(n)[EXP]) for n in growth}
     largest = max(n for n in growth if n <= LONG)
     own, exp = of_sizes[largest]
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        extra = max(pool.submit(extra_memory, name, memory_draws).result(), 0)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        extra = max(0, *pool.map(partial(extra_memory, name, memory_draws), get_args(Kind)))
     draws = " ".join(f"{seconds / n * 1e9:.3g}" for n, (seconds, _) in of_sizes.items())
     cells = [f"`{name}`", words_of(name), f"{own / exp:.2f}", f"{own / floor_of(name, largest):.2f}"]
     return row([*cells, f"{short * 1e6:.1f}", draws, f"{extra / MIB:.1f}"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,15 +104,24 @@ FLOORS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+Kind = Literal["normal", "flat", "two-valued"]
+_KINDS: Mapping[Kind, Callable[[Floats], Floats]] = {
+    "normal": lambda x: x,
+    "flat": np.zeros_like,
+    "two-valued": lambda x: np.where(x > 0.0, 0.0, -1.0),
+}
+
+
 def row(n: int) -> tuple[Floats, Floats]:
     """Log-weights and values, the same at every call."""
     x = np.random.default_rng(20_240_607).normal(scale=1.2, size=n)
     return x, np.cos(x)
 
 
-def prepared(name: str, n: int) -> Call:
+def prepared(name: str, n: int, kind: Kind = "normal") -> Call:
     """The call to time, on so many draws."""
-    return CALLS[name](*row(n))
+    x, h = row(n)
+    return CALLS[name](_KINDS[kind](x), h)
 
 
 def passes(n: int) -> dict[str, Call]:
