@@ -17,6 +17,7 @@ def warmup() -> str | None:
     isdiag.diagnose(log_w, np.stack([log_w, log_w], axis=1), rule="refit")
     isdiag.snis(log_w, log_w, smooth=True)
     isdiag.select_gamma(log_w, rule="mse", h=log_w)
+    isdiag.select_gamma(log_w, rule="mse", h=np.ones(100))
     isdiag.estimate(log_w, log_w)
     isdiag.quantile(log_w, log_w, 0.5)
     isdiag.control_variate(log_w, log_w)

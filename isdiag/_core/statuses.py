@@ -9,7 +9,6 @@ import numpy as np
 from isdiag import _kernels
 from isdiag._core.boundary import Rows
 from isdiag._core.typing import Codes, Floats, Ints, Mask, Values
-from isdiag._core.weights import looked_at
 from isdiag.status import Status
 
 # From the one that says most against a result to the one that says nothing.
@@ -61,18 +60,11 @@ def rank(codes: Codes) -> Ints:
 
 def of_h(rows: Rows, values: Values, gamma: Floats, estimate: Floats, std_error: Floats) -> Codes:
     """CONSTANT_H or NOT_FINITE_H of each component whose error is 0 or unknown, else OK; (rows, d)."""
-    draws = rows.values.shape[1]
     found = np.zeros(estimate.shape, np.int8)
     odd = ~((std_error > 0.0) & np.isfinite(estimate))
-    if not odd.any():
-        return found
-    for r, j in np.argwhere(odd):
-        h = values[r].reshape(draws, -1)[:, j]
-        positive = h[rows.values[r] > -np.inf]
-        if not np.isfinite(h[looked_at(rows.values[r : r + 1], gamma[r : r + 1])[0]]).all():
-            found[r, j] = Status.NOT_FINITE_H
-        elif positive.size and (positive == positive[0]).all():
-            found[r, j] = Status.CONSTANT_H
+    if odd.any():
+        for r, j in np.argwhere(odd):
+            found[r, j] = _kernels.code_of_values(rows.values[r], gamma[r], values[r], j, estimate.shape[1])
     return found
 
 

@@ -222,6 +222,24 @@ def _varies(row, h, first):
     return count > 0
 
 
+@entry
+def code_of_values(row, gamma, h, j, d):
+    """CONSTANT_H or NOT_FINITE_H of component j of d of h at the draws of positive weight, else OK."""
+    high, e = extent_of(row).high, np.empty(BLOCK)
+    first, seen, varies = np.nan, False, False
+    for start in range(0, row.size, BLOCK):
+        part = row[start : start + BLOCK]
+        block_weights(part, high, gamma, e)
+        for i in range(part.size):
+            value = np.float64(h[(start + i) * d + j])
+            if e[i] > 0.0 and not abs(value) < np.inf:
+                return NOT_FINITE_H
+            if part[i] > -np.inf:
+                first = first if seen else value
+                seen, varies = True, varies or value != first
+    return CONSTANT_H if seen and not varies else OK
+
+
 @inner
 def _scale_of(row, high, gamma, h, first, e):
     """(2^-k, whether h is finite) where 2^k is the size of the largest e |h - first| with e > 0."""
