@@ -61,7 +61,7 @@ def in_units(rows: Rows, values: Values, gamma: Floats) -> Standard:
     origin = np.empty((count, values.shape[1] // draws))
     largest = _kernels.origin_rows(rows.values, values, origin)
     exponent = np.zeros(origin.shape, np.int64)
-    if _SMALL < largest < _LARGE:
+    if _SMALL < largest < _LARGE or largest == 0.0:
         return Standard(values, origin, exponent)
     cube = cube_of(values, count, draws)
     with np.errstate(all="ignore"):  # h may hold anything where there is no weight
