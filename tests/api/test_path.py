@@ -447,6 +447,17 @@ def test_the_integral_of_log_weights_of_any_size(rng, power):
         assert unit * getattr(small, name) == pytest.approx(getattr(plain, name), rel=1e-12)
 
 
+def test_a_rise_beyond_float64_is_not_finite(rng):
+    log_w = np.ldexp([[-0.9], [0.9]] * rng.uniform(0.9, 1.0, size=(2, 50)), 1024)
+    with pytest.warns(isdiag.NonFiniteWarning, match="sums beyond float64"):
+        result = thermodynamic(log_w, [0.0, 1.0])
+    assert np.isnan(result.estimate)
+    assert result.status is Status.NOT_FINITE
+    plain, half = (thermodynamic(row, [0.0, 1.0], rule="trapezoid") for row in (log_w, 2.0**-100 * log_w))
+    assert plain.estimate == 2.0**100 * half.estimate
+    assert plain.std_error == 2.0**100 * half.std_error
+
+
 def test_stepping_stone_is_the_papers_formula(rng):
     gammas = np.array([0.0, 0.1, 0.4])
     log_w = rng.normal(size=(3, 60))
