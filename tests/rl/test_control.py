@@ -1099,3 +1099,7 @@ def test_weights_of_others_are_diagnosed_as_ones_own(rng):
         rl.compare_weights(log_w, np.zeros(3))
     with pytest.raises(TypeError, match="limits"):
         rl.compare_weights(log_w, log_w, limits=0.8)
+
+
+def test_limits_can_be_a_static_argument():
+    assert {Limits(0.6): "same"}[Limits(0.6)] == "same"
