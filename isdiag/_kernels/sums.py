@@ -25,21 +25,22 @@ class _Products:
         return x * y
 
 
+def _fold(builder, join, vector):
+    """Lanes joined pairwise, a lane of the lower half with one of the upper."""
+    width = vector.type.count
+    while width > 1:
+        width //= 2
+        halves = (list(range(start, start + width)) for start in (0, width))
+        index = ir.VectorType(ir.IntType(32), width)
+        vector = join(*(builder.shuffle_vector(vector, vector, ir.Constant(index, half)) for half in halves))
+    return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+
 def _lane_sums(lanes, terms):
     """An intrinsic of (x, y, size): the sums of what `terms` makes of x and y.
 
     size must be a multiple of lanes.
     """
-
-    def fold(builder, vector):
-        width = lanes
-        while width > 1:
-            width //= 2
-            halves = (list(range(start, start + width)) for start in (0, width))
-            index = ir.VectorType(ir.IntType(32), width)
-            low, high = (builder.shuffle_vector(vector, vector, ir.Constant(index, half)) for half in halves)
-            vector = builder.fadd(low, high)
-        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
 
     def codegen(context, builder, signature, args):
         arrays = [
@@ -54,7 +55,7 @@ def _lane_sums(lanes, terms):
             x, y = (load(builder, data, start, lanes) for data in arrays)
             for total, term in zip(totals, terms(builder, x, y), strict=True):
                 builder.store(builder.fadd(builder.load(total), term, flags=["contract"]), total)
-        sums = [fold(builder, builder.load(total)) for total in totals]
+        sums = [_fold(builder, builder.fadd, builder.load(total)) for total in totals]
         return context.make_tuple(builder, signature.return_type, sums)
 
     def twin(x, y, size):
@@ -129,6 +130,37 @@ grid_sums = _lane_sums(GRID_LANES, _powers_of_y(1))
 own_power_sums = _lane_sums(LANES, _own_powers)
 fourth_sums = _lane_sums(8, _to_the_fourth)
 moment_sums = _lane_sums(GRID_LANES, _powers_of_y(ORDER))
+
+
+@llvm(lambda x, size: (x[:size].max(), x[:size].min(), x[:size].sum()))
+def extremes(typingctx, x, size):
+    """(largest, smallest, sum) of LANES entries or more, of which some may be taken twice; if all are finite.
+
+    If not, the sum is not finite. As vectors, since LLVM makes none of a loop unless NaN may be anything.
+    """
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+
+        def larger(a, b):
+            return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+        def smaller(a, b):
+            return builder.select(builder.fcmp_ordered("<", a, b), a, b)
+
+        joins = larger, smaller, builder.fadd
+        length = args[1].type
+        last = builder.sub(args[1], length(LANES))
+        kept = [cgutils.alloca_once_value(builder, load(builder, data, last, LANES)) for _ in range(3)]
+        with cgutils.for_range_slice(builder, length(0), last, length(LANES), length) as (start, _):
+            values = load(builder, data, start, LANES)
+            for join, slot in zip(joins, kept, strict=True):
+                builder.store(join(values, builder.load(slot)), slot)
+        found = [_fold(builder, join, builder.load(slot)) for join, slot in zip(joins, kept, strict=True)]
+        return context.make_tuple(builder, signature.return_type, found)
+
+    return types.UniTuple(types.float64, 3)(x, types.int64), codegen
+
 
 # Rows are worked on in blocks that stay in the first cache. Long sums are sums of segment sums, which
 # are sums of block sums: the rounding error grows with their number and not with that of draws, and

@@ -2,10 +2,21 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from isdiag._kernels._jit import inner
-from isdiag._kernels.bits import KEY_NEG_INF, LARGEST, from_order_key, order_key
-from isdiag._kernels.sums import copy
-from isdiag._kernels.survey import census, nth_largest, survey_part
+from isdiag._kernels.bits import (
+    KEY_NEG_INF,
+    LARGEST,
+    WORD,
+    from_order_key,
+    order_key,
+    reach_bound,
+    trailing_zeros,
+)
+from isdiag._kernels.largest import census, two_largest
+from isdiag._kernels.sums import copy, padded
+from isdiag._kernels.survey import survey_part
 
 # The fit compares its lower quartile with its smallest excess; with 5 draws they are the same draw.
 MIN_TAIL = 6
@@ -101,6 +112,40 @@ def quartile_rank(m):
 
 
 @inner
+def _leave_out_ties(x, count, least, m):
+    """Of x[:count] that tie with the least put the first out of reach, that m reach it; return how many."""
+    ties = -m
+    for i in range(count):
+        ties += 1 if x[i] >= least else 0
+    left_out = i = 0
+    while left_out < ties:
+        if x[i] == least:
+            x[i] = -np.inf
+            left_out += 1
+        i += 1
+    return ties
+
+
+@inner
+def _keep(x, index, count, least):
+    """Move those of x[:count] that reach the least to the front, and their indices.
+
+    Bit by bit of words, as in `gather`: 0.07 us where a loop over 180 takes 0.15.
+    """
+    for i in range(count, padded(count, WORD)):
+        x[i] = -np.inf
+    k = np.uint64(0)
+    for first in range(0, count, WORD):
+        word = reach_bound(x, first, least)
+        while word != 0:
+            i = np.uint64(first) + np.uint64(trailing_zeros(word))
+            word &= word - np.uint64(1)
+            x[k] = x[i]
+            index[k] = index[i]
+            k += np.uint64(1)
+
+
+@inner
 def select_tail(ws, row, survey, length):
     """Fill ws.x, ws.index with the min(length, n_finite) largest draws, in order of appearance.
 
@@ -115,31 +160,22 @@ def select_tail(ws, row, survey, length):
         _, _, _, count, level, left = survey_part(row, 0, row.size, -LARGEST, m + 1, x, index, ws.keys)
     keys = ws.keys
     for i in range(count):
-        keys[i] = order_key(x[i])
-    cutoff = nth_largest(keys, count, m) if m < count else KEY_NEG_INF
+        keys[i] = order_key(x[i] + 0.0)  # for its sign a zero is no less than another
+    quartile_from_top = m - 1 - quartile_rank(m) if m >= MIN_TAIL else max(m - 1, 0)
+    cutoff, quartile = two_largest(keys, count, min(m, count - 1), quartile_from_top)
+    if m >= count:
+        cutoff = KEY_NEG_INF
     above_cutoff, _, least = census(keys[:count], cutoff)
+    ties = 0
     if above_cutoff < m:
         least = cutoff
-    quartile = least
-    if m >= MIN_TAIL:
-        quartile = nth_largest(keys, count, m - 1 - quartile_rank(m))
+        ties = _leave_out_ties(x, count, from_order_key(least), m)
     least = from_order_key(least)
-    quartile = from_order_key(quartile)
-    ties = -m
-    for i in range(count):
-        ties += 1 if x[i] >= least else 0
-    skip = ties
     ties += left if least == level else 0
-    k = 0
-    for i in range(count):
-        value = x[i]
-        keep = value > least
-        if value == least:
-            keep = skip == 0
-            skip -= 0 if keep else 1
-        x[k] = value - high
-        index[k] = index[i]
-        k += 1 if keep else 0
+    quartile = from_order_key(quartile)
+    _keep(x, index, count, least)
+    for i in range(m):
+        x[i] -= high
     ws.marks[0] = least - high
     ws.marks[1] = quartile - high
     ws.marks[2] = 0.0

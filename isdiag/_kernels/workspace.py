@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
+from isdiag._kernels.bits import WORD
 from isdiag._kernels.sums import BLOCK, EVERY, GRID_LANES, LANES, MOMENTS, NO_DRAWS, padded, segments_of
 from isdiag._kernels.survey import room_for
 
@@ -44,7 +45,7 @@ def new_workspace(size, lengths):
     grid = padded(grid_size(tail), GRID_LANES)
     room = room_for(size, tail + 1)
     return Workspace(
-        np.empty(padded(room, LANES)),
+        np.empty(padded(room, WORD)),
         np.empty(room, np.int64),
         np.empty(padded(room, LANES), np.int64),
         np.empty(3),

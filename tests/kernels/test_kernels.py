@@ -16,7 +16,7 @@ from scipy import stats
 import isdiag
 from isdiag._core import intervals, statuses, steps, summary
 from isdiag._core.chains import Error
-from isdiag._kernels import survey as survey_module
+from isdiag._kernels import largest
 from isdiag._warmup import warmup
 from tests import naive
 from tests.kernels import compiled as k
@@ -246,10 +246,12 @@ def test_ess_search_survives_a_sample_without_weight(rng):
     assert chosen.ess_ratio == pytest.approx(0.3, abs=1e-10)
 
 
-@pytest.mark.parametrize("n", [1, 2, 100, 1001, 3000])
-def test_extent(rng, n):
+@pytest.mark.parametrize("n", [1, 2, 31, 32, 100, 1001, 3000])
+@pytest.mark.parametrize("left_out", [False, True])
+def test_extent(rng, n, left_out):
     row = rng.normal(size=n)
-    row[1::4] = -np.inf
+    if left_out:
+        row[1::4] = -np.inf
     finite = row[np.isfinite(row)]
     expected = (finite.max(), finite.min(), finite.size, k.OK)
     assert k.extent_of(row) == expected
@@ -283,8 +285,12 @@ def test_nth_largest(rng, n, ties):
         a = rng.integers(0, 5, size=n).astype(float) if ties else rng.normal(size=n)
         a[:: n // 3 + 1] = -np.inf
         a[1 :: n // 2 + 1] *= 1e300
-        nth = int(rng.integers(0, n))
-        assert k.from_order_key(k.nth_largest(keys(a), n, nth)) == np.sort(a)[::-1][nth]
+        nth, other = (int(at) for at in rng.integers(0, n, size=2))
+        falling = np.sort(a)[::-1]
+        assert k.from_order_key(k.nth_largest(keys(a), n, nth, 0)) == falling[nth]
+        found = k.two_largest(keys(a), n, nth, other)
+        assert [k.from_order_key(key) for key in found] == [falling[nth], falling[other]]
+        assert k.from_order_key(k.nth_largest(keys(a), n, nth, 3)) in falling[nth : nth + 4]
 
 
 def keys(a):
@@ -292,6 +298,9 @@ def keys(a):
     found = np.empty(k.padded(a.size, k.LANES), np.int64)
     found[: a.size] = [k.order_key(x) for x in a]
     return found
+
+
+NTH_LARGEST_CALLS = ("_fill_up", "_all_finite", "_law_of", "_bracket_of", "_bound_within", "_narrowed")
 
 
 @pytest.mark.parametrize("kind", ["equal", "outlier", "wide"])
@@ -304,12 +313,11 @@ def test_nth_largest_takes_few_counts(kind, monkeypatch):
         a = np.concatenate([-np.logspace(-300, 300, 1500), np.logspace(-300, 300, 1500)])
     counts = []
     census = k.census
-    pure = {name: getattr(k, name) for name in ("order_key", "from_order_key", "padded")}
-    pure["bits_of"] = lambda x: np.float64(x).view(np.int64)
+    pure = {name: getattr(k, name) for name in NTH_LARGEST_CALLS}
     pure["census"] = lambda *given: (counts.append(1), census(*given))[1]
     for name, function in pure.items():
-        monkeypatch.setattr(survey_module, name, function)
-    found = survey_module.nth_largest.py_func(keys(a), a.size, 1000)
+        monkeypatch.setattr(largest, name, function)
+    found = largest.nth_largest.py_func(keys(a), a.size, 1000, 0)
     assert k.from_order_key(found) == np.sort(a)[::-1][1000]
     assert len(counts) <= 3 * 64
 
@@ -356,6 +364,18 @@ def test_room_for_a_tail_is_that_of_the_tail(n):
     assert sum(array.nbytes for array in ws) < 160 * length + 2**17
 
 
+def test_zeros_of_either_sign_tie(rng):
+    row = -rng.exponential(size=200)
+    row[10:50] = [0.0, -0.0] * 20
+    for each in (row, np.where(row == 0.0, -0.0, row)):
+        ws = workspace(each, 30)
+        seen = survey(each, ws, 30)
+        tail = k.select_tail(ws, each, seen, 30)
+        assert math.copysign(1.0, seen.high) == 1.0
+        assert (tail.size, tail.ties, tail.cutoff) == (30, 10, 0.0)
+        np.testing.assert_array_equal(ws.index[:30], np.arange(20, 50))
+
+
 @pytest.mark.parametrize("kind", ["exponential", "outlier", "clusters", "ties", "overflow"])
 def test_sort_is_stable_whatever_the_tail(rng, kind):
     m = 500
@@ -396,10 +416,12 @@ def test_excesses(rng, gamma):
     ("name", "signature"),
     [
         pytest.param(
-            *("extent_part", "(f8[::1],)"),
+            *("_extent_of_any", "(f8[::1],)"),
             marks=pytest.mark.xfail(numba.version_info.short < (0, 66), reason="LLVM before 22 does not"),
         ),
+        ("_all_finite", "(i8[::1],)"),
         ("census", "i8[::1], i8"),
+        ("_two_censuses", "i8[::1], i8, i8"),
         ("block_weights", "f8[::1], f8, f8, f8[::1]"),
         ("_segment_sums", "f8[::1], i8, f8, f8, f8[::1], f8, f8, f8[::1], f8[::1], f8[::1]"),
         ("add_draw", "f8, f8[::1], f8[::1]" + 3 * ", f8[::1]"),

@@ -131,6 +131,7 @@ def test_kernels_import_only_downwards():
 MAKERS = {
     "load",
     "splat",
+    "_fold",
     "_lane_sums",
     "_powers_of_y",
     "_product",
