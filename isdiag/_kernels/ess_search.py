@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
+from isdiag._kernels.functions import LN_2, LOWEST, exp2_roughly, rate_of
 from isdiag._kernels.power_sums import fill_moments, kish, kish_ess, moments_in
 from isdiag._kernels.sums import BLOCK, ORDER, pad, pair_sums
 
@@ -39,7 +40,7 @@ def _log_ess(moments, delta):
     """
     a, a_slope = _series(moments.once, delta)
     b, b_slope = _series(moments.squared, 2.0 * delta)
-    return 2.0 * math.log(a) - math.log(b), 2.0 * (a_slope / a - b_slope / b)
+    return math.log(a * a / b), 2.0 * (a_slope / a - b_slope / b)
 
 
 @inner
@@ -56,7 +57,7 @@ def _model_step(moments, reach, log_target):
         delta += step
         if not abs(delta) < 0.5:
             return np.nan, np.inf
-        if abs(step) < 1e-15:
+        if abs(step) < 1e-8:  # what is left is of the order of its square
             break
     value, _ = _log_ess(moments, delta)
     unsolved = abs(log_target - value)
@@ -92,7 +93,7 @@ class EssSearch(NamedTuple):
 
 # A long row is started from the root of an eighth of its blocks, that from an eighth of those, and so on.
 _LEVEL = 8
-_FIRST_LEVEL = 16 * BLOCK
+_FIRST_LEVEL = 128 * BLOCK
 _SAMPLE_ERROR = 1e-3
 _SAMPLE_STEPS = 20
 
@@ -104,14 +105,13 @@ def _sampled(size, stride):
     return whole * BLOCK + min(BLOCK, size - whole * stride * BLOCK)
 
 
-@inner(counted=True)
-def _shape(row, survey, stride):
+@inner
+def _shape(row, survey, stride, d):
     """Mean, standard deviation and half the skewness of the finite entries less the largest.
 
     Of a sample, as if it held its share of them. They are scales to begin at, so they may overflow.
     """
     total = squares = cubes = 0.0
-    d = np.empty(BLOCK)
     for first in range(0, row.size, stride * BLOCK):
         part = row[first : first + BLOCK]
         for i in range(part.size):
@@ -176,9 +176,58 @@ def _end_level(task, stride, gamma, ess, centre):
     return _begin_level(task, stride // _LEVEL, gamma, centre)
 
 
+@inner
+def _rough_weights(part, shift, rate, e, u):
+    """As `_weights_and_logs`, the weights by `exp2_roughly`."""
+    for i in range(part.size):
+        v = max(rate * (part[i] - shift), LOWEST)
+        e[i] = exp2_roughly(v)
+        u[i] = v
+    pad(u, part.size)
+    return pad(e, part.size)
+
+
+_ROUGH_STEPS = 8
+_NEAR = 0.1  # a step of Newton's ends nearer by its square
+
+
+@inner
+def _approached(row, survey, task, stride, gamma, centre, e, u):
+    """(gamma nearer to the answer, centre there), by Newton's steps as in `step_ess_search`.
+
+    They cost a third of a pass of moments each. Of 1.7 of these for 1000 normal draws one is left, of 2.4
+    and 2.9 for -20 E and -20 N^2 (see `_first_guess`) 1.0 and 1.1.
+    """
+    if not 0.0 < gamma < task.gamma_max:
+        return gamma, centre
+    share = _sampled(row.size, stride) / row.size
+    aim = math.sqrt(math.log(task.n_finite) - math.log(task.target))
+    for _ in range(_ROUGH_STEPS):
+        a = b = au = bu = 0.0
+        for first in range(0, row.size, stride * BLOCK):
+            end = _rough_weights(row[first : first + BLOCK], survey.high, rate_of(gamma), e, u)
+            of_block = pair_sums(e, u, end)
+            a += of_block[0]
+            au += of_block[1]
+            b += of_block[2]
+            bu += of_block[3]
+        ratio = math.sqrt(max(math.log(task.n_finite * share * b / (a * a)), 0.0))
+        step = (aim - ratio) * ratio / (LN_2 * (bu / b - au / a))
+        centre = LN_2 * (bu / b) / gamma
+        if not abs(step) < 1.0:  # halfway to what it may be
+            step = 1.0 if step > 0.0 else -0.5
+        gamma = min(gamma * (1.0 + step), task.gamma_max)
+        if abs(step) < _NEAR or (step > 0.0 and gamma == task.gamma_max):
+            break
+    return gamma, centre
+
+
 @entry
-def begin_ess_search(row, survey, target, gamma_max):
-    """The task, and a search that begins where log-weights of a gamma law would have the ESS."""
+def begin_ess_search(row, survey, target, gamma_max, e, u):
+    """The task, and a search that begins near the answer; e and u are blocks to work in.
+
+    How near: as near as a sample of the row, if it is long, tells.
+    """
     half_range = 0.5 * survey.high - 0.5 * survey.low
     task = EssTask(row.size, half_range, survey.n_finite, target, min(gamma_max, LARGEST_GAMMA))
     aim = math.log(survey.n_finite) - math.log(target) - AIM
@@ -187,9 +236,11 @@ def begin_ess_search(row, survey, target, gamma_max):
     stride = 1
     while row.size // stride > _FIRST_LEVEL:
         stride *= _LEVEL
-    mean, spread, lean = _shape(row, survey, stride)
+    mean, spread, lean = _shape(row, survey, stride, e)
     gamma, tilt = _first_guess(aim, spread, lean)
-    return task, _begin_level(task, stride, gamma, mean + 2.0 * gamma * spread * spread * tilt)
+    centre = mean + 2.0 * gamma * spread * spread * tilt
+    gamma, centre = _approached(row, survey, task, stride, gamma, centre, e, u)
+    return task, _begin_level(task, max(stride // _LEVEL, 1), gamma, centre)
 
 
 @entry
@@ -262,7 +313,7 @@ def ess_limit(row, survey, search, target, e):
 def searching_ess(fill_moments):
     def search_ess(ws, row, survey, target, gamma_max):
         """The largest gamma in (0, gamma_max] with ESS >= target, and ESS there; not for flat rows."""
-        task, search = begin_ess_search(row, survey, target, gamma_max)
+        task, search = begin_ess_search(row, survey, target, gamma_max, ws.e, ws.u)
         while search.stride > 0:
             fill_moments(row, search.stride, survey.high, search.gamma, search.middle, ws)
             search = step_ess_search(task, search, ws.totals)

@@ -40,6 +40,18 @@ def exp2(v):
     return float_of(bits_of(p) + (bits_of(shifted) << 52))
 
 
+@inner(fastmath={"contract"})
+def exp2_roughly(v):
+    """2**v for -1021 <= v <= 0 to 1e-4 of it, by a polynomial of degree 3 where `exp2` has one of 11."""
+    shifted = v + _ROUND
+    f = v - (shifted - _ROUND)
+    p = 0.055838282946219855
+    p = p * f + 0.24263947854625853
+    p = p * f + 0.6931367338836215
+    p = p * f + 0.9999245569508708
+    return float_of(bits_of(p) + (bits_of(shifted) << 52))
+
+
 @inner
 def rate_of(gamma):
     """What a log-weight is multiplied by for the base 2, finite for every gamma: 0 times it is 0."""
