@@ -6,9 +6,9 @@ import numpy as np
 
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.bits import KEY_NEG_INF, MANTISSA, ONE, bits_of, float_of, from_order_key, order_key
-from isdiag._kernels.functions import LN_2, exp_of, fast_log, fast_log1p, one_minus_exp
+from isdiag._kernels.functions import LN_2, exp_and_lack, exp_of, fast_log, fast_log1p
 from isdiag._kernels.records import PRIOR_DRAWS, PRIOR_K
-from isdiag._kernels.sums import GRID_LANES, copy, grid_sums, pad, padded, pair_sums
+from isdiag._kernels.sums import GRID_LANES, LANES, copy, grid_sums, pad, padded, pair_sums
 from isdiag._kernels.tail import MIN_TAIL, quartile_rank
 from isdiag._kernels.workspace import grid_size, new_workspace
 
@@ -39,6 +39,21 @@ def _multiply(products, theta, x):
 
 
 @inner
+def _start_products(mantissa, exponent):
+    for j in range(mantissa.size):  # mantissa[:] = 1.0 takes 40 ns
+        mantissa[j] = 1.0
+        exponent[j] = 0.0
+
+
+@inner
+def _split_off_exponents(mantissa, exponent):
+    for j in range(mantissa.size):
+        bits = bits_of(mantissa[j])
+        exponent[j] += (bits >> 52) - 1023
+        mantissa[j] = float_of((bits & MANTISSA) | ONE)
+
+
+@inner
 def log_products(x, theta, mantissa, exponent):
     """Log of the product of 1 - theta x over x in [0, 1], the largest being 1, for ascending theta < 1.
 
@@ -48,32 +63,54 @@ def log_products(x, theta, mantissa, exponent):
     group = min(_factors(theta[0]), _factors(theta[theta.size - 1]))
     several = group >= _UNROLLED
     group = group - group % _UNROLLED if several else 1
-    mantissa[:] = 1.0
-    exponent[:] = 0.0
+    _start_products(mantissa, exponent)
     for start in range(0, x.size, group):
         if several:
             for i in range(start, min(start + group, x.size), _UNROLLED):
                 _multiply(mantissa, theta, x[i : i + _UNROLLED])
         else:
             _multiply_one(mantissa, theta, x[start])
-        for j in range(theta.size):
-            bits = bits_of(mantissa[j])
-            exponent[j] += (bits >> 52) - 1023
-            mantissa[j] = float_of((bits & MANTISSA) | ONE)
+        _split_off_exponents(mantissa, exponent)
+
+
+@inner(fastmath={"contract"})
+def _multiply_side_by_side(products, theta, x):
+    for j in range(products.size):  # LLVM would unroll a loop over GRID_LANES and not vectorise it
+        x0, x1, x2, x3 = x[j], x[GRID_LANES + j], x[2 * GRID_LANES + j], x[3 * GRID_LANES + j]
+        low, high = (1.0 - theta * x0) * (1.0 - theta * x1), (1.0 - theta * x2) * (1.0 - theta * x3)
+        products[j] *= low * high
 
 
 @inner
-def mean_log1p(ws, x, theta, m):
+def _log_product(lanes, x, theta):
+    """As `log_products` of one theta, vectorised over x, 4 by 4 factors: 0.04 us against 0.11."""
+    products, exponents = lanes[0], lanes[1]
+    _start_products(products, exponents)
+    for start in range(0, x.size, LANES):
+        _multiply_side_by_side(products, theta, x[start : start + LANES])
+        _split_off_exponents(products, exponents)
+    product = 1.0
+    exponent = 0.0
+    for j in range(products.size):
+        product *= products[j]
+        exponent += exponents[j]
+    return fast_log(product) + exponent * LN_2
+
+
+@inner
+def mean_log1p(lanes, x, theta, m):
     """mean(log1p(-theta x)) over m excesses, x as in `log_products`."""
     if abs(theta) < _SMALL_THETA:
         total = 0.0
         for i in range(m):
             total += math.log1p(-theta * x[i])
         return total / m
-    lanes = ws.lanes
-    lanes[0, :] = theta
-    log_products(x, lanes[0], lanes[1], lanes[2])
-    return (fast_log(lanes[1, 0]) + lanes[2, 0] * LN_2) / m
+    if _factors(theta) >= LANES // GRID_LANES:
+        return _log_product(lanes, x, theta) / m
+    theta_alone, mantissa, exponent = lanes[0, :1], lanes[1, :1], lanes[2, :1]
+    theta_alone[0] = theta
+    log_products(x, theta_alone, mantissa, exponent)
+    return (fast_log(mantissa[0]) + exponent[0] * LN_2) / m
 
 
 _SMALL_THETA = 1e-4  # nearer to 0 the rounding of 1 - theta x would show in its log
@@ -86,16 +123,17 @@ def _profile(theta, shape, m):
     return m * (fast_log(rate) - shape - 1.0)
 
 
-@inner
-def _profiles(ws, x, m, mean, theta, k, log_lik):
+@inner(inlined=True)
+def _profiles(lanes, x, m, mean, theta, k, log_lik):
     """Fill k and the profile log-likelihood of an ascending grid."""
     log_products(x, theta, k, log_lik)
+    share = 1.0 / m
     for j in range(theta.size):
-        k[j] = (fast_log(k[j]) + log_lik[j] * LN_2) / m
+        k[j] = (fast_log(k[j]) + log_lik[j] * LN_2) * share
         log_lik[j] = _profile(theta[j], k[j], m)
     for j in range(theta.size):
         if abs(theta[j]) < _SMALL_THETA:
-            k[j] = mean_log1p(ws, x, theta[j], m)
+            k[j] = mean_log1p(lanes, x, theta[j], m)
             log_lik[j] = _profile(theta[j], k[j], m) if theta[j] != 0.0 else -m * (math.log(mean) + 1.0)
 
 
@@ -136,12 +174,11 @@ def _posterior_variance(weights, k, m):
 _SMALLEST_QUARTILE = 1e-290
 
 
-@inner
+@inner(inlined=True)
 def gpd_fit(ws, m, least, quartile, largest):
-    """Fit m excesses ws.excess[:m], given three of their order statistics.
+    """Fit m excesses, given three of their order statistics, and ws.excess[:m]: all of them over the largest.
 
-    Returns (fitted, k, sigma), without a prior on k. The excesses are overwritten by their ratio to the
-    largest; k and its weight at each theta stay in ws.k and ws.log_lik.
+    Returns (fitted, k, sigma), without a prior on k. k and its weight at each theta stay in ws.k, ws.log_lik.
     """
     # Negated, so that a NaN is no fit.
     if not (m >= MIN_TAIL and least >= 0.0 and quartile > least and largest < np.inf):
@@ -149,8 +186,6 @@ def gpd_fit(ws, m, least, quartile, largest):
     quartile /= largest
     if not quartile > _SMALLEST_QUARTILE:  # theta, of the order of its inverse, would overflow
         return False, np.nan, np.nan
-    for i in range(m):
-        ws.excess[i] /= largest
     x = ws.excess[: pad(ws.excess, m)]
     total, _, _, _ = pair_sums(x, x, x.size)
     mean = total / m
@@ -158,13 +193,14 @@ def gpd_fit(ws, m, least, quartile, largest):
     width = padded(size, GRID_LANES)
     theta, k, log_lik = ws.theta[:width], ws.k[:width], ws.log_lik[:width]
     _zhang_stephens_grid(theta, size, quartile)
-    _profiles(ws, x, m, mean, theta, k, log_lik)
-    log_lik[size:] = -np.inf
+    _profiles(ws.lanes, x, m, mean, theta, k, log_lik)
+    for j in range(size, width):
+        log_lik[j] = -np.inf
     top = KEY_NEG_INF
     for j in range(width):
         top = max(top, order_key(log_lik[j]))
     theta_hat = _posterior_mean(theta, log_lik, from_order_key(top))
-    k_hat = mean_log1p(ws, x, theta_hat, m)
+    k_hat = mean_log1p(ws.lanes, x, theta_hat, m)
     sigma = -k_hat / theta_hat if theta_hat != 0.0 else mean
     fitted = abs(k_hat) < np.inf and abs(sigma) < np.inf
     return fitted, k_hat, sigma * largest
@@ -197,27 +233,27 @@ def _to_quantiles(k, sigma, t):
     """
     # Not as a function of one t, which LLVM would not vectorise.
     for i in range(t.size):
-        y = abs(k) * t[i]
-        growth = one_minus_exp(-y)
+        falling, growth = exp_and_lack(-abs(k) * t[i])
         if k > 0.0:
-            growth = growth / exp_of(-y)
+            growth = growth / falling
         t[i] = sigma * t[i] if k == 0.0 else sigma * growth / abs(k)
 
 
 @inner
-def fits_poorly(x, k, unit, bounds):
-    """Whether excesses are far from the law of shape k and scale `unit`, by Kolmogorov's distance.
+def fits_poorly(ws, m, k, sigma):
+    """Whether m excesses in ws.excess are far from the law of shape k and scale sigma.
 
-    Taken at quantiles of the law, which bounds is filled with: that asks for comparisons alone, and no order.
+    By Kolmogorov's distance, at quantiles of the law: that asks for comparisons alone, and no order.
     """
+    bounds = ws.theta
     copy(_EXPONENTIAL, bounds)
-    _to_quantiles(k, unit, bounds[:_POINTS])
-    m = x.size
+    _to_quantiles(k, sigma, bounds[:_POINTS])
+    x = ws.excess[: pad(ws.excess, m)]  # no remainder that is not a vector: half the time
     distance = 0
     for b in range(_POINTS):
         bound = bounds[b]
-        below = 0
-        for i in range(m):
+        below = m - x.size  # zeros appended are below each bound
+        for i in range(x.size):
             below += 1 if x[i] < bound else 0
         distance = max(distance, abs(2 * _POINTS * below - (2 * b + 1) * m))
     distance /= 2 * _POINTS * m
@@ -257,13 +293,14 @@ def gpd_fit_rows(rows, n, prior, k, sigma, k_std_error):
     ws = new_workspace(rows.shape[1], n)
     for r in range(rows.shape[0]):
         m = n[r]
-        copy(rows[r, :m], ws.excess)
         k[r] = np.nan
         sigma[r] = np.nan
         k_std_error[r] = np.nan
         if m < MIN_TAIL:
             continue
         least, quartile, largest = rows[r, 0], rows[r, quartile_rank(m)], rows[r, m - 1]
+        for i in range(m):
+            ws.excess[i] = rows[r, i] / largest
         fitted, shape, scale = gpd_fit(ws, m, least, quartile, largest)
         if not fitted:
             k[r] = np.inf

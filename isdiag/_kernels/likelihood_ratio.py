@@ -28,7 +28,7 @@ def _fill_logs(ws, x, m, theta, mean_log, spare):
     for j in range(theta.size):
         mean_log[j] = (fast_log(mean_log[j]) + spare[j] * LN_2) / m
         if abs(theta[j]) < _NEAR_0:
-            mean_log[j] = mean_log1p(ws, x, theta[j], m)
+            mean_log[j] = mean_log1p(ws.lanes, x, theta[j], m)
 
 
 @inner

@@ -25,18 +25,18 @@ from isdiag._kernels.workspace import new_workspace
 
 
 @inner
-def excesses(x, cutoff, gamma, out):
-    """exp(gamma x) - exp(gamma cutoff) for cutoff <= x <= 0.
+def excesses(x, cutoff, gamma, unit, out):
+    """exp(gamma x) - exp(gamma cutoff) for cutoff <= x <= 0, over a unit.
 
     As exp(b) (1 - exp(a - b)): no digit is lost where weights are nearly equal, nothing overflows where
     they are not, and a draw that ties with the cutoff has excess 0 whatever gamma.
     """
     # Not as a function of one x: LLVM would pack its two exponentials and then not vectorise the loop.
     for i in range(x.size):
-        out[i] = one_minus_exp(gamma * (cutoff - x[i])) * exp_of(gamma * x[i])
+        out[i] = one_minus_exp(gamma * (cutoff - x[i])) * exp_of(gamma * x[i]) / unit
 
 
-@inner
+@inner(inlined=True)
 def fit_tail(ws, tail, length, gamma):
     """Fit the tail of w^gamma. Returns (status, khat with the prior, sigma)."""
     m = tail.size
@@ -44,24 +44,23 @@ def fit_tail(ws, tail, length, gamma):
         if m == 1 and length >= MIN_TAIL:
             return DEGENERATE_TAIL, np.inf, np.nan
         return TAIL_TOO_SHORT, np.nan, np.nan
-    excesses(ws.x[: pad(ws.x, m)], tail.cutoff, gamma, ws.excess)
     # w^gamma keeps the order of w, so order statistics are carried over.
-    excesses(ws.marks, tail.cutoff, gamma, ws.mark_excess)
+    excesses(ws.marks, tail.cutoff, gamma, 1.0, ws.mark_excess)
     least, quartile, largest = ws.mark_excess[0], ws.mark_excess[1], ws.mark_excess[2]
+    excesses(ws.x[: pad(ws.x, m)], tail.cutoff, gamma, largest, ws.excess)
     fitted, k, sigma = gpd_fit(ws, m, least, quartile, largest)
     if not fitted:
         return DEGENERATE_TAIL, np.inf, np.nan
     return OK, with_prior(k, m), sigma
 
 
-@inner
+@inner(inlined=True)
 def judge_tail(ws, tail, length, gamma):
     """As `fit_tail`, with POOR_TAIL_FIT where the tail does not look like the law that was fitted to it."""
     status, khat, sigma = fit_tail(ws, tail, length, gamma)
-    if status == OK:
-        ratios = ws.excess[: tail.size]  # the fit leaves those of the excesses to the largest
-        if fits_poorly(ratios, without_prior(khat, tail.size), sigma / ws.mark_excess[2], ws.theta):
-            status = POOR_TAIL_FIT
+    m = tail.size
+    if status == OK and fits_poorly(ws, m, without_prior(khat, m), sigma / ws.mark_excess[2]):
+        status = POOR_TAIL_FIT
     return status, khat, sigma
 
 

@@ -74,6 +74,8 @@ def _fitted_level(ws, row, tail, high, tie):
     sort_tail(ws, tail)
     cutoff = _spread_excesses(ws, row, tail, high, tie)
     least, quartile, largest = ws.excess[0], ws.excess[quartile_rank(m)], ws.excess[m - 1]
+    for i in range(m):
+        ws.excess[i] /= largest
     fitted, k, sigma = gpd_fit(ws, m, least, quartile, largest)
     if not fitted:
         return np.nan

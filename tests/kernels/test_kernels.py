@@ -240,7 +240,7 @@ def test_shape_is_that_of_the_finite_entries(rng):
 
 @pytest.mark.parametrize(
     ("n", "most", "kind"),
-    [(1000, 1, "normal"), (1000, 1, "pareto"), (100_000, 1, "normal"), (1_000_000, 2, "normal")],
+    [(1000, 1, "normal"), (1000, 1, "pareto"), (100_000, 2, "normal"), (1_000_000, 2, "normal")],
 )
 def test_ess_search_needs_few_passes(rng, n, most, kind):
     # The point of the series and of what comes before: one pass, or two where a sample tells where to begin.
@@ -372,7 +372,7 @@ def test_tail_is_that_of_a_stable_sort(rng, n, ties, order):
     assert tail.ties == (row == least).sum() - (row[order[-m:]] == least).sum()
     ascending = row[order] - row.max()
     assert tail.cutoff == ascending[-m - 1]
-    np.testing.assert_array_equal(ws.marks, ascending[[-m, -m + int(m / 4 + 0.5) - 1, -1]])
+    np.testing.assert_array_equal(ws.marks[:3], ascending[[-m, -m + int(m / 4 + 0.5) - 1, -1]])
     k.sort_tail(ws, tail)
     np.testing.assert_array_equal(ws.index[:m], order[-m:])
     np.testing.assert_array_equal(ws.x[:m], ascending[-m:])
@@ -422,13 +422,13 @@ def test_excesses(rng, gamma):
     with mpmath.workdps(40):
         for cutoff in (-1e-9, -0.2, -3.0, -600.0):
             x = cutoff * rng.uniform(size=200)
-            k.excesses(x, cutoff, gamma, out)
+            k.excesses(x, cutoff, gamma, 1.0, out)
             for value, found in zip(x, out, strict=True):
                 a, b = (mpmath.exp(mpmath.mpf(gamma) * mpmath.mpf(float(v))) for v in (cutoff, value))
                 assert found == pytest.approx(float(b - a), rel=4e-15 + 3e-16 * -gamma * value)
-    k.excesses(np.full(3, -1.0), -np.inf, 1.0, out)
+    k.excesses(np.full(3, -1.0), -np.inf, 1.0, 1.0, out)
     assert out[0] == pytest.approx(np.exp(-1), rel=1e-15)
-    k.excesses(np.full(3, -1.0), -1.0, gamma, out)
+    k.excesses(np.full(3, -1.0), -1.0, gamma, 1.0, out)
     assert out[0] == 0.0
 
 
@@ -459,8 +459,9 @@ def test_excesses(rng, gamma):
         ("_fill_distances", "f8[::1], f8, f8, f8, f8[::1], f8[::1]"),
         ("_fill_products", "f8[::1], f8[::1], f8[::1], f8[::1], f8[::1], f8[::1], i8"),
         ("_extents", "f8[::1], i8"),
-        ("excesses", "f8[::1], f8, f8, f8[::1]"),
+        ("excesses", "f8[::1], f8, f8, f8, f8[::1]"),
         ("_multiply", "f8[::1], f8[::1], f8[::1]"),
+        ("_multiply_side_by_side", "f8[::1], f8, f8[::1]"),
         ("_posterior_mean", "f8[::1], f8[::1], f8"),
         ("smoothed_tail", "f8, f8, f8, f8[::1]"),
     ],

@@ -142,6 +142,9 @@ MAKERS = {
 }
 
 
+WAYS = ("counted=True", "inlined=True", "fastmath={'contract'}")
+
+
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
 def test_kernels_are_compiled_by_the_house_rules(path):
     tree = ast.parse(path.read_text())
@@ -153,7 +156,7 @@ def test_kernels_are_compiled_by_the_house_rules(path):
         if isinstance(node, ast.FunctionDef):
             decorators = [ast.unparse(d) for d in node.decorator_list]
             # What reorders sums would give other bits in each copy of a function that LLVM makes.
-            known = {"entry", "inner", "inner(counted=True)", "inner(fastmath={'contract'})"}
+            known = {"entry", "inner", *(f"inner({how})" for how in WAYS)}
             by_rule = len(decorators) == 1 and (decorators[0] in known or decorators[0].startswith("llvm("))
             assert node.name in MAKERS or by_rule or is_of_passes(node), node.name
 
