@@ -151,11 +151,17 @@ def extremes(typingctx, x, size):
         joins = larger, smaller, builder.fadd
         length = args[1].type
         last = builder.sub(args[1], length(LANES))
-        kept = [cgutils.alloca_once_value(builder, load(builder, data, last, LANES)) for _ in range(3)]
-        with cgutils.for_range_slice(builder, length(0), last, length(LANES), length) as (start, _):
+        kept = [cgutils.alloca_once_value(builder, load(builder, data, length(0), LANES)) for _ in joins]
+
+        def add(start):
             values = load(builder, data, start, LANES)
             for join, slot in zip(joins, kept, strict=True):
                 builder.store(join(values, builder.load(slot)), slot)
+
+        steps = cgutils.for_range_slice(builder, length(LANES), last, length(LANES), length)
+        with steps as (start, _):
+            add(start)
+        add(last)
         found = [_fold(builder, join, builder.load(slot)) for join, slot in zip(joins, kept, strict=True)]
         return context.make_tuple(builder, signature.return_type, found)
 
