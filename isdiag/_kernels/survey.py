@@ -112,7 +112,7 @@ def gather(row, start, stop, bound, x, index):
         return count
     words_end = stop - (stop - start) % WORD
     for first in range(start, words_end, WORD):
-        fetch(row, first + BLOCK)  # `survey_part` asks for it next: 1500 x 10000 draws beyond the caches 3/4
+        fetch(row, first + BLOCK)  # for the next block's extent: a quarter of khat beyond the caches
         count = _gather_word(row, first, reach_bound(row, first, bound), x, index, count)
     if words_end < stop:  # a word that ends with the row begins with draws that were looked at
         first = stop - WORD
