@@ -6,7 +6,7 @@ import numpy as np
 
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.bits import LARGEST, negative_or, power_of_two
-from isdiag._kernels.functions import LOG2_E, LOWEST, exp2, rate_of
+from isdiag._kernels.functions import LOG2_E, LOWEST, exp2, exp_beyond_line, rate_of
 from isdiag._kernels.records import (
     GENERATOR,
     GENERATOR_APART,
@@ -85,20 +85,8 @@ def _series_of(order, c):
 
 @inner
 def _growth(t):
-    """(exp(t) - 1) / t for abs(t) <= 0.35: its Taylor polynomial."""
-    p = 1.0 / 6227020800.0
-    p = p * t + 1.0 / 479001600.0
-    p = p * t + 1.0 / 39916800.0
-    p = p * t + 1.0 / 3628800.0
-    p = p * t + 1.0 / 362880.0
-    p = p * t + 1.0 / 40320.0
-    p = p * t + 1.0 / 5040.0
-    p = p * t + 1.0 / 720.0
-    p = p * t + 1.0 / 120.0
-    p = p * t + 1.0 / 24.0
-    p = p * t + 1.0 / 6.0
-    p = p * t + 0.5
-    return p * t + 1.0
+    """(exp(t) - 1) / t for abs(t) <= 0.35."""
+    return exp_beyond_line(t) * t + 1.0
 
 
 @inner
