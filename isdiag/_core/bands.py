@@ -144,7 +144,7 @@ def people(n: float) -> str:
     return f"{rounded:,.0f}".replace(",", " ")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Constraints:
     """What the weights at the chosen gamma have to keep to."""
 
@@ -155,9 +155,9 @@ class Constraints:
     def __post_init__(self) -> None:
         # As floats: Numba would compile its kernels anew for another type.
         if self.k_max is not None:
-            self.k_max = number("k_max", self.k_max, 0.0, inf, "(]")
-        self.ess_min = number("ess_min", self.ess_min, 0.0, 1.0)
-        self.gamma_max = number("gamma_max", self.gamma_max, 0.0, inf, "()")
+            self.__dict__["k_max"] = number("k_max", self.k_max, 0.0, inf, "(]")
+        self.__dict__["ess_min"] = number("ess_min", self.ess_min, 0.0, 1.0)
+        self.__dict__["gamma_max"] = number("gamma_max", self.gamma_max, 0.0, inf, "()")
 
     def allowed_khat(self, n: Ints) -> Floats:
         """The largest khat allowed with n draws, for each row."""

@@ -19,7 +19,7 @@ from isdiag.rl.schedules import BY_GAMMA_ALONE, Evidence, Schedule, State
 _ONE = np.ones(1)
 
 
-@dataclass(unsafe_hash=True)  # not frozen, for what it inherits from; jax.jit has to hash it
+@dataclass(frozen=True)
 class Limits(Constraints):
     """What `isdiag.select_gamma` is asked for.
 
