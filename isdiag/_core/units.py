@@ -61,7 +61,9 @@ def in_units(rows: Rows, values: Values, gamma: Floats) -> Standard:
     origin = np.empty((count, values.shape[1] // draws))
     largest = _kernels.origin_rows(rows.values, values, origin)
     exponent = np.zeros(origin.shape, np.int64)
-    if _SMALL < largest < _LARGE or largest == 0.0:
+    if not _is_plain(largest):
+        largest = _kernels.largest_with_weight(rows.values, values, origin.shape[1])
+    if _is_plain(largest):
         return Standard(values, origin, exponent)
     cube = cube_of(values, count, draws)
     with np.errstate(all="ignore"):  # h may hold anything where there is no weight
@@ -73,6 +75,10 @@ def in_units(rows: Rows, values: Values, gamma: Floats) -> Standard:
         own = np.where(np.isfinite(cube), np.clip(own, -_LARGEST, _LARGEST), own)
         values = own.reshape(values.shape)
     return Standard(read_only(values), origin, exponent)
+
+
+def _is_plain(largest: float) -> bool:
+    return _SMALL < largest < _LARGE or largest == 0.0
 
 
 def cube_of(values: Values, count: int, draws: int) -> Values:

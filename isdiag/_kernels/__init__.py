@@ -41,6 +41,7 @@ _ENTRIES = {
         "code_of_values",
         "estimating",
         "first_at",
+        "largest_with_weight",
         "origin_rows",
         "scalar_sums_part",
         "scalar_values",

@@ -63,6 +63,19 @@ def origin_rows(rows, h, origin):
     return float_of(largest)
 
 
+@entry
+def largest_with_weight(rows, h, d):
+    """The size of the largest value, (n, d) flattened, at a draw of positive weight; NaN if one is."""
+    largest = np.int64(0)
+    for r in range(rows.shape[0]):
+        row, values = rows[r], h[r]
+        for i in range(row.size):
+            if row[i] > -np.inf:
+                for j in range(d):
+                    largest = max(largest, bits_of(abs(np.float64(values[i * d + j]))))
+    return float_of(largest)
+
+
 @inner
 def finite_or_zero(value):
     return float(value) if abs(value) < np.inf else 0.0

@@ -6,6 +6,8 @@ from scipy.stats import norm, t
 
 import isdiag
 from isdiag import Status
+from isdiag._core import units
+from isdiag._core.boundary import rows_of
 from tests.helpers import optional, quiet
 from tests.registry import log_normal
 
@@ -401,3 +403,16 @@ def test_draws_needed_by_the_tail(rng):
     assert np.isnan(isdiag.draws_needed(x, np.ones(4000), half_width=0.01))
     assert np.isnan(isdiag.draws_needed(x[:10], x[:10], half_width=0.01))
     assert isdiag.draws_needed(-x, np.stack([x, x**2], axis=-1), half_width=0.01).shape == (2,)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, 1e300])
+def test_values_without_weight_set_no_units(rng, odd):
+    log_w, h = rng.normal(size=(2, 60))
+    log_w[::3] = -np.inf
+    expected = isdiag.estimate(log_w, h)
+    h[::3] = odd
+    found = isdiag.estimate(log_w, h)
+    assert (found.value, found.std_error) == (expected.value, expected.std_error)
+    rows = rows_of(log_w, -1, None)
+    given = units.in_units(rows, h[None], rows.same(1.0))
+    assert np.shares_memory(given.values, h)
