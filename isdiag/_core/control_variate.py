@@ -74,7 +74,7 @@ def control_variate(
             along = _along_chains(rows, values, gamma, fit)
     log_mean, log_error, ess = log_mean_weight(rows, gamma, workers)
     with np.errstate(invalid="ignore", divide="ignore"):
-        rise = log_mean - (np.log(expected["mean"]) + expected["top"])
+        rise = log_mean - (np.log(expected["mean_weight"]) + expected["top"])
     off = statuses.of_mean_weight(np.where(expected["share"] == 1.0, rise, 0.0), log_error, ess)
     found, of_rows = records(fit.found.shape, CONTROLLED), records(rows.n.size, OF_TAIL)
     by_row = (fit.found, expected, rows.n, fit.top, gamma, khat, status, presence, off)

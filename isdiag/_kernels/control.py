@@ -23,9 +23,9 @@ def _at_expectation(fit, plain, coefficient, near, top, exponent, expected):
         difference = fit.less_one - expected.less_one * math.exp(rise) - math.expm1(rise)
         return scaled(plain - coefficient * difference, top, exponent)
     # Without what the centre of h would add and take away.
-    share, mean = expected.share, fit.mean
+    share, mean = expected.share, fit.mean_weight
     at_zero = fit.average - share * fit.slope * mean + (1.0 - share) * fit.centre * mean
-    return scaled(at_zero, top, exponent) + scaled(near * expected.mean, expected.top, 0)
+    return scaled(at_zero, top, exponent) + scaled(near * expected.mean_weight, expected.top, 0)
 
 
 @inner
@@ -35,13 +35,13 @@ def _store(fit, n, top, expected, found):
     To the estimate that of E_mu[w^gamma], to the slope itself.
     """
     exponent = -exponent_of(fit.scale)
-    plain = fit.average + fit.centre * fit.mean
+    plain = fit.average + fit.centre * fit.mean_weight
     slope = fit.slope + fit.centre
     coefficient = expected.share * slope
     near = times_power_of_two(coefficient, exponent)
     left = fit.squares / (n - 2.0) if n > 2.0 else np.nan
     by_second = (1.0 - expected.share) * slope**2 * fit.spread / max(n - 1.0, 1.0)
-    variance = (fit.variance if fit.flat else left) + by_second
+    variance = (fit.variance if fit.is_flat else left) + by_second
     found.estimate = _at_expectation(fit, plain, coefficient, near, top, exponent, expected)
     found.plain = scaled(plain, top, exponent)
     found.coefficient = near
@@ -68,7 +68,9 @@ def control_rows(
     """
     for r in range(n.size):
         known = max(status[r] if status[r] <= NOT_FINITE else OK, presence[r])
-        unknown = known >= NO_WEIGHT or gamma[r] != gamma[r] or expected[r].mean != expected[r].mean
+        unknown = (
+            known >= NO_WEIGHT or gamma[r] != gamma[r] or expected[r].mean_weight != expected[r].mean_weight
+        )
         of_rows[r].khat = np.nan if unknown else khat[r]
         wider = widening(of_rows[r].khat, 0.0)
         for j in range(fits.shape[1]):

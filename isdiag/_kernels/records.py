@@ -44,11 +44,13 @@ COMPONENT = _record("std_error skewness ess error_draws khat_right khat_left", "
 # Of w^gamma h on w^gamma over its largest, h being scale h - centre: means, sums of squares of the weights
 # and of what the slope leaves, the variance of w^gamma h itself, and what is known of the error.
 REGRESSION = _record(
-    "scale centre mean less_one average slope spread variance squares skewness error_draws", "", "flat status"
+    "scale centre mean_weight less_one average slope spread variance squares skewness error_draws",
+    "",
+    "is_flat status",
 )
 # The mean of w^gamma that a regression is taken at, mean exp(top), that mean less one, and the share of the
 # slope that is the best coefficient; and what the regression then says.
-EXPECTED = _record("mean less_one top share")
+EXPECTED = _record("mean_weight less_one top share")
 CONTROLLED = _record(
     "estimate std_error std_error_plain plain coefficient low high error_draws", codes="status"
 )

@@ -131,9 +131,11 @@ def _is_near(fit, totals, n, varying, whole):
 @inner
 def _clear(record):
     record.scale = 1.0
-    record.centre = record.mean = record.less_one = record.average = record.slope = record.spread = np.nan
+    record.centre = record.mean_weight = record.less_one = record.average = record.slope = record.spread = (
+        np.nan
+    )
     record.variance = record.squares = record.skewness = record.error_draws = np.nan
-    record.flat, record.status = False, OK
+    record.is_flat, record.status = False, OK
 
 
 @inner
@@ -156,9 +158,9 @@ def _regress(given, n, flat, ws, u, record):
         whole = _fill_totals(given, n, less_one, mean, slope, slope + own, ws, u)
         fit = _fit_of(ws.totals, n, flat)
         varying = whole
-    record.flat = flat
+    record.is_flat = flat
     record.less_one = less_one + fit.mean_u
-    record.mean = 1.0 + record.less_one
+    record.mean_weight = 1.0 + record.less_one
     record.average = mean + fit.mean_v + slope * fit.mean_u
     record.slope = slope + fit.slope
     record.spread = fit.spread

@@ -597,14 +597,14 @@ def test_regression_of_values_on_weights(rng, scale, zeros, kind):
         squares, cubes, fourths = (mpmath.fsum(x**p for x in rest) for p in (2, 3, 4))
         whole = mpmath.fsum((b + centre * a) ** 2 for a, b in zip(u, v, strict=True)) / (n - 1)
         expected = {
-            "mean": mean, "less_one": mean - 1, "average": average, "slope": slope, "spread": spread,
+            "mean_weight": mean, "less_one": mean - 1, "average": average, "slope": slope, "spread": spread,
             "variance": whole, "squares": squares, "skewness": cubes / squares ** mpmath.mpf("1.5"),
             "error_draws": squares**2 / fourths,
         }  # fmt: skip
         near = {name: float(value) for name, value in expected.items()}
     size = abs(near["slope"]) + (near["squares"] / near["spread"]) ** 0.5
     for name, value in near.items():
-        off = {"slope": 1e-9 * size, "average": 1e-12 * (abs(near["average"]) + size * near["mean"])}
+        off = {"slope": 1e-9 * size, "average": 1e-12 * (abs(near["average"]) + size * near["mean_weight"])}
         assert f[name] == pytest.approx(value, rel=1e-8, abs=off.get(name, 1e-9 * abs(value))), name
 
 
