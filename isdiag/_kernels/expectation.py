@@ -60,9 +60,8 @@ class _Looked(NamedTuple):
 
 
 @inner
-def _fill_products(values, given, weight, f):
+def _fill_products(values, scale, centre, shift, weight, f):
     """Fill f with weight times distance, and replace the weights by that in units of 1 / _UNIT."""
-    scale, centre, shift = given.scale, given.centre, given.shift
     for i in range(values.size):
         off = (scale * values[i] - centre) - shift
         distance = off if weight[i] != 0.0 else 0.0
@@ -123,7 +122,7 @@ def _look(given, bound_right, bound_left, m, right, left, f, g):
         part = given.row[first : first + BLOCK]
         size = part.size
         block_weights(part, given.high, given.gamma, g)
-        _fill_products(given.h[first : first + BLOCK], given, g, f)
+        _fill_products(given.h[first : first + BLOCK], given.scale, given.centre, given.shift, g, f)
         high, low, drawn, high_below, low_below, drawn_below = _extents(g, size)
         over = _joined(over, high, low, drawn, g, size, right, m)
         for i in range(size):
