@@ -116,21 +116,17 @@ class _Compiler(Compiler):
         return super().compile_extra(func)
 
 
-def inner(function=None, *, fastmath=False, counted=False, inlined=False):
+def inner(function=None, *, fastmath=False, counted=False):
     """A kernel that only kernels call: no wrapper for Python, no cache, no counts of references to arrays.
 
     Wrapper and cache would cost a cold start four of its 17 seconds. Counts are atomic, several a call: 18 %
     of the time of a row of 1000 draws. None is needed, as whoever made an array outlives what it calls. What
     makes an array, returns one, or calls a kernel that returns one is `counted`, as every entry is: else
     memory would be freed twice, or never.
-
-    A workspace is handed over by value, a kilobyte a call. What fits a tail is `inlined`: 7 % of khat and 5 %
-    of select_gamma for rows of 1000 draws. Were all, loops would not be vectorised: 1.6 times as long.
     """
     if function is None:
-        return lambda f: inner(f, fastmath=fastmath, counted=counted, inlined=inlined)
+        return lambda f: inner(f, fastmath=fastmath, counted=counted)
     options = {"fastmath": fastmath, "no_cpython_wrapper": True, "pipeline_class": _Compiler}
-    options["forceinline"] = inlined
     return njit(**FLAGS, **_COUNTED[counted], **options)(function)
 
 

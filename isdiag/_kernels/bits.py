@@ -75,24 +75,6 @@ def reach_bound(typingctx, row, start, bound):
     return types.uint64(row, types.int64, types.float64), codegen
 
 
-@llvm(lambda *_: None)
-def fetch(typingctx, row, start):
-    """Ask for the memory of row[start : start + WORD], which may lie beyond the row."""
-
-    def codegen(context, builder, signature, args):
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        call = builder.module.declare_intrinsic(
-            "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        )
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        for line in range(0, WORD, 8):
-            place = builder.gep(data, [builder.add(args[1], args[1].type(line))])
-            builder.call(call, [builder.bitcast(place, byte), word(0), word(3), word(1)])  # to read; data
-        return context.get_dummy_value()
-
-    return types.void(row, types.int64), codegen
-
-
 _MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
 MANTISSA = np.int64(0x000FFFFFFFFFFFFF)
 ONE = np.int64(0x3FF0000000000000)  # bits of 1.0

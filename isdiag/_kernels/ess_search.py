@@ -231,11 +231,13 @@ def _doubted(row, survey, task, stride, gamma, centre, e, u):
     normal draws, is near enough for the series, and a rough step costs more than it gains.
     """
     start, around = gamma, centre
-    if row.size >= _LEVEL * BLOCK:
-        start, around = _approached(row, survey, task, stride * _LEVEL, gamma, centre, e, u)
-        if abs(start - gamma) < _NEARER * gamma:
+    looks = 2 if row.size >= _LEVEL * BLOCK else 1
+    for look in range(1, looks + 1):  # in a loop, as code that is there twice is compiled twice
+        some = stride if look == looks else stride * _LEVEL
+        start, around = _approached(row, survey, task, some, start, around, e, u)
+        if look < looks and abs(start - gamma) < _NEARER * gamma:
             return gamma, centre
-    return _approached(row, survey, task, stride, start, around, e, u)
+    return start, around
 
 
 @entry

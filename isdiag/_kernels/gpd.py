@@ -123,7 +123,7 @@ def _profile(theta, shape, m):
     return m * (fast_log(rate) - shape - 1.0)
 
 
-@inner(inlined=True)
+@inner
 def _profiles(lanes, x, m, mean, theta, k, log_lik):
     """Fill k and the profile log-likelihood of an ascending grid."""
     log_products(x, theta, k, log_lik)
@@ -174,7 +174,7 @@ def _posterior_variance(weights, k, m):
 _SMALLEST_QUARTILE = 1e-290
 
 
-@inner(inlined=True)
+@inner
 def gpd_fit(ws, m, least, quartile, largest):
     """Fit m excesses, given three of their order statistics, and ws.excess[:m]: all of them over the largest.
 

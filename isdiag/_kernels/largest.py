@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from isdiag._kernels._jit import inner
 from isdiag._kernels.bits import KEY_NEG_INF, KEY_TOP, MANTISSA, bits_of, from_order_key, order_key
-from isdiag._kernels.sums import LANES, padded
+from isdiag._kernels.sums import LANES, NO_DRAWS, padded
 
 
 @inner
@@ -173,8 +173,9 @@ def two_largest(keys, size, n, other):
     step = 0
     while bracket.low < bracket.high or second.low < second.high:
         step += 1
-        bound, second_bound = (_bound_within(bracket, law, n, step), _bound_within(second, law, other, step))
+        bound = _bound_within(bracket, law, float(n), step)
+        second_bound = _bound_within(second, law, float(other), step)
         counted, second_counted = _two_censuses(keys, bound, second_bound)
-        bracket = _narrowed(bracket, n, 0, counted)
-        second = _narrowed(second, other, 0, second_counted)
+        bracket = _narrowed(bracket, n, NO_DRAWS, counted)
+        second = _narrowed(second, other, NO_DRAWS, second_counted)
     return bracket.low, second.low

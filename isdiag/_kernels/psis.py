@@ -36,7 +36,7 @@ def excesses(x, cutoff, gamma, unit, out):
         out[i] = one_minus_exp(gamma * (cutoff - x[i])) * exp_of(gamma * x[i]) / unit
 
 
-@inner(inlined=True)
+@inner
 def fit_tail(ws, tail, length, gamma):
     """Fit the tail of w^gamma. Returns (status, khat with the prior, sigma)."""
     m = tail.size
@@ -54,7 +54,7 @@ def fit_tail(ws, tail, length, gamma):
     return OK, with_prior(k, m), sigma
 
 
-@inner(inlined=True)
+@inner
 def judge_tail(ws, tail, length, gamma):
     """As `fit_tail`, with POOR_TAIL_FIT where the tail does not look like the law that was fitted to it."""
     status, khat, sigma = fit_tail(ws, tail, length, gamma)

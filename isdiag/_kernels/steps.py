@@ -23,7 +23,7 @@ from isdiag._kernels.functions import LOWEST, exp2, exp_beyond_line, rate_of
 from isdiag._kernels.largest import nth_largest
 from isdiag._kernels.power_sums import ess_of
 from isdiag._kernels.records import OK
-from isdiag._kernels.sums import BLOCK, LANES, copy, pad, padded, pair_sums
+from isdiag._kernels.sums import BLOCK, LANES, NO_DRAWS, copy, pad, padded, pair_sums
 from isdiag._kernels.survey import extent_of, sample_step
 
 _LOG_LARGEST = 709.78
@@ -242,9 +242,9 @@ def order_statistics(row, ranks, out):
         first, last = int(expected - margin), int(expected + margin) + 1
         low, high = -LARGEST, LARGEST
         if first >= 0:
-            high = from_order_key(nth_largest(sample, sampled.size, first, 0))
+            high = from_order_key(nth_largest(sample, sampled.size, first, NO_DRAWS))
         if last < sampled.size:
-            low = max(from_order_key(nth_largest(sample, sampled.size, last, 0)), -LARGEST)
+            low = max(from_order_key(nth_largest(sample, sampled.size, last, NO_DRAWS)), -LARGEST)
         count, above = _gather_between(row, low, high, keys)
         bracketed = above <= rank < above + count
         if bracketed and low == high:
@@ -253,4 +253,4 @@ def order_statistics(row, ranks, out):
         if not bracketed:
             count, above = _gather_between(row, -LARGEST, LARGEST, keys)
         of_finite = rank < count + above
-        out[j] = from_order_key(nth_largest(keys, count, rank - above, 0)) if of_finite else -np.inf
+        out[j] = from_order_key(nth_largest(keys, count, rank - above, NO_DRAWS)) if of_finite else -np.inf

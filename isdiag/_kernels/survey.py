@@ -12,7 +12,6 @@ from isdiag._kernels.bits import (
     KEY_TOP,
     LARGEST,
     WORD,
-    fetch,
     from_order_key,
     order_key,
     reach_bound,
@@ -112,7 +111,6 @@ def gather(row, start, stop, bound, x, index):
         return count
     words_end = stop - (stop - start) % WORD
     for first in range(start, words_end, WORD):
-        fetch(row, first + BLOCK)  # for the next block's extent: a quarter of khat beyond the caches
         count = _gather_word(row, first, reach_bound(row, first, bound), x, index, count)
     if words_end < stop:  # a word that ends with the row begins with draws that were looked at
         first = stop - WORD
@@ -144,7 +142,7 @@ def tail_bound(row, length, keys):
     step = sample_step(row.size)
     if step == 1:
         return -LARGEST
-    count = 0
+    count = NO_DRAWS
     for i in range(0, row.size, step):
         keys[count] = order_key(row[i])
         count += 1
@@ -181,7 +179,7 @@ def thin_out(x, index, keys, count, m):
     """Keep the candidates above the m-th largest, in order; returns (how many, that one, the next float)."""
     for i in range(count):
         keys[i] = order_key(x[i])
-    level = from_order_key(nth_largest(keys, count, m - 1, 0)) + 0.0  # -0.0 is not below 0.0
+    level = from_order_key(nth_largest(keys, count, m - 1, NO_DRAWS)) + 0.0  # -0.0 is not below 0.0
     k = 0
     for i in range(count):
         value = x[i]

@@ -145,7 +145,7 @@ def _keep(x, index, count, least):
             k += np.uint64(1)
 
 
-@inner(inlined=True)
+@inner
 def select_tail(ws, row, survey, length):
     """Fill ws.x, ws.index with the min(length, n_finite) largest draws, in order of appearance.
 

@@ -48,8 +48,8 @@ def new_workspace(size, lengths):
         np.empty(padded(room, WORD)),
         np.empty(room, np.int64),
         np.empty(padded(room, LANES), np.int64),
-        np.zeros(GRID_LANES),  # no remainder that is not a vector: 20 ns of a fit
-        np.empty(GRID_LANES),
+        np.empty(3),
+        np.empty(3),
         np.empty(tail),
         np.empty(tail, np.int64),
         np.empty(tail, np.int64),
