@@ -145,7 +145,7 @@ def estimates(
 
 
 def _no_records(count: int, d: int) -> tuple[Records, Records]:
-    """Uninitialised ones, as `estimates`."""
+    """Those that a kernel is to fill in, as of `estimates`."""
     return records((count, d), ESTIMATED), records(count, WEIGHED)
 
 
