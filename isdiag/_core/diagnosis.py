@@ -61,7 +61,7 @@ def diagnose(
     return {
         "n": rows.n,
         "ess": by_kish,
-        "max_weight": np.reciprocal(by_max),
+        "max_weight": 1 / by_max,
         "k_max": selection.allowed_khat(rows, limits),
         "ess_min": limits.ess_min,
         "selection": chosen,

@@ -10,7 +10,7 @@ import numpy as np
 
 from isdiag import _kernels
 from isdiag._core import chains, moments, statuses, units, weights
-from isdiag._core.boundary import Rows, read_only
+from isdiag._core.boundary import INT64, Rows, read_only
 from isdiag._core.intervals import interval
 from isdiag._core.result import Result, warn_not_finite
 from isdiag._core.typing import Codes, Floats, Ints, Mask, PerRow, Smoothing, Statuses, Values
@@ -248,7 +248,7 @@ def estimate(
             share = (relative / total[:, None])[:, None, :]
             cube = _by_component(given.values, count, draws)
             products = share * given.place(np.where(share > 0.0, cube, 0.0))
-            per_draw = units.scaled(products, (np.log(total) + top[:, 0] + origin)[:, None, None])
+            per_draw = units.scaled(products, np.log(total) + top[:, 0] + origin, rows.same(0, INT64))
             value = per_draw.sum(axis=2) / rows.n[:, None]
             influence = np.where(kept, per_draw - value[:, :, None], 0.0) / n
         if baseline is not None:

@@ -48,8 +48,7 @@ def _least_error(rows: Rows, values: Values, lengths: Ints, gammas: Floats, work
             error = error.along(worth.reshape(3, *shape))
         found["std_error"], found["skewness"], found["error_draws"], n = error
     of_h = statuses.of_h(rows, values, one, found["estimate"], found["std_error"])
-    if of_h.any():
-        statuses.erase(of_h == NOT_FINITE_H, *(found[name] for name in LEAST_ERROR.names or ()))
+    statuses.erase(of_h == NOT_FINITE_H, *(found[name] for name in LEAST_ERROR.names or ()))
     errors = ("std_error", "bias", "error_draws")
     statuses.erase(rows.n == 1, *(found[name] for name in errors))
     return _LeastError(given, found, points, truncated, of_h, n)

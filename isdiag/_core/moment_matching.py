@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isdiag._core import tails
-from isdiag._core.boundary import filled, real_array, rows_of, writer
+from isdiag._core.boundary import real_array, rows_of, writer
 from isdiag._core.typing import Floats
 
 _Density = Callable[[Any], Any]
@@ -92,7 +92,7 @@ def weigh(log_weights: Floats, r_eff: float, tail_length: int | None) -> Weighed
     rows = rows_of(log_weights, -1, None)
     lengths = tails.lengths_of(rows, r_eff, tail_length)
     smoothed = rows.target()
-    found = tails.smooth(rows, lengths, filled(1, 1.0), True, 1, smoothed)
+    found = tails.smooth(rows, lengths, rows.same(1.0), True, 1, smoothed)
     return Weighed(log_weights, float(found["khat"][0]), int(found["status"][0]), np.exp(smoothed[0]))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from isdiag import _kernels
 from isdiag._core import divergences, parts, selection, statuses
 from isdiag._core.bands import Constraints
-from isdiag._core.boundary import Rows, exponents, filled, read_only, records, rows_of
+from isdiag._core.boundary import INT64, Rows, exponents, read_only, records, rows_of
 from isdiag._core.intervals import LEVEL, series_of_student
 from isdiag._core.typing import Axis, Codes, Floats, Ints, Records
 from isdiag._kernels.records import LOG_Z, MOMENT, ON_PATH
@@ -71,7 +71,7 @@ def next_gamma(rows: Rows, before: Floats, ess_min: float, log_weights: Any = No
         msg = f"gamma must be at most 1, got {before.max():g}"
         raise ValueError(msg)
     if log_weights is None:
-        no_tail = filled(len(rows), 0, np.int64)
+        no_tail = rows.same(0, INT64)
         found = selection.select(rows, no_tail, Constraints(np.inf, ess_min, 1.0), "joint", 1)
         step, status = found["gamma"], found["status"]
     else:

@@ -27,7 +27,7 @@ def quantiles(
     being that under the hypothesis that F(x) = q; the quantile lies above where F is too small to be q, and
     not above where it is too large [Woodruff1952]_.
     """
-    one = np.ones(len(rows))
+    one = rows.same(1.0)
     log_weights, used, _, _, status = moments.weights_to_use(rows, one, lengths, smooth, workers)
     count, draws = rows.values.shape
     shape = (count, h.shape[1] // draws, q.size)

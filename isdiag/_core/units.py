@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ from isdiag._core.weights import looked_at
 # Between these no fourth power of a value, nor a sum of them, comes near the ends of float64.
 _SMALL, _LARGE = 2.0**-100, 2.0**100
 _LARGEST = np.finfo(np.float64).max
-_LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # ln 2 in two parts
 
 
 class Standard(NamedTuple):
@@ -92,12 +92,12 @@ def times_power_of_two(x: Any, exponent: Any) -> Floats:
     return np.ldexp(np.ldexp(np.asarray(x, np.float64), half), exponent - half)
 
 
-def scaled(x: Floats, top: Floats, exponent: Any = 0) -> Floats:
-    """``x * exp(top) * 2**exponent``, which may be finite where a part of it is not; 0 where x is."""
-    plain = (np.abs(top) < 700.0) & (exponent == 0)
-    if plain.all():  # most calls; a sixth of the time
-        return np.where(x == 0.0, 0.0, x * np.exp(top))
-    power = np.clip(np.rint(top / _LN2_HIGH), -5000.0, 5000.0)
-    rest = np.exp(np.where(plain, top, np.clip(top - power * _LN2_HIGH - power * _LN2_LOW, -700.0, 700.0)))
-    shift = np.where(plain, 0, power + exponent).astype(np.int64)
-    return np.where(x == 0.0, 0.0, times_power_of_two(x * rest, shift))
+def scaled(x: Floats, top: Floats, exponent: Ints) -> Floats:
+    """``x * exp(top) * 2**exponent``, which may be finite where a part of it is not; 0 where x is.
+
+    x is (rows, ...), of top and exponent there is one for each row.
+    """
+    numbers = np.ascontiguousarray(x).reshape(top.size, prod(x.shape[1:]))
+    found = np.empty(numbers.shape)
+    _kernels.scale_rows(numbers, top, np.ascontiguousarray(exponent), found)
+    return found.reshape(x.shape)

@@ -66,6 +66,7 @@ _ENTRIES = {
     ),
     "term_averages": ("averaging_terms",),
     "truncation": ("truncate_rows", "truncating", "write_capped"),
+    "units": ("scale_rows",),
     "vector_moments": ("estimating_vectors", "vector_sums_part", "vector_values"),
     "weights": (
         "ess_rows",

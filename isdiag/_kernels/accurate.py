@@ -3,11 +3,11 @@
 import numpy as np
 
 from isdiag._kernels._jit import entry, inner
-from isdiag._kernels.functions import times_power_of_two
 from isdiag._kernels.interval import ends_of, first_named, graded, widening
 from isdiag._kernels.psis import khat_of
 from isdiag._kernels.records import BY_MAX, BY_MSE, BY_NONE, CONSTANT_H, NOT_FINITE_H
 from isdiag._kernels.survey import survey_row
+from isdiag._kernels.units import times_power_of_two
 from isdiag._kernels.workspace import new_workspace
 
 

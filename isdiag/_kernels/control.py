@@ -6,9 +6,9 @@ import numpy as np
 
 from isdiag._kernels._jit import entry, inner
 from isdiag._kernels.bits import exponent_of
-from isdiag._kernels.functions import scaled, times_power_of_two
 from isdiag._kernels.interval import ends_of, first_named, graded, widening
 from isdiag._kernels.records import CONSTANT_H, NO_WEIGHT, NOT_FINITE, NOT_FINITE_H, OK
+from isdiag._kernels.units import scaled, times_power_of_two
 
 
 @inner

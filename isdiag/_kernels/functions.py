@@ -1,16 +1,14 @@
 """exp and log to within an ulp or few, without a branch, so that the loops around them vectorise."""
 
-import math
-
 import numpy as np
 
 from isdiag._kernels._jit import inner
-from isdiag._kernels.bits import LARGEST, ONE, bits_of, float_of, negative_or, power_of_two
+from isdiag._kernels.bits import LARGEST, ONE, bits_of, float_of, negative_or
 
 LOG2_E = 1.4426950408889634
 LN_2 = 0.6931471805599453
-_LN2_HIGH = 0.693147180369123816490  # ln 2 in two parts, the first short enough for exact multiples
-_LN2_LOW = 1.90821492927058770002e-10
+LN2_HIGH = 0.693147180369123816490  # ln 2 in two parts, the first short enough for exact multiples
+LN2_LOW = 1.90821492927058770002e-10
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it rounds to an integer held in the low bits
 LOWEST = -1021.0  # 2**v is held at 2**-1021 = 4.5e-308 from here on: next to a weight of 1 it is nothing
 
@@ -64,29 +62,6 @@ def exp_of(x):
     return exp2(LOG2_E * x)
 
 
-@inner
-def times_power_of_two(x, exponent):
-    """x 2^exponent, which may be a float64 where the power is none."""
-    third = min(max(exponent, -2400), 2400) // 3
-    rest = min(max(exponent, -2400), 2400) - 2 * third
-    return x * power_of_two(third) * power_of_two(third) * power_of_two(rest)
-
-
-@inner
-def scaled(x, top, exponent):
-    """x exp(top) 2^exponent, which may be finite where a part of it is not; 0 where x is."""
-    if x == 0.0:
-        return 0.0
-    if abs(top) < 700.0 and exponent == 0:
-        return x * math.exp(top)
-    if top != top:
-        return np.nan
-    near = min(max(top, -4000.0), 4000.0)  # beyond, no power of h's units brings a float64 back
-    power = np.floor(near * LOG2_E)
-    rest = near - power * _LN2_HIGH - power * _LN2_LOW
-    return times_power_of_two(x * math.exp(rest), np.int64(power) + exponent)
-
-
 @inner(fastmath={"contract"})
 def exp_beyond_line(d):
     """(exp(d) - 1 - d) / d^2 for -0.35 <= d <= 0.35: Taylor's polynomial."""
@@ -114,7 +89,7 @@ def exp_and_lack(d):
     d = max(d, -707.0)
     shifted = d * LOG2_E + _ROUND
     j = shifted - _ROUND
-    r = (d - j * _LN2_HIGH) - j * _LN2_LOW
+    r = (d - j * LN2_HIGH) - j * LN2_LOW
     growth = exp_beyond_line(r) * (r * r) + r
     power = float_of((bits_of(shifted) << 52) + ONE)
     return power * growth + power, (1.0 - power) - power * growth
@@ -154,7 +129,7 @@ def fast_log(y):
     bits = bits_of(y)
     exponent = (bits - _SQRT_HALF) >> 52
     near_one = _log_near_one(float_of(bits - (exponent << 52)) - 1.0)
-    return exponent * _LN2_HIGH + (near_one + exponent * _LN2_LOW)
+    return exponent * LN2_HIGH + (near_one + exponent * LN2_LOW)
 
 
 @inner(fastmath={"contract"})
