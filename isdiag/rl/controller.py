@@ -263,14 +263,14 @@ class GammaController:
         self.record(state, step.metrics())
 
     def record(self, state: State, metrics: dict[str, float]) -> None:
-        """As `accept`, of a step that is known by its metrics alone.
+        """As `accept`, of a step that is known by its metrics alone; neither is checked.
 
         Parameters
         ----------
         state : State
             The next state.
         metrics : dict of str to float
-            `isdiag.rl.METRICS`; it is kept.
+            What `Step.metrics` gives, all of `isdiag.rl.METRICS`. The dict itself is kept.
         """
         self.state = state
         self._history.append(metrics)

@@ -1007,6 +1007,16 @@ def test_weighing_and_proposing_change_nothing(batch):
     assert GammaController().step().n == 0  # nothing was observed
 
 
+def test_a_step_is_recorded_by_its_metrics_alone(batch):
+    accepting, recording = GammaController(), GammaController()
+    state, proposed = accepting.proposed(*batch)
+    accepting.accept(state, proposed)
+    recording.record(state, proposed.metrics())
+    assert recording.state_dict() == accepting.state_dict()
+    for name, values in accepting.history.items():
+        np.testing.assert_array_equal(recording.history[name], values)
+
+
 def test_a_step_that_fails_leaves_the_controller_as_it_was():
     controller = GammaController(rl.RewardWeighted())
     controller.step(np.zeros(40), 0.5)
